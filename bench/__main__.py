@@ -1,0 +1,52 @@
+"""python -m bench list | run NAME [--json] [--quick]"""
+
+import json
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+BENCHES = {
+    "wire": "market data frame sent to order frame received over loopback, beside a C echo of the same bytes",
+}
+
+
+@click.group()
+def main() -> None:
+    """Benchmarks: every counted message is checked, peers run in the same invocation."""
+
+
+@main.command("list")
+def list_benches() -> None:
+    """Name every benchmark."""
+    for name, what in BENCHES.items():
+        click.echo(f"{name:10} {what}")
+
+
+@main.command("run")
+@click.argument("name", type=click.Choice(list(BENCHES)))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--quick", is_flag=True, help="Fewer samples: shows that it works, not how fast it is.")
+def run_bench(name: str, as_json: bool, quick: bool) -> None:
+    """Run one benchmark."""
+    document: dict[str, Any] = import_module(f"bench.{name}").run(quick=quick)
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+        return
+    console = Console()
+    machine = document["machine"]
+    console.print(f"{document['bench']} on {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}")
+    columns = list(dict.fromkeys(key for row in document["results"] for key in row))
+    table = Table(*columns)
+    for row in document["results"]:
+        table.add_row(*(f"{row.get(key, '')}" for key in columns))
+    console.print(table)
+    for name_of_ratio, ratio in document["ratios"].items():
+        console.print(f"{name_of_ratio}: {ratio}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The `pipeline` command. Import-light: a verb's code, and the compiler below it, is loaded when the verb runs."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from pipeline.errors import PipelineError
+
+COMMANDS = {
+    "up": "pipeline.commands.up:up",
+    "config": "pipeline.commands.config:config",
+}
+"""Verb: where it is; one file each."""
+
+
+class Verbs(click.Group):
+    """Loads a verb's file when it is asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """In the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The verb, or None."""
+        target = COMMANDS.get(name)
+        if target is None:
+            return None
+        module, _, attribute = target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+def keep_libraries_single_threaded() -> None:
+    """Before numpy loads: its linear algebra would start a thread per core, and the supervisor forks."""
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[variable] = "1"
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tickpipe", prog_name="pipeline")
+def cli() -> None:
+    """A low-latency trading pipeline: market data to order in microseconds, each step measured."""
+
+
+def main() -> None:
+    """Entry point: errors become one line each, a hint and an exit code."""
+    keep_libraries_single_threaded()
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except PipelineError as error:
+        for line in str(error).splitlines():
+            click.secho(f"error: {line}", err=True, fg=None if "NO_COLOR" in os.environ else "red")
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader of our output left; the interpreter must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

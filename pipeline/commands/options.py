@@ -1,0 +1,20 @@
+"""Options that several verbs share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+config_file = click.option(
+    "-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file, TOML or YAML."
+)
+assignments = click.option(
+    "-s", "--set", "assignments", multiple=True, metavar="section.key=value", help="One setting; may be repeated."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+
+
+def configured(command: Callable[..., Any]) -> Callable[..., Any]:
+    """-c and -s."""
+    return config_file(assignments(command))

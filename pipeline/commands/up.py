@@ -1,0 +1,73 @@
+"""`pipeline up`: start the line, run it, stop it in order, report."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.commands.options import as_json as json_option
+from pipeline.commands.options import configured
+from pipeline.durations import parse_duration_s
+
+
+class Duration(click.ParamType[float]):
+    """500ms, 10s, 2m, 1h; in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        """Seconds; a usage error otherwise."""
+        try:
+            return parse_duration_s(str(value))
+        except ValueError as error:
+            self.fail(str(error), parameter, context)
+
+
+@click.command()
+@configured
+@click.option("--placement", type=click.Choice(["dedicated", "packed"]), help="A process per stage, or one for all.")
+@click.option(
+    "--replay", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True, metavar="FILE",
+    help="Play a recorded session; repeat for files that follow each other.",
+)  # fmt: skip
+@click.option("--speed", metavar="X|max", help="Replay speed: a multiple of the recorded pace, or max.")
+@click.option("--strategy", metavar="NAME|FILE.py", help="A shipped strategy, or a file of your own.")
+@click.option("--duration", type=Duration(), metavar="10s", help="Stop after this long; by default run until stopped.")
+@click.option("--dry-run", is_flag=True, help="Print what would run where, and start nothing.")
+@json_option
+def up(
+    file: Path | None,
+    assignments: tuple[str, ...],
+    placement: str | None,
+    replay: tuple[Path, ...],
+    speed: str | None,
+    strategy: str | None,
+    duration: float | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Start the pipeline. Without options: the embedded paper exchange, BTCUSDT and ETHUSDT, market_maker.
+
+    Ctrl-C stops in order and exits 0; a second one forces and exits 130.
+    """
+    from pipeline.config import load
+    from pipeline.sources import Tree, put
+
+    options: Tree = {}
+    for path, value in (
+        ("launch.placement", placement),
+        ("venue.replay", [str(item) for item in replay] or None),
+        ("venue.speed", speed),
+        ("strategy.name", strategy),
+        ("run.duration_s", duration),
+    ):
+        if value is not None:
+            put(options, path.split("."), value)
+    loaded = load(file, assignments, options)
+    if dry_run:
+        from pipeline.dry_run import print_plan
+
+        return print_plan(loaded, as_json=as_json)
+    from pipeline.session import run_session
+
+    return run_session(loaded, as_json=as_json)

@@ -1,0 +1,326 @@
+"""The line: which agents there are, which segments join them, and the compiled loop that drives them.
+
+The loop is a small generated module, one per placement and strategy, that imports the polls by name: a closure over
+kernels, or a kernel passed as an argument, is never found in Numba's disk cache by a new process, an importing module
+is. Its folder is named by a hash of our sources, the versions, the strategy file and every module that the strategy
+imports from outside site-packages, because Numba sees changes only in the file that holds a function and would run an
+old strategy without a word. A second start with nothing changed compiles nothing.
+"""
+
+import importlib
+import importlib.util
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numba
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from launch.plan import COMMAND_SEGMENT, page_segment
+from pipeline.compiler import CompileCount, Task, compile_ahead
+from shm.clock import calibrate
+from shm.control import COMMAND, State
+from shm.kernel import SOURCES_HASH, cache_root, hash_files, prune_caches
+from shm.segment import Layout, Segment, record_layout
+from stages.agent import Agent, Attention
+from stages.book.agent import BookAgent
+from stages.domain.edges import edges
+from stages.duty import Duty, Runner, new_duty
+from stages.feed.agent import FeedAgent
+from stages.rehearsal import Twins, no_rehearsal
+from stages.risk.agent import RiskAgent
+from stages.router.agent import RouterAgent
+from stages.router.credentials import Credentials as RouterCredentials
+from stages.strategy.agent import StrategyAgent
+from stages.strategy.compose import poll_source
+from stages.strategy.loader import Strategy
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+log = logging.getLogger(__name__)
+
+Placement = Literal["dedicated", "packed"]
+STAGES = ("feed", "book", "strategy", "risk", "router")
+"""Pipeline order: the order of polls in a packed line, and of the command words."""
+
+AGENT_CLASSES: dict[str, type[Agent]] = {
+    "feed": FeedAgent,
+    "book": BookAgent,
+    "strategy": StrategyAgent,
+    "risk": RiskAgent,
+    "router": RouterAgent,
+}
+COMPILE_ORDER = ("router", "feed", "book", "strategy", "risk")
+"""The costliest first: 17, 12, 7, 5 and 3 s of one core here."""
+
+PACKED_PROCESS = "line"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where the venue is. URLs without path for REST and streams, the whole URL for the order connection."""
+
+    stream_url: str
+    rest_url: str
+    order_url: str
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """How the router logs on: an API key and a raw Ed25519 private key of 32 bytes."""
+
+    api_key: str
+    ed25519_private_key: bytes
+
+
+@dataclass(frozen=True)
+class Line:
+    """The agents of a run and the compiled loop of each of its processes."""
+
+    placement: Placement
+    agents: dict[str, Agent]
+    loops: dict[str, Any]
+    """Process name (a stage, or PACKED_PROCESS) to its compiled loop."""
+    twins: dict[str, Agent]
+    """Of a packed line: a second set of agents, for rehearsals."""
+    polls: dict[str, Any]
+    """Stage to its compiled poll, callable from Python."""
+    clock: NDArray[np.int64]
+    compiled: int
+    """Kernels that had to be compiled; 0 when all were in the cache."""
+
+    def hosted(self, process: str) -> list[Agent]:
+        """The agents that run in `process`, in pipeline order."""
+        return list(self.agents.values()) if process == PACKED_PROCESS else [self.agents[process]]
+
+
+def segment_layouts(symbols: int) -> dict[str, Layout]:
+    """Every segment of a run by logical name."""
+    pages = {page_segment(stage): record_layout(AGENT_CLASSES[stage].page()) for stage in STAGES}
+    return edges(symbols) | pages | {COMMAND_SEGMENT: record_layout(COMMAND, len(STAGES))}
+
+
+def segments_of(agents: Sequence[Agent]) -> dict[str, bool]:
+    """Logical names of the segments that the process hosting `agents` maps, and whether it may write to them."""
+    needed = {COMMAND_SEGMENT: False} | {page_segment(agent.name): True for agent in agents}
+    for agent in agents:
+        for use in agent.uses():
+            needed[use.name] = needed.get(use.name, False) or use.writable
+    return needed
+
+
+def build_agents(
+    config: "Config",
+    instruments: NDArray[np.void],
+    endpoints: Endpoints,
+    credentials: Credentials,
+    strategy: Strategy,
+    *,
+    delivery: str,
+    run_start_ms: int,
+    helper_cpus: Sequence[int],
+) -> dict[str, Agent]:
+    """The five agents, in pipeline order; nothing is opened yet."""
+    return {
+        "feed": FeedAgent(
+            instruments, config.feed, endpoints.stream_url, endpoints.rest_url, delivery, tuple(helper_cpus)
+        ),
+        "book": BookAgent(instruments, config.book, delivery),
+        "strategy": StrategyAgent(instruments, config.strategy, strategy, delivery),
+        "risk": RiskAgent(instruments, config.risk, delivery),
+        "router": RouterAgent(
+            instruments,
+            config.router,
+            endpoints.order_url,
+            RouterCredentials(
+                credentials.api_key, Ed25519PrivateKey.from_private_bytes(credentials.ed25519_private_key)
+            ),
+            run_start_ms,
+            tuple(helper_cpus),
+        ),
+    }
+
+
+def prepare(
+    agents: dict[str, Agent], twins: dict[str, Agent], strategy: Strategy, placement: Placement, progress: Progress
+) -> Line:
+    """Generate and import the line module and compile its loops, or load them from the cache.
+
+    `twins` are agents as `agents` are, for the rehearsals of a packed line; empty for a dedicated one.
+
+    Reports `progress(name, done, total)` for each part that had to be compiled. The shared clock is calibrated here as
+    well, so that all processes of the run stamp on one scale.
+    """
+    prune_caches()
+    module, complete = _import_line(placement, strategy)
+    hosted: dict[str, list[Agent]] = (
+        {stage: [agents[stage]] for stage in STAGES}
+        if placement == "dedicated"
+        else {PACKED_PROCESS: [*agents.values()]}
+    )
+    loops = {name: Task(name, getattr(module, f"run_{name}"), _loop_types(hosted[name], twins)) for name in hosted}
+    polls = {stage: Task(stage, getattr(module, f"poll_{stage}"), _poll_types(agents[stage])) for stage in STAGES}
+    compiled = 0
+    if not complete.exists():
+        ahead = loops if placement == "dedicated" else polls
+        finished: list[str] = []
+        progress("", 0, len(ahead))
+
+        def count(name: str) -> None:
+            finished.append(name)
+            progress(name, len(finished), len(ahead))
+
+        compiled = compile_ahead([ahead[stage] for stage in COMPILE_ORDER], count)
+    with CompileCount() as here:
+        for loop in loops.values():
+            loop.compile()
+            loop.dispatcher.disable_compile()  # another signature is a context of a wrong type: fail, do not stall
+        for stage in twins and ("feed", "book"):  # those that the twins are set up by
+            polls[stage].compile()
+        clock = calibrate()
+    complete.touch()
+    dispatchers = {name: loop.dispatcher for name, loop in loops.items()}
+    callable_polls = {stage: poll.dispatcher for stage, poll in polls.items()}
+    return Line(placement, agents, dispatchers, twins, callable_polls, clock, compiled + here.count)
+
+
+def _poll_types(agent: Agent) -> tuple[numba.types.Type, ...]:
+    return numba.typeof(agent.context), numba.types.int64
+
+
+def _loop_types(agents: Sequence[Agent], twins: Mapping[str, Agent]) -> tuple[numba.types.Type, ...]:
+    contexts = [numba.typeof(agent.context) for agent in (*agents, *twins.values())]
+    if twins:
+        contexts.append(numba.typeof(no_rehearsal()))
+    return (*contexts, numba.typeof(new_duty(len(agents), "spin")), numba.types.int64, numba.types.int64)
+
+
+def process_entry(line: Line, process: str, idle: str) -> Callable[[Mapping[str, Segment]], int]:
+    """What the forked child of `process` runs once its segments are attached; returns the exit code."""
+
+    def entry(segments: Mapping[str, Segment]) -> int:
+        agents = line.hosted(process)
+        attention = Attention()
+        duty = new_duty(len(agents), idle)
+        duty = Duty(line.clock.copy(), duty.words)
+        pages = {}
+        commands = {}
+        for agent in agents:
+            page = segments[page_segment(agent.name)].view(agent.page())
+            page["status"]["state"] = State.STARTING
+            pages[agent.name] = page
+            commands[agent.name] = segments[COMMAND_SEGMENT].address + COMMAND.itemsize * STAGES.index(agent.name)
+            agent.attach(segments, page, duty.clock)
+        for agent in agents:
+            agent.start(attention)
+        extra: tuple[Any, ...] = ()
+        if line.twins:
+            rehearsal = no_rehearsal()
+            if idle == "spin":  # on a shared core idle time belongs to the neighbours
+                twins = Twins(line.twins, line.polls, duty.clock)
+                rehearsal = twins.rehearsal
+            extra = (*(twin.context for twin in line.twins.values()), rehearsal)
+        if idle != "spin":
+            for agent in agents:
+                agent.share_core()
+        attention.call()  # the first slice is over at once: the supervisor waits for the states it leads to
+        return Runner(agents, line.loops[process], duty, attention, pages, commands, extra).run()
+
+    return entry
+
+
+def _import_line(placement: Placement, strategy: Strategy) -> tuple[ModuleType, Path]:
+    """The line module, and the file that says that all of it is compiled."""
+    source = _line_source(placement, strategy)
+    key = hash_files(strategy.files, source)
+    folder = cache_root() / SOURCES_HASH / f"line-{strategy.path.stem}-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"tickpipe_line_{placement}.py"
+    if not path.exists() or path.read_text(encoding="utf-8") != source:
+        # Numba's cache compares the file's time: an unchanged module is not written again.
+        path.write_text(source, encoding="utf-8")
+    for used in (cache_root() / SOURCES_HASH, folder):
+        used.touch()
+    for stage in STAGES:
+        # Before the cache moves: their compiled code is every strategy's, and stays under the hash of our sources.
+        importlib.import_module(f"stages.{stage}.kernel")
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # the strategy's own functions are cached here too, under the same key
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # Numba finds the globals of cached functions by the module's name
+    started = time.monotonic()
+    spec.loader.exec_module(module)
+    log.debug("imported %s in %.2f s", path, time.monotonic() - started)
+    return module, folder / f"{placement}.complete"
+
+
+_HEAD = '''"""The compiled loops of a {placement} line with strategy {strategy}. Generated; edits are lost."""
+
+from shm.clock import now_ns
+from shm.kernel import kernel
+from stages.book.kernel import poll as poll_book
+from stages.duty import FAULT_AGENT, FAULT_CODE, turn
+from stages.feed.kernel import poll as poll_feed
+from stages.rehearsal import finish, is_due
+from stages.risk.kernel import poll as poll_risk
+from stages.router.kernel import poll as poll_router
+
+{poll_strategy}
+'''
+
+_LOOP = """
+@kernel
+def run_{process}({contexts}, duty, attention, slice_ns):
+    end = now_ns(duty.clock) + slice_ns
+    while True:
+        now = now_ns(duty.clock)
+        handled = 0
+{polls}
+{rehearsal}
+        if turn(duty, attention, now, handled) or now >= end:
+            return 0
+"""
+
+_POLL = """
+        result = poll_{stage}({stage}, now)
+        if result < 0:
+            duty.words[FAULT_AGENT] = {index}
+            duty.words[FAULT_CODE] = result
+            return result
+        handled += result"""
+
+
+_REHEARSAL = """
+        if handled == 0 and is_due(rehearsal, now):
+{polls}
+            finish(rehearsal)"""
+
+
+def _line_source(placement: Placement, strategy: Strategy) -> str:
+    source = _HEAD.format(placement=placement, strategy=strategy.path.stem, poll_strategy=poll_source(strategy))
+    if placement == "dedicated":
+        return source + "".join("\n" + _loop(stage, (stage,), rehearses=False) for stage in STAGES)
+    return source + "\n" + _loop(PACKED_PROCESS, STAGES, rehearses=True)
+
+
+def _loop(process: str, stages: Sequence[str], *, rehearses: bool) -> str:
+    polls = "".join(_POLL.format(stage=stage, index=index) for index, stage in enumerate(stages)).lstrip("\n")
+    contexts, rehearsal = list(stages), ""
+    if rehearses:
+        contexts += [*(f"{stage}_twin" for stage in stages), "rehearsal"]
+        rehearsal = _REHEARSAL.format(
+            polls="\n".join(f"            poll_{stage}({stage}_twin, now)" for stage in stages)
+        ).lstrip("\n")
+    return _LOOP.format(process=process, contexts=", ".join(contexts), polls=polls, rehearsal=rehearsal)

@@ -1,0 +1,99 @@
+"""Books and positions as decimal strings: exact arithmetic, no float."""
+
+from decimal import Decimal, localcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.domain.instruments import decimal_string
+from stages.domain.messages import BookState
+
+PRECISION_DIGITS = 60
+"""Enough for products of two 64-bit mantissas."""
+
+Row = np.ndarray[Any, Any] | None
+"""One record of shape (1,), or None where nothing has been published."""
+
+
+def symbol_name(instrument: np.void) -> str:
+    """The symbol of a row of the instrument table."""
+    return bytes(instrument["symbol"]).decode("ascii")
+
+
+def book_document(depth: Row, instrument: np.void) -> dict[str, Any]:
+    """A book from its DEPTH row. A side that is empty has null price and quantity."""
+    if depth is None:
+        empty = dict.fromkeys(("bid", "bid_qty", "ask", "ask_qty"))
+        return {**empty, "bid_levels": 0, "ask_levels": 0, "last_update_id": 0, "state": BookState.EMPTY.name.lower()}
+    row = depth[0]
+    bid, bid_quantity = _best(row, "bid", instrument)
+    ask, ask_quantity = _best(row, "ask", instrument)
+    return {
+        "bid": bid,
+        "bid_qty": bid_quantity,
+        "ask": ask,
+        "ask_qty": ask_quantity,
+        "bid_levels": int(row["bid_count"]),
+        "ask_levels": int(row["ask_count"]),
+        "last_update_id": int(row["last_id"]),
+        "state": BookState(int(row["state"])).name.lower(),
+    }
+
+
+def _best(row: np.void, side: str, instrument: np.void) -> tuple[str | None, str | None]:
+    if not row[f"{side}_levels"]:
+        return None, None
+    return (
+        decimal_string(int(row[f"{side}_price"][0]), int(instrument["price_exponent"])),
+        decimal_string(int(row[f"{side}_quantity"][0]), int(instrument["quantity_exponent"])),
+    )
+
+
+def position_document(position: Row, book: dict[str, Any], instrument: np.void) -> dict[str, Any]:
+    """A position from its POSITION row, valued at the book's mid; unrealized_pnl is null when there is no mid."""
+    if position is None:
+        return {"quantity": "0", "average_price": None, "realized_pnl": "0", "unrealized_pnl": "0", "fees": "0"}
+    row = position[0]
+    with localcontext() as context:
+        context.prec = PRECISION_DIGITS
+        lots = int(row["quantity_lots"])
+        quantity = Decimal(lots * int(instrument["lot"])).scaleb(int(instrument["quantity_exponent"]))
+        cost = Decimal(int(row["cost_quote"])).scaleb(-8)
+        unrealized: Decimal | None = Decimal(0)
+        if lots:
+            mid = _mid(book)
+            unrealized = None if mid is None else quantity * mid - cost
+        return {
+            "quantity": plain(quantity),
+            "average_price": plain(round(cost / quantity, 8)) if lots else None,
+            "realized_pnl": decimal_string(int(row["realized_quote"])),
+            "unrealized_pnl": None if unrealized is None else plain(round(unrealized, 8)),
+            "fees": decimal_string(int(row["fees_quote"])),
+        }
+
+
+def _mid(book: dict[str, Any]) -> Decimal | None:
+    if book["bid"] is None or book["ask"] is None:
+        return None
+    return (Decimal(book["bid"]) + Decimal(book["ask"])) / 2
+
+
+def plain(value: Decimal) -> str:
+    """Without exponent and superfluous zeros."""
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+def documents(
+    instruments: NDArray[np.void], depths: list[Row], positions: list[Row]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(books, positions) by symbol, in the order of the instrument table."""
+    books = {}
+    held = {}
+    for instrument, depth, position in zip(instruments, depths, positions, strict=True):
+        name = symbol_name(instrument)
+        books[name] = book_document(depth, instrument)
+        held[name] = position_document(position, books[name], instrument)
+    return books, held

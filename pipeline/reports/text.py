@@ -1,0 +1,112 @@
+"""The run report for people: tables of what matters, from the same document that --json prints."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def print_report(report: Mapping[str, Any], console: Console) -> None:
+    """Draw the whole report."""
+    console.print(_headline(report))
+    for table in (_stages(report), _hops(report), _counts(report), _books(report), _positions(report)):
+        console.print(table)
+    console.print(_footnotes(report), style="dim", highlight=False)
+
+
+def nanoseconds(value: float | None) -> str:
+    """A time in the unit that suits it."""
+    if value is None:
+        return "-"
+    if value < 10_000:
+        return f"{value:,.0f} ns"
+    if value < 10_000_000:
+        return f"{value / 1e3:,.1f} µs"
+    return f"{value / 1e6:,.1f} ms" if value < 10_000_000_000 else f"{value / 1e9:,.1f} s"
+
+
+def _headline(report: Mapping[str, Any]) -> Text:
+    line = Text(f"run {report['run']}  {report['placement']}  ")
+    line.append(report["exit"], "bold green" if report["exit"] == "clean" else "bold red")
+    line.append(f"  {report.get('reason', '')}  {report.get('duration_s', 0):.1f} s")
+    return line
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=box.SIMPLE_HEAD)
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _stages(report: Mapping[str, Any]) -> Table:
+    table = _table("Stages", "stage", "pid", "core", "policy", "idle", "in", "out", "memory")
+    for name, stage in report["stages"].items():
+        policy = f"{stage['policy']} {stage['priority']}" if stage["priority"] else str(stage["policy"] or "-")
+        rss = f"{stage['rss_bytes'] / 2**20:,.0f} MB" if stage["rss_bytes"] is not None else "-"
+        table.add_row(
+            name, _or_dash(stage["pid"]), _or_dash(stage["cpu"]), policy, stage["idle"],
+            f"{stage['messages_in']:,}", f"{stage['messages_out']:,}", rss,
+        )  # fmt: skip
+    return table
+
+
+def _hops(report: Mapping[str, Any]) -> Table:
+    table = _table("Hops", "hop", "samples", "p50", "p90", "p99", "p99.9", "max", "budget", "p50 within")
+    for hop in report["hops"]:
+        per_level = hop["unit"] == "ns_per_level"
+        verdict = {True: Text("yes", "green"), False: Text("no", "bold red"), None: Text("-", "dim")}
+        table.add_row(
+            f"{hop['name']} (per level)" if per_level else hop["name"], f"{hop['count']:,}",
+            *(nanoseconds(hop[name]) for name in ("p50", "p90", "p99", "p999", "max")),
+            nanoseconds(hop["budget"]), verdict[hop["within_budget"]],
+        )  # fmt: skip
+    return table
+
+
+def _counts(report: Mapping[str, Any]) -> Table:
+    table = _table("Market data and orders", "market data", "count")
+    table.add_column("  orders", no_wrap=True)
+    table.add_column("count", justify="right", no_wrap=True)
+    data, orders = list(report["market_data"].items()), list(report["orders"].items())
+    for index in range(max(len(data), len(orders))):
+        left = data[index] if index < len(data) else None
+        right = orders[index] if index < len(orders) else None
+        table.add_row(
+            left[0] if left else "", f"{left[1]:,}" if left else "",
+            f"  {right[0]}" if right else "", f"{right[1]:,}" if right else "",
+        )  # fmt: skip
+    return table
+
+
+def _books(report: Mapping[str, Any]) -> Table:
+    table = _table("Books", "symbol", "bid qty", "bid", "ask", "ask qty", "levels", "last id", "state")
+    for symbol, book in report["books"].items():
+        table.add_row(
+            symbol, *(_or_dash(book[name]) for name in ("bid_qty", "bid", "ask", "ask_qty")),
+            f"{book['bid_levels']:,} / {book['ask_levels']:,}", str(book["last_update_id"]), book["state"],
+        )  # fmt: skip
+    return table
+
+
+def _positions(report: Mapping[str, Any]) -> Table:
+    names = ("quantity", "average_price", "realized_pnl", "unrealized_pnl", "fees")
+    table = _table("Positions", "symbol", *(name.replace("_", " ") for name in names))
+    for symbol, position in report["positions"].items():
+        table.add_row(symbol, *(_or_dash(position[name]) for name in names))
+    return table
+
+
+def _footnotes(report: Mapping[str, Any]) -> str:
+    machine = report.get("machine", {})
+    clock = report.get("clock_read_ns")
+    cost = f"Each stamp costs {clock:.1f} ns and is part of every figure.  " if clock is not None else ""
+    return f"{cost}{machine.get('cpu', '')}, {machine.get('cores', '?')} cores, Linux {machine.get('kernel', '')}"
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)

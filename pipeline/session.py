@@ -1,0 +1,327 @@
+"""One run of the line, from configuration to report. The order of things:
+
+    lock the name, sweep dead runs' segments, run directory
+    start the paper venue (it loads while we do), load the compiler and the strategy
+    exchangeInfo, instruments, agents; compile, or load compiled code
+    plan, segments, fork in order, watch, stop in order
+    report, unlink
+
+Everything before the forks may be interrupted by Ctrl-C at any point; from then on signals are counted and the
+supervisor acts on them.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launch.affinity import CoreMap
+from launch.scheduling import pin
+from launch.service import Service
+from launch.signals import Signals
+from launch.topology import Topology, read_topology
+from pipeline import errors
+from pipeline.config import Config, Loaded, document
+from pipeline.errors import UsageError
+from pipeline.runs import RunDirectory, RunLock, create_run_directory, new_run_id
+from pipeline.terminal import Terminal
+from pipeline.toml_text import to_toml
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from launch.supervisor import Outcome, Supervisor
+    from pipeline.line import Credentials, Endpoints, Line
+    from stages.agent import Agent
+
+EXIT_CODES = {
+    "clean": errors.CLEAN,
+    "unclean": errors.STAGE_FAILED,
+    "stage_failed": errors.STAGE_FAILED,
+    "refused": errors.REFUSED,
+    "forced": errors.FORCED,
+}
+
+
+def run_session(loaded: Loaded, *, as_json: bool) -> int:
+    """Run the line; returns the exit code. Raises PipelineError before anything has traded."""
+    terminal = Terminal()
+    with Signals() as signals:
+        signals.interruptible = True
+        try:
+            with ExitStack() as stack:
+                stack.callback(terminal.end_drawing)
+                return _Session(loaded, terminal, signals, stack, as_json=as_json).run()
+        except KeyboardInterrupt:
+            terminal.say("interrupted before trading started")
+        return errors.FORCED if signals.requests > 1 else errors.CLEAN
+
+
+@dataclass
+class _Prepared:
+    """What is known once the venue has been asked and the code is compiled."""
+
+    instruments: "NDArray[np.void]"
+    line: "Line"
+
+
+class _Session:
+    def __init__(
+        self, loaded: Loaded, terminal: Terminal, signals: Signals, stack: ExitStack, *, as_json: bool
+    ) -> None:
+        self.loaded, self.config = loaded, loaded.config
+        self.terminal, self.signals, self.stack, self.as_json = terminal, signals, stack, as_json
+        self.started_ns, self.started_s = time.time_ns(), time.monotonic()
+        self.ready_after_s: float | None = None
+        """From here until every stage was ready; None while it is not so."""
+        self.topology = read_topology()
+        self.service: Service | None = None
+        self.supervisor: Supervisor | None = None
+        self.quiet_since_s: float | None = None
+        self.frames_seen = -1
+
+    def run(self) -> int:
+        run = new_run_id(self.config.run.name)
+        self.stack.callback(RunLock(self.config.run.name, run).release)
+        directory = create_run_directory(run)
+        directory.config.write_text(to_toml(document(self.loaded)), encoding="utf-8")
+        private_key = self._start_venue(directory)
+        prepared, cores = self._prepare(private_key)
+        return self._trade(run, directory, prepared, cores)
+
+    # -- before trading ------------------------------------------------------------------------------------------
+
+    def _start_venue(self, directory: RunDirectory) -> bytes:
+        """Start the paper venue, if it is one; returns the private key orders are signed on with."""
+        from pipeline.venue_process import own_key, read_key, start_paper_venue
+
+        market = self.config.market
+        if market.venue != "paper":
+            return read_key(Path(market.private_key_file)) if market.private_key_file else own_key()
+        key = own_key()
+        # Where it will stay: the first usable core. The rest of the placement follows from the same topology.
+        service = start_paper_venue(
+            self.config, key, directory.logs / "venue.log", _housekeeping(self.config, self.topology)
+        )
+        self.stack.callback(service.end)
+        self.service = service
+        return key
+
+    def _prepare(self, private_key: bytes) -> tuple[_Prepared, CoreMap]:
+        from pipeline import line as composition
+        from pipeline.processes import core_map
+        from pipeline.venue_process import fetch_exchange_info
+        from shm.segment import sweep
+        from stages.agent import AgentError
+        from stages.domain.instruments import InstrumentError, instruments_from_exchange_info
+        from stages.strategy.loader import load, strategy_path
+
+        config = self.config
+        for name in sweep():
+            self.terminal.say(f"removed {name}, left by a run that died")
+        cores = core_map(config, self.topology)
+        try:
+            strategy = load(strategy_path(config.strategy.name))
+            endpoints = self._endpoints()
+            info = fetch_exchange_info(
+                endpoints.rest_url, config.market.symbols, deadline_s=config.market.connect_deadline_s,
+                say=self.terminal.say, wait=self.signals.wait,
+            )  # fmt: skip
+            symbols = config.market.symbols or [str(entry["symbol"]) for entry in info["symbols"]]
+            instruments = instruments_from_exchange_info(info, symbols)
+            credentials = self._credentials(private_key)
+
+            def build() -> "dict[str, Agent]":
+                return composition.build_agents(
+                    config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
+                    run_start_ms=self.started_ns // 1_000_000, helper_cpus=(cores.housekeeping,),
+                )  # fmt: skip
+
+            agents, twins = build(), build() if config.launch.placement == "packed" else {}
+        except (AgentError, InstrumentError, ValueError) as error:
+            raise UsageError(str(error)) from error
+        draw = self.terminal.progress("compiling")
+        line = composition.prepare(agents, twins, strategy, config.launch.placement, draw)
+        self.terminal.end_drawing()
+        return _Prepared(instruments, line), cores
+
+    def _endpoints(self) -> "Endpoints":
+        from pipeline.line import Endpoints
+        from pipeline.venue_process import wait_ready
+
+        market = self.config.market
+        if self.service is None:
+            return Endpoints(market.stream_url, market.rest_url, market.order_url)
+        host, port = wait_ready(self.service, self.config.launch.start_deadline_s, self.signals.wait)
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return Endpoints(f"ws://{place}", f"http://{place}", f"ws://{place}/ws-api/v3")
+
+    def _credentials(self, private_key: bytes) -> "Credentials":
+        from pipeline.line import Credentials
+
+        market = self.config.market
+        if market.venue == "paper" or not market.api_key_file:
+            return Credentials(self.config.venue.api_key, private_key)
+        try:
+            return Credentials(Path(market.api_key_file).read_text(encoding="ascii").strip(), private_key)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"market.api_key_file = {market.api_key_file}: {error}", "give a readable file") from None
+
+    # -- trading -------------------------------------------------------------------------------------------------
+
+    def _trade(self, run: str, directory: RunDirectory, prepared: _Prepared, cores: CoreMap) -> int:
+        from launch.errors import MachineError
+        from launch.memory import findings
+        from launch.supervisor import Supervisor
+        from pipeline.line import process_entry
+        from pipeline.processes import make_plan
+        from shm.segment import SegmentError
+
+        config, line = self.config, prepared.line
+        plan = make_plan(run, config, line.agents, len(prepared.instruments), cores)
+        entries = {process.name: process_entry(line, process.name, process.idle) for process in plan.processes}
+        pinned = pin(plan.housekeeping_cpu)
+        self.signals.interruptible = False
+        supervisor = Supervisor(plan, entries, self.signals, directory.logs, say=self.terminal.warn)
+        self.supervisor = supervisor
+        with supervisor:
+            try:
+                supervisor.create_segments()
+            except (MachineError, SegmentError) as error:
+                raise errors.MachineRefusedError(str(error), getattr(error, "hint", "")) from None
+            for finding in (*findings(), *core_findings(self.topology, cores), *([pinned] if pinned else [])):
+                supervisor.note(finding)
+            if self.service is not None:
+                supervisor.adopt(self.service)
+            self.terminal.begin_status()
+            self.terminal.say(f"run {run}: {config.launch.placement}, starting; logs in {directory.logs}")
+            outcome = supervisor.run(
+                lambda: self._finished(supervisor),
+                duration_s=config.run.duration_s or None,
+                tick=lambda: self._tick(supervisor, prepared),
+            )
+            self.terminal.end_drawing()
+            report = self._report(run, supervisor, outcome, prepared)
+        directory.report.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        self._tell(outcome, report, directory)
+        return EXIT_CODES[outcome.exit]
+
+    def _tick(self, supervisor: "Supervisor", prepared: _Prepared) -> None:
+        if self.ready_after_s is None:
+            self.ready_after_s = time.monotonic() - self.started_s
+        self.terminal.status(lambda: self._status_line(supervisor, prepared))
+
+    def _finished(self, supervisor: "Supervisor") -> str | None:
+        """A replay is over when the feed has read as many frames as the venue has sent, and the rings are empty."""
+        finished = self.service.latest.get("replay_finished") if self.service is not None else None
+        if finished is None or supervisor.undrained():
+            return None
+        from pipeline.line import AGENT_CLASSES
+        from pipeline.reports.run_report import stage_counters
+
+        frames = stage_counters(supervisor.segments, AGENT_CLASSES["feed"]).get("frames", 0)
+        if frames >= int(finished["stream_messages"]):
+            return "replay finished and drained"
+        now_s = time.monotonic()
+        if frames != self.frames_seen or self.quiet_since_s is None:
+            self.frames_seen, self.quiet_since_s = frames, now_s
+        if now_s - self.quiet_since_s < LOST_FRAMES_S:
+            return None
+        # Frames written to a connection that broke never arrive; the feed has resynchronised on the next one.
+        return f"replay finished; {int(finished['stream_messages']) - frames} frames never arrived"
+
+    def _status_line(self, supervisor: "Supervisor", prepared: _Prepared) -> str:
+        from pipeline.reports.run_report import take_snapshot
+        from pipeline.reports.status import status_line
+
+        snapshot = take_snapshot(supervisor.segments, agent_classes(), prepared.instruments)
+        return status_line(snapshot)
+
+    # -- afterwards ----------------------------------------------------------------------------------------------
+
+    def _report(self, run: str, supervisor: "Supervisor", outcome: "Outcome", prepared: _Prepared) -> dict[str, Any]:
+        from pipeline.reports.machine import machine_document
+        from pipeline.reports.run_report import build_report, take_snapshot
+        from shm.clock import read_cost_ns
+
+        failure = outcome.failure
+        extras = {
+            "reason": outcome.reason,
+            "failure": failure and {"process": failure.process, "how": failure.how, "log_tail": failure.log_tail},
+            "notes": outcome.notes,
+            "started_ns": self.started_ns,
+            "ready_after_s": self.ready_after_s and round(self.ready_after_s, 3),
+            "duration_s": round(time.monotonic() - self.started_s - (self.ready_after_s or 0.0), 3),
+            "delivery": self.config.delivery,
+            "strategy": self.config.strategy.name,
+            "compiled_kernels": prepared.line.compiled,
+            "clock_read_ns": round(read_cost_ns(prepared.line.clock), 1),
+            "findings": [finding.document() for finding in supervisor.findings],
+            "replay": self.service.latest.get("replay_finished") if self.service is not None else None,
+            "machine": machine_document(self.topology),
+        }
+        return build_report(
+            run=run,
+            placement=self.config.launch.placement,
+            exit_word=outcome.exit,
+            plan=supervisor.plan,
+            facts=supervisor.facts,
+            agents=agent_classes(),
+            snapshot=take_snapshot(supervisor.segments, agent_classes(), prepared.instruments),
+            extras=extras,
+        )
+
+    def _tell(self, outcome: "Outcome", report: Mapping[str, Any], directory: RunDirectory) -> None:
+        for note in outcome.notes:
+            self.terminal.warn(f"while stopping: {note}")
+        if outcome.failure is not None:
+            self.terminal.error(f"trading stopped: {outcome.failure}", outcome.failure.hint)
+            if outcome.failure.log_tail:
+                self.terminal.say(f"the end of its log:\n{outcome.failure.log_tail}")
+        self.terminal.say(f"stopped: {outcome.reason}; report kept in {directory.report}")
+        if self.as_json:
+            print(json.dumps(report))
+        else:
+            from pipeline.reports.text import print_report
+
+            print_report(report, self.terminal.data)
+
+
+LOST_FRAMES_S = 5.0
+
+
+def _housekeeping(config: Config, topology: Topology) -> int:
+    from launch.affinity import place
+
+    return place((), topology).housekeeping
+
+
+def agent_classes() -> "list[Any]":
+    """The agents' classes in pipeline order."""
+    from pipeline.line import AGENT_CLASSES
+
+    return list(AGENT_CLASSES.values())
+
+
+def core_findings(topology: Topology, cores: CoreMap) -> Sequence[Any]:
+    """What the number of cores costs, said once."""
+    from launch.findings import Finding
+
+    sharing = [name for name, core in cores.pollers.items() if not core.alone]
+    if not sharing:
+        return ()
+    quota = f" (the control group grants {topology.quota_cores:g})" if topology.quota_cores is not None else ""
+    shared = cores.pollers[sharing[0]].cpu
+    return (
+        Finding(
+            "cores",
+            f"{len(topology.usable)} usable cores{quota}: {', '.join(sharing)} share core {shared}",
+            "a stage waits for its neighbours' turns, and has no SCHED_FIFO",
+            f"{len(cores.pollers) + 1} cores give each its own"
+            + ("; --placement packed needs 2" if len(cores.pollers) > 1 else ""),
+        ),
+    )

@@ -1,0 +1,228 @@
+"""Words in shared memory: atomic loads and stores, fences, and plain words, all by integer address.
+
+Every word that two processes touch goes through this file. A plain read in a spin loop is hoisted by LLVM into an
+endless jump, and on weakly ordered machines a plain store says nothing about the stores before it.
+
+Each function exists twice under one name: as a Numba intrinsic (callable from compiled code only) and, when Numba's
+JIT is switched off, as a plain twin over ctypes, so that kernels run as ordinary Python in tests. Cold Python code
+that must read or write a live word uses `peek` and `poke`, which work in both modes.
+
+Addresses are int64 and must be multiples of 8 (of 1 for bytes and for the `_unaligned` pair).
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# Intrinsics are written for Numba's typing machinery, which has no types of its own.
+
+import ctypes
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+JIT = not numba.config.DISABLE_JIT
+IS_X86 = __import__("platform").machine() in ("x86_64", "AMD64")
+
+_I64 = ir.IntType(64)
+_I32 = ir.IntType(32)
+_I8 = ir.IntType(8)
+
+
+def peek(address: int) -> int:
+    """The int64 word at `address`, for cold code. Aligned 8-byte loads are single instructions."""
+    return ctypes.c_int64.from_address(address).value
+
+
+def poke(address: int, value: int) -> None:
+    """Store an int64 word at `address`, for cold code that is the word's only writer."""
+    ctypes.c_int64.from_address(address).value = value
+
+
+if JIT:
+
+    def _loader(ordering, width, doc, align=None):
+        @intrinsic
+        def load(typingctx, address):
+            signature = types.int64(types.int64)
+
+            def codegen(context, builder, signature, args):
+                pointer = builder.inttoptr(args[0], width.as_pointer())
+                if ordering is None:
+                    value = builder.load(pointer, align=align or width.width // 8)
+                else:
+                    value = builder.load_atomic(pointer, ordering, 8)
+                return value if width is _I64 else builder.zext(value, _I64)
+
+            return signature, codegen
+
+        load.__doc__ = doc
+        return load
+
+    def _storer(ordering, width, doc, align=None):
+        @intrinsic
+        def store(typingctx, address, value):
+            signature = types.void(types.int64, types.int64)
+
+            def codegen(context, builder, signature, args):
+                pointer = builder.inttoptr(args[0], width.as_pointer())
+                value = args[1] if width is _I64 else builder.trunc(args[1], width)
+                if ordering is None:
+                    builder.store(value, pointer, align=align or width.width // 8)
+                else:
+                    builder.store_atomic(value, pointer, ordering, 8)
+                return context.get_dummy_value()
+
+            return signature, codegen
+
+        store.__doc__ = doc
+        return store
+
+    def _fencer(ordering, doc):
+        @intrinsic
+        def fence(typingctx):
+            signature = types.void()
+
+            def codegen(context, builder, signature, args):
+                builder.fence(ordering)
+                return context.get_dummy_value()
+
+            return signature, codegen
+
+        fence.__doc__ = doc
+        return fence
+
+    load_acquire = _loader("acquire", _I64, "Load a word; later accesses stay after it.")
+    load_relaxed = _loader("monotonic", _I64, "Load a word untorn, without ordering.")
+    load_word = _loader(None, _I64, "Plain 8-byte load.")
+    load_u32 = _loader(None, _I32, "Plain 4-byte load, zero-extended.")
+    load_u8 = _loader(None, _I8, "Plain byte load, zero-extended.")
+    store_release = _storer("release", _I64, "Store a word; earlier accesses stay before it.")
+    store_relaxed = _storer("monotonic", _I64, "Store a word untorn, without ordering.")
+    store_word = _storer(None, _I64, "Plain 8-byte store.")
+    store_u8 = _storer(None, _I8, "Plain byte store of the low 8 bits.")
+    load_unaligned = _loader(None, _I64, "Plain 8-byte load at any address: private bytes only.", align=1)
+    store_unaligned = _storer(None, _I64, "Plain 8-byte store at any address: private bytes only.", align=1)
+    fence_acquire = _fencer("acquire", "Loads before the fence stay before everything after it.")
+    fence_release = _fencer("release", "Everything before the fence stays before stores after it.")
+    fence_seq_cst = _fencer("seq_cst", "Full fence: also orders an earlier store before a later load.")
+
+    @intrinsic
+    def pause(typingctx):
+        """Tell the core that this is a spin loop (x86 `pause`, aarch64 `isb`)."""
+        signature = types.void()
+
+        def codegen(context, builder, signature, args):
+            if IS_X86:
+                function = builder.module.declare_intrinsic(
+                    "llvm.x86.sse2.pause", (), ir.FunctionType(ir.VoidType(), ())
+                )
+                builder.call(function, ())
+            else:
+                builder.asm(ir.FunctionType(ir.VoidType(), ()), "isb", "", (), True)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    @intrinsic
+    def prefetch(typingctx, address):
+        """Ask for the cache line at `address`, to be written to; never faults, changes nothing."""
+        signature = types.void(types.int64)
+
+        def codegen(context, builder, signature, args):
+            pointer = builder.inttoptr(args[0], _I8.as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), (pointer.type, _I32, _I32, _I32))
+            function = builder.module.declare_intrinsic("llvm.prefetch", (pointer.type,), kind)
+            builder.call(function, (pointer, _I32(1), _I32(3), _I32(1)))
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    @intrinsic
+    def cycles(typingctx):
+        """The core's cycle or tick counter: rdtsc on x86-64, cntvct_el0 on aarch64."""
+        signature = types.int64()
+
+        def codegen(context, builder, signature, args):
+            name = "llvm.readcyclecounter" if IS_X86 else "llvm.readsteadycounter"
+            function = builder.module.declare_intrinsic(name, (), ir.FunctionType(_I64, ()))
+            return builder.call(function, ())
+
+        return signature, codegen
+
+    @intrinsic
+    def multiply_shift_32(typingctx, a, b):
+        """(a * b) >> 32 with a 128-bit product; both taken as unsigned."""
+        signature = types.int64(types.int64, types.int64)
+
+        def codegen(context, builder, signature, args):
+            wide = ir.IntType(128)
+            product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+            return builder.trunc(builder.lshr(product, ir.Constant(wide, 32)), _I64)
+
+        return signature, codegen
+
+    @intrinsic
+    def leading_zeros(typingctx, value):
+        """Number of leading zero bits of a 64-bit word (64 for 0)."""
+        signature = types.int64(types.int64)
+
+        def codegen(context, builder, signature, args):
+            return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+
+        return signature, codegen
+
+    @intrinsic
+    def trailing_zeros(typingctx, value):
+        """Number of trailing zero bits of a 64-bit word (64 for 0)."""
+        signature = types.int64(types.int64)
+
+        def codegen(context, builder, signature, args):
+            return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+        return signature, codegen
+
+else:
+    import time
+
+    def _signed(value: int) -> int:
+        value &= (1 << 64) - 1
+        return value - (1 << 64) if value >> 63 else value
+
+    def load_word(address):
+        return ctypes.c_int64.from_address(int(address)).value
+
+    def store_word(address, value):
+        ctypes.c_int64.from_address(int(address)).value = int(value)
+
+    load_acquire = load_relaxed = load_unaligned = load_word
+    store_release = store_relaxed = store_unaligned = store_word
+
+    def load_u32(address):
+        return ctypes.c_uint32.from_address(int(address)).value
+
+    def load_u8(address):
+        return ctypes.c_uint8.from_address(int(address)).value
+
+    def store_u8(address, value):
+        ctypes.c_uint8.from_address(int(address)).value = int(value) & 255
+
+    def fence_acquire():
+        pass
+
+    fence_release = fence_seq_cst = pause = fence_acquire
+
+    def prefetch(address):
+        pass
+
+    def cycles():
+        return time.perf_counter_ns()
+
+    def multiply_shift_32(a, b):
+        return _signed((int(a) * int(b)) >> 32)
+
+    def leading_zeros(value):
+        return 64 - (int(value) & ((1 << 64) - 1)).bit_length()
+
+    def trailing_zeros(value):
+        value = int(value) & ((1 << 64) - 1)
+        return (value & -value).bit_length() - 1 if value else 64

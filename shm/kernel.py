@@ -1,0 +1,118 @@
+"""How kernels are compiled, and where the compiled code is kept.
+
+`primitive` is inlined into its caller, so a ring push costs no call. `kernel` releases the interpreter lock and is
+kept in Numba's disk cache. Both raise nothing and check no bounds: what they are given is checked before the line runs.
+
+Numba notices a change of the file that holds a function, not of the files it calls into, and would silently run old
+code. So the cache folder is named by a hash of everything compiled code can come from: our sources and the versions of
+Python, Numba and llvmlite. A folder per hash; `prune_caches` removes the ones not used for long.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import caching
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+KERNEL_PACKAGES = ("shm", "stages")
+"""The packages, beside each other on disk, that hold compiled functions."""
+
+KEEP_CACHE_S = 14 * 86_400
+
+
+def hash_files(files: Iterable[Path], salt: str = "") -> str:
+    """16 hex digits over the names and contents of `files`."""
+    digest = hashlib.sha256(salt.encode())
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def sources_hash() -> str:
+    """Hash of our kernel packages' sources, the versions that compile them, and the processor they are compiled for."""
+    root = Path(__file__).parent.parent
+    files = (file for package in KERNEL_PACKAGES for file in sorted((root / package).rglob("*.py")))
+    versions = [sys.version, version("numba"), version("llvmlite"), version("numpy"), _processor()]
+    return hash_files(files, "|".join(versions))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "|".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def cache_root() -> Path:
+    """$XDG_CACHE_HOME/tickpipe, by default ~/.cache/tickpipe."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tickpipe"
+
+
+def prune_caches() -> None:
+    """Remove cache folders that no process has used for two weeks."""
+    for folder in cache_root().glob("*/"):
+        if time.time() - folder.stat().st_mtime > KEEP_CACHE_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+SOURCES_HASH = sources_hash()
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    numba.config.CACHE_DIR = str(cache_root() / SOURCES_HASH)  # type: ignore[attr-defined]  # set by a loader
+
+
+def _write_cache_indexes_one_at_a_time() -> None:
+    """Put Numba's cache updates under a file lock.
+
+    Numba reads a function's index, picks a free file name and writes both back. Two processes doing that at once (two
+    runs starting, or the compile workers of one) could give two signatures one file, and a later run the wrong code.
+    """
+    save = caching.IndexDataCacheFile.save
+
+    def locked_save(self: Any, key: Any, data: Any) -> None:
+        Path(self._cache_path).mkdir(parents=True, exist_ok=True)
+        with (Path(self._cache_path) / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            save(self, key, data)  # type: ignore[no-untyped-call]
+
+    caching.IndexDataCacheFile.save = locked_save  # type: ignore[method-assign]
+
+
+_write_cache_indexes_one_at_a_time()
+
+
+_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+"""Without Numba's runtime: kernels allocate nothing, and it would count a reference, atomically, for every array that
+is passed on or looked at. Those calls were half of the code and of the time of the book, risk and router."""
+
+_njit: Any = numba.njit  # its stubs do not know the options that leave wrappers out
+
+
+def primitive(function: F) -> F:
+    """Compile `function` to be inlined into every compiled caller; ordinary Python cannot call it.
+
+    Without wrappers for Python: they are never used, and unpacking a context took a third of all compile time.
+    """
+    return cast(F, _njit(**_OPTIONS, forceinline=True, no_cpython_wrapper=True)(function))
+
+
+def kernel(function: F) -> F:
+    """Compile `function` as a kernel of its own: no interpreter lock, cached on disk."""
+    return cast(F, _njit(**_OPTIONS)(function))
+
+
+def checked(function: F) -> F:
+    """Compile code that is not ours: a wrong index raises IndexError instead of writing into our memory."""
+    return cast(F, _njit(**_OPTIONS, boundscheck=True)(function))

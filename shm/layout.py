@@ -1,0 +1,64 @@
+"""Layouts: a dtype, its description in words, its fingerprint, and the difference between two of them."""
+
+import hashlib
+import json
+
+import numpy as np
+
+CACHE_LINE_BYTES = 64
+WRITER_SEPARATION_BYTES = 128
+"""Hot fields of different writers stand this far apart: x86 prefetches lines in pairs."""
+
+
+def record_dtype(fields: list[tuple[str, str] | tuple[str, str, int | tuple[int, ...]]], size_bytes: int) -> np.dtype:
+    """A record of `fields` in order, padded to `size_bytes`, which must be a multiple of a cache line.
+
+    Raises ValueError when the fields do not fit or a field would be misaligned.
+    """
+    dtype = np.dtype(fields, align=True)
+    if size_bytes % CACHE_LINE_BYTES or dtype.itemsize > size_bytes:
+        raise ValueError(f"record of {dtype.itemsize} bytes does not fit size_bytes={size_bytes}, a multiple of 64")
+    assert dtype.fields is not None
+    offsets = [dtype.fields[name][1] for name in dtype.names or ()]
+    formats = [dtype.fields[name][0] for name in dtype.names or ()]
+    spec = {
+        "names": dtype.names,
+        "formats": formats,
+        "offsets": offsets,
+        "itemsize": size_bytes,
+        "aligned": True,
+    }
+    return np.dtype(spec)  # type: ignore[call-overload]  # numpy types this form too narrowly
+
+
+def describe(dtype: np.dtype) -> dict[str, str]:
+    """{field: "format@offset"} of a record dtype, with `itemsize`; nested records are flattened by dots."""
+    fields: dict[str, str] = {"itemsize": str(dtype.itemsize)}
+    for name in dtype.names or ():
+        assert dtype.fields is not None
+        field, offset = dtype.fields[name][:2]
+        if field.names:
+            for inner, text in describe(field).items():
+                fields[f"{name}.{inner}"] = f"{text}+{offset}"
+        else:
+            fields[name] = f"{field.base.str}{list(field.shape) or ''}@{offset}"
+    return fields
+
+
+def fingerprint(description: dict[str, str]) -> bytes:
+    """32 bytes that differ when the description differs."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()
+
+
+def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
+    """One line per field that differs, both sides shown."""
+    return [
+        f"{name}: expected {expected.get(name, 'absent')}, found {found.get(name, 'absent')}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
+
+
+def align_up(value: int, multiple: int) -> int:
+    """The least multiple of `multiple` that is >= `value`."""
+    return -(-value // multiple) * multiple

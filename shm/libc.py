@@ -1,0 +1,65 @@
+"""The libc calls that kernels make, each with a plain twin for runs with the JIT off.
+
+Compiled code calls them through `numba.types.ExternalFunction`, which survives Numba's disk cache (ctypes function
+pointers do not). All arguments are integers; buffers are addresses. Results are as in the manual pages: a negative
+result means `errno_value()` says why.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+import ctypes
+import errno
+
+from numba import njit, types
+
+from shm.atomics import JIT, load_u32
+
+EAGAIN = errno.EAGAIN
+EINTR = errno.EINTR
+MSG_DONTWAIT = 0x40
+MSG_NOSIGNAL = 0x4000
+CLOCK_REALTIME = 0
+CLOCK_MONOTONIC = 1
+
+_i32, _i64 = types.int32, types.int64
+
+if JIT:
+    recv = types.ExternalFunction("recv", _i64(_i32, _i64, _i64, _i32))
+    send = types.ExternalFunction("send", _i64(_i32, _i64, _i64, _i32))
+    recvmsg = types.ExternalFunction("recvmsg", _i64(_i32, _i64, _i32))
+    setsockopt = types.ExternalFunction("setsockopt", _i32(_i32, _i32, _i32, _i64, _i32))
+    sched_yield = types.ExternalFunction("sched_yield", _i32())
+    nanosleep = types.ExternalFunction("nanosleep", _i32(_i64, _i64))
+    clock_gettime = types.ExternalFunction("clock_gettime", _i32(_i32, _i64))
+    memmove = types.ExternalFunction("memmove", _i64(_i64, _i64, _i64))
+    _errno_location = types.ExternalFunction("__errno_location", _i64())
+
+    @njit(inline="never")
+    def errno_value():
+        return load_u32(_errno_location())
+
+else:
+    _libc = ctypes.CDLL(None, use_errno=True)
+    _P, _N = ctypes.c_void_p, ctypes.c_size_t
+
+    def _twin(name, result, *arguments):
+        function = getattr(_libc, name)
+        function.restype, function.argtypes = result, arguments
+
+        def call(*values):
+            return function(*map(int, values))
+
+        call.__name__ = name
+        return call
+
+    recv = _twin("recv", ctypes.c_ssize_t, ctypes.c_int, _P, _N, ctypes.c_int)
+    send = _twin("send", ctypes.c_ssize_t, ctypes.c_int, _P, _N, ctypes.c_int)
+    recvmsg = _twin("recvmsg", ctypes.c_ssize_t, ctypes.c_int, _P, ctypes.c_int)
+    setsockopt = _twin("setsockopt", ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int, _P, ctypes.c_uint32)
+    sched_yield = _twin("sched_yield", ctypes.c_int)
+    nanosleep = _twin("nanosleep", ctypes.c_int, _P, _P)
+    clock_gettime = _twin("clock_gettime", ctypes.c_int, ctypes.c_int, _P)
+    memmove = _twin("memmove", ctypes.c_void_p, _P, _P, _N)
+
+    def errno_value():
+        return ctypes.get_errno()

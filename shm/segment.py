@@ -1,0 +1,330 @@
+"""Segments: named pieces of shared memory, created by the supervisor, attached by stages and observers.
+
+A segment is one page of header and its payload. The header says what the payload is, in words and as a fingerprint, and
+who owns it; its ready word is stored last, so that nobody attaches to a half-built one.
+
+      0  magic, layout_version            16  fingerprint (32 bytes)
+     48  owner_pid, owner_start_ticks     64  payload_bytes
+     72  ready                            80  description length, then the description (JSON)
+   4096  payload
+
+Errors, all of `SegmentError`:
+
+    SegmentError
+    ├── SegmentExistsError       create: the name is taken
+    ├── NoSpaceError             create: /dev/shm has no room (found here, not later as a SIGBUS)
+    ├── SegmentMissingError      attach: nothing of that name
+    ├── NotReadyError            attach: half-built, or its creator died building it
+    └── LayoutMismatchError      attach: not what was expected; says which field differs
+"""
+
+import contextlib
+import errno
+import json
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import resource_tracker, shared_memory
+from pathlib import Path
+from sys import version_info
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from shm.atomics import fence_release, store_release
+from shm.kernel import kernel
+from shm.layout import describe, differences, fingerprint
+from shm.ring import format_ring, ring_bytes
+from shm.seqlock import row_bytes
+
+MAGIC = int.from_bytes(b"tickpipe", "little")
+LAYOUT_VERSION = 1
+HEADER_BYTES = 4096
+NAME_PREFIX = "tickpipe."
+SHM_DIRECTORY = Path("/dev/shm")
+MADV_POPULATE_WRITE = 23
+
+_HEADER = struct.Struct("<qq32sqqqqq")
+_READY_OFFSET = 72
+_DESCRIPTION_OFFSET = _HEADER.size
+
+
+class SegmentError(Exception):
+    """A segment cannot be created or attached."""
+
+
+class SegmentExistsError(SegmentError):
+    """The name is taken."""
+
+
+class NoSpaceError(SegmentError):
+    """/dev/shm has no room."""
+
+
+class SegmentMissingError(SegmentError):
+    """There is no segment of that name."""
+
+
+class NotReadyError(SegmentError):
+    """The segment is half-built."""
+
+
+class LayoutMismatchError(SegmentError):
+    """The segment holds something else than expected."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a segment holds: a description in words (field: text), and how many bytes it takes."""
+
+    description: dict[str, str]
+    payload_bytes: int
+    ring: tuple[int, int] | None = None
+    """(capacity, record_bytes) when the payload is a ring, whose header must be written."""
+
+
+def _fields(dtype: np.dtype) -> dict[str, str]:
+    """The dtype's description, its names kept apart from the layout's own."""
+    return {f"record.{name}": text for name, text in describe(dtype).items()}
+
+
+def record_layout(dtype: np.dtype, count: int = 1) -> Layout:
+    """`count` records of `dtype`."""
+    return Layout({"kind": "records", "count": str(count), **_fields(dtype)}, dtype.itemsize * count)
+
+
+def ring_layout(dtype: np.dtype, capacity: int) -> Layout:
+    """An SPSC ring of `capacity` records of `dtype`."""
+    size = ring_bytes(capacity, dtype.itemsize)
+    return Layout({"kind": "ring", "capacity": str(capacity), **_fields(dtype)}, size, (capacity, dtype.itemsize))
+
+
+def seqlock_layout(dtype: np.dtype, rows: int) -> Layout:
+    """A seqlock table of `rows` rows with payload `dtype`."""
+    size = rows * row_bytes(dtype.itemsize)
+    return Layout({"kind": "seqlock", "rows": str(rows), **_fields(dtype)}, size)
+
+
+@kernel
+def _publish_ready(address: int) -> None:
+    fence_release()
+    store_release(address, 1)
+
+
+def process_start_ticks(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), None when there is none.
+
+    A pid alone does not name a process: pids are used again.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(text.rpartition(")")[2].split()[19])
+
+
+@contextlib.contextmanager
+def _without_resource_tracker() -> Iterator[None]:
+    """Keep multiprocessing's tracker away: it unlinks segments behind the back of processes that still use them.
+
+    Python 3.13 has `track=False`; before, *both* its functions must be silent, or its process prints tracebacks.
+    """
+    if version_info >= (3, 13):
+        yield
+        return
+    register, unregister = resource_tracker.register, resource_tracker.unregister
+    resource_tracker.register = resource_tracker.unregister = lambda *_: None
+    try:
+        yield
+    finally:
+        resource_tracker.register, resource_tracker.unregister = register, unregister
+
+
+_UNTRACKED: dict[str, Any] = {"track": False} if version_info >= (3, 13) else {}
+
+_kept: list["Segment"] = []
+"""Segments of this process and of the one it was forked from. A mapping that MADV_DONTFORK removed from a child must
+never be unmapped there by a destructor: something else may stand at its address by then."""
+
+
+class Segment:
+    """A mapped segment. `address` is the payload's, for kernels; `view` gives numpy access to the same bytes."""
+
+    def __init__(self, name: str, memory: mmap.mmap, layout: Layout) -> None:
+        self.name = name
+        self.layout = layout
+        self._memory = memory
+        whole = np.frombuffer(memory, np.uint8)
+        self.writable = bool(whole.flags.writeable)
+        self._whole: np.ndarray | None = whole
+        self.address = int(whole.ctypes.data) + HEADER_BYTES
+        _kept.append(self)
+
+    @classmethod
+    def create(cls, name: str, layout: Layout, *, keep_over_fork: bool = False) -> "Segment":
+        """Make the segment, zeroed, its space reserved, its header written, ready.
+
+        Raises SegmentExistsError, NoSpaceError.
+        """
+        description = json.dumps(layout.description, sort_keys=True).encode()
+        if _DESCRIPTION_OFFSET + len(description) > HEADER_BYTES:
+            raise SegmentError(f"segment {name}: description of {len(description)} bytes does not fit its header")
+        size = HEADER_BYTES + layout.payload_bytes
+        memory = _create_reserved(name, size)
+        if not keep_over_fork:
+            memory.madvise(mmap.MADV_DONTFORK)
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)  # refused where the kernel has no huge pages for shared memory
+        segment = cls(name, memory, layout)
+        pid = os.getpid()
+        _HEADER.pack_into(
+            memory, 0, MAGIC, LAYOUT_VERSION, fingerprint(layout.description), pid,
+            process_start_ticks(pid) or 0, layout.payload_bytes, 0, len(description),
+        )  # fmt: skip
+        memory[_DESCRIPTION_OFFSET : _DESCRIPTION_OFFSET + len(description)] = description
+        if layout.ring is not None:
+            format_ring(segment.address, *layout.ring)
+        _publish_ready(segment.address - HEADER_BYTES + _READY_OFFSET)
+        return segment
+
+    @classmethod
+    def attach(cls, name: str, layout: Layout, *, writable: bool = False) -> "Segment":
+        """Map an existing segment, read-only unless `writable`, its pages populated.
+
+        Raises SegmentMissingError, NotReadyError, LayoutMismatchError.
+        """
+        memory = _map_existing(name, writable)
+        if len(memory) < HEADER_BYTES:
+            raise NotReadyError(f"segment {name}: size={len(memory)} is less than its header; creation unfinished")
+        magic, version, mark, _, _, payload_bytes, ready, length = _HEADER.unpack_from(memory, 0)
+        if not ready:
+            raise NotReadyError(f"segment {name}: ready=0; its creator has not finished or died")
+        if magic != MAGIC or version != LAYOUT_VERSION:
+            raise LayoutMismatchError(
+                f"segment {name}: magic={magic:#x} version={version}, expected {MAGIC:#x} and {LAYOUT_VERSION}"
+            )
+        if mark != fingerprint(layout.description):
+            found = json.loads(bytes(memory[_DESCRIPTION_OFFSET : _DESCRIPTION_OFFSET + length]))
+            raise LayoutMismatchError(
+                f"segment {name}: layout differs: " + "; ".join(differences(layout.description, found))
+            )
+        if payload_bytes != layout.payload_bytes or len(memory) < HEADER_BYTES + payload_bytes:
+            raise LayoutMismatchError(
+                f"segment {name}: payload_bytes={payload_bytes} of {len(memory)}, expected {layout.payload_bytes}"
+            )
+        if writable:
+            populate(memory)
+        return cls(name, memory, layout)
+
+    def view(self, dtype: np.dtype, count: int = 1, offset: int = 0) -> np.ndarray:
+        """`count` records of `dtype` at `offset` of the payload, over the shared bytes themselves."""
+        assert self._whole is not None, f"segment {self.name} is closed"
+        return np.ndarray((count,), dtype, self._memory, HEADER_BYTES + offset)
+
+    def close(self) -> None:
+        """Unmap. Views must be gone: numpy arrays over the segment keep the mapping alive until they are."""
+        self._whole = None
+        with contextlib.suppress(ValueError):
+            _kept.remove(self)
+        with contextlib.suppress(BufferError):
+            self._memory.close()
+
+    def __enter__(self) -> "Segment":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _create_reserved(name: str, size: int) -> mmap.mmap:
+    with _without_resource_tracker():
+        try:
+            shared = shared_memory.SharedMemory(name, create=True, size=size, **_UNTRACKED)
+        except FileExistsError as error:
+            raise SegmentExistsError(f"segment {name}: the name is taken") from error
+        handle: Any = shared
+        try:
+            os.posix_fallocate(handle._fd, 0, size)
+        except OSError as error:
+            shared.close()
+            shared.unlink()
+            if error.errno in (errno.ENOSPC, errno.ENOMEM):
+                free = os.statvfs(SHM_DIRECTORY)
+                raise NoSpaceError(
+                    f"segment {name}: {size} bytes wanted, {free.f_bavail * free.f_frsize} free in {SHM_DIRECTORY}"
+                ) from error
+            raise
+    # The mapping is taken over: SharedMemory's destructor would close it under the numpy views that kernels use.
+    memory: mmap.mmap = handle._mmap
+    handle._buf.release()
+    os.close(handle._fd)
+    handle._buf, handle._mmap, handle._fd = None, None, -1
+    return memory
+
+
+def _map_existing(name: str, writable: bool) -> mmap.mmap:
+    # Not SharedMemory: it maps writable always, follows symbolic links and talks to the tracker.
+    try:
+        descriptor = os.open(
+            SHM_DIRECTORY / name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
+    except FileNotFoundError as error:
+        raise SegmentMissingError(f"segment {name}: not found in {SHM_DIRECTORY}") from error
+    except OSError as error:
+        raise SegmentError(f"segment {name}: cannot be opened: {error.strerror}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+            raise NotReadyError(f"segment {name}: size={status.st_size} bytes; creation unfinished or not a segment")
+        return mmap.mmap(
+            descriptor, status.st_size, mmap.MAP_SHARED, mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        )
+    finally:
+        os.close(descriptor)
+
+
+def populate(memory: mmap.mmap) -> None:
+    """Fault every page in for writing now: about 2 µs a page that would else be paid on the hot path."""
+    with contextlib.suppress(OSError):  # kernels before 5.14 lack it; first use then pays
+        memory.madvise(MADV_POPULATE_WRITE)
+
+
+def unlink(name: str) -> None:
+    """Remove a segment's name; mappings live on. No error when it is gone already."""
+    with contextlib.suppress(FileNotFoundError):
+        (SHM_DIRECTORY / name).unlink()
+
+
+def owner_is_alive(name: str) -> bool | None:
+    """Whether the process that created segment `name` still runs; None when its header cannot be read."""
+    try:
+        header = (SHM_DIRECTORY / name).open("rb").read(_HEADER.size)
+        magic, _, _, pid, start_ticks, *_ = _HEADER.unpack(header)
+    except (OSError, struct.error):
+        return None
+    if magic != MAGIC:
+        return None
+    return process_start_ticks(pid) == start_ticks
+
+
+def sweep(prefix: str = NAME_PREFIX) -> list[str]:
+    """Remove the segments whose owner is dead; returns their names. Unreadable and foreign ones are left alone."""
+    removed = []
+    for path in SHM_DIRECTORY.glob(f"{prefix}*"):
+        if not path.is_symlink() and owner_is_alive(path.name) is False:
+            unlink(path.name)
+            removed.append(path.name)
+    return sorted(removed)
+
+
+__all__ = [
+    "Layout", "LayoutMismatchError", "NoSpaceError", "NotReadyError", "Segment", "SegmentError", "SegmentExistsError",
+    "SegmentMissingError", "process_start_ticks", "record_layout", "ring_layout", "seqlock_layout", "sweep",
+    "unlink",
+]  # fmt: skip

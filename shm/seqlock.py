@@ -1,0 +1,97 @@
+"""Seqlock table: rows of latest values, one writing process, any number of readers, nobody ever waits.
+
+Byte picture of a row (all multiples of 8; rows start on multiples of 64):
+
+      0  version                              number of the newest complete value; 0: none yet
+     64  cell 0: mark, payload words
+     ..  cell 1: mark, payload words
+
+Value v is written to cell v & 1, never to the cell that holds the newest complete value, so a writer killed at any
+instruction leaves that one intact and no reader hangs. While it is being written the cell's mark is 2v + 1, afterwards
+2v. Only then does `version` become v.
+
+Order, argued for weak memory too. Writer: relaxed store of the odd mark, release fence (no payload store may become
+visible before the odd mark), relaxed word stores, release store of the even mark, release store of the version. A
+release *store* of the odd mark followed by plain stores would be wrong: a release orders what stands before it, not
+after. Reader: acquire load of the version, acquire load of the mark, relaxed word loads, acquire fence (no payload load
+may sink below it), relaxed load of the mark. Both marks equal to 2 * version: every word belongs to that version.
+
+A restarted writer continues from `version`. A value may be overwritten before anybody read it; that is its purpose.
+"""
+
+from shm.atomics import (
+    fence_acquire,
+    fence_release,
+    load_acquire,
+    load_relaxed,
+    load_word,
+    store_relaxed,
+    store_release,
+    store_word,
+)
+from shm.kernel import primitive
+from shm.layout import align_up
+
+VERSION = 0
+CELLS = 64
+READ_TRIES = 64
+"""A reader gives up after this many torn reads: the writer would have to lap it twice in each of them."""
+
+
+def cell_bytes(payload_bytes: int) -> int:
+    """Bytes of one cell: mark and payload, padded to cache lines."""
+    return align_up(8 + payload_bytes, 64)
+
+
+def row_bytes(payload_bytes: int) -> int:
+    """Bytes of one row holding a payload of `payload_bytes` (a multiple of 8). Raises ValueError otherwise."""
+    if payload_bytes < 8 or payload_bytes % 8:
+        raise ValueError(f"seqlock payload_bytes={payload_bytes} must be a positive multiple of 8")
+    return align_up(CELLS + 2 * cell_bytes(payload_bytes), 128)
+
+
+@primitive
+def _cell(row: int, version: int, payload_bytes: int) -> int:
+    return row + CELLS + (version & 1) * (((8 + payload_bytes + 63) >> 6) << 6)
+
+
+@primitive
+def write(row: int, source: int, payload_bytes: int) -> int:
+    """Publish the payload at address `source` as the row's next version; returns that version."""
+    version = load_word(row + VERSION) + 1
+    cell = _cell(row, version, payload_bytes)
+    store_relaxed(cell, 2 * version + 1)
+    fence_release()
+    for offset in range(0, payload_bytes, 8):
+        store_relaxed(cell + 8 + offset, load_word(source + offset))
+    store_release(cell, 2 * version)
+    store_release(row + VERSION, version)
+    return version
+
+
+@primitive
+def try_read(row: int, target: int, payload_bytes: int) -> int:
+    """Copy the newest value to address `target`. Returns its version, 0 when there is none yet, -1 when torn."""
+    version = load_acquire(row + VERSION)
+    if version == 0:
+        return 0
+    cell = _cell(row, version, payload_bytes)
+    if load_acquire(cell) != 2 * version:
+        return -1
+    for offset in range(0, payload_bytes, 8):
+        store_word(target + offset, load_relaxed(cell + 8 + offset))
+    fence_acquire()
+    if load_relaxed(cell) != 2 * version:
+        return -1
+    return version
+
+
+@primitive
+def read(row: int, target: int, payload_bytes: int) -> int:
+    """As `try_read`, repeated up to READ_TRIES times."""
+    version = -1
+    for _ in range(READ_TRIES):
+        version = try_read(row, target, payload_bytes)
+        if version >= 0:
+            break
+    return version

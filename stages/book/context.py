@@ -1,0 +1,108 @@
+"""The book's private memory: layouts of its words, of one book, of the remembered tickers."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm.layout import record_dtype
+from stages.domain.messages import BBO, DEPTH, MARKET, NOTICE
+
+
+def _offset(dtype: np.dtype, field: str) -> int:
+    assert dtype.fields is not None
+    return int(dtype.fields[field][1])
+
+
+FIRST_ID, LAST_ID = _offset(MARKET, "first_id"), _offset(MARKET, "last_id")
+EXCHANGE_TIME_NS, READ_NS = _offset(MARKET, "exchange_time_ns"), _offset(MARKET, "read_ns")
+PUBLISH_NS, EVENT_LEVELS = _offset(MARKET, "publish_ns"), _offset(MARKET, "event_levels")
+PRICE, QUANTITY = _offset(MARKET, "price"), _offset(MARKET, "quantity")
+DEPTH_BID_PRICE, DEPTH_BID_QUANTITY = _offset(DEPTH, "bid_price"), _offset(DEPTH, "bid_quantity")
+DEPTH_ASK_PRICE, DEPTH_ASK_QUANTITY = _offset(DEPTH, "ask_price"), _offset(DEPTH, "ask_quantity")
+# The first word of a MARKET record is read as one.
+assert [_offset(MARKET, name) for name in ("kind", "flags", "symbol", "bid_count", "level_count")] == [0, 1, 2, 4, 6]
+
+TICKERS_KEPT = 64
+"""Best bid and ask by ticker, remembered per symbol: a diff covers 100 ms, and the tickers of 100 ms come before it."""
+TICKER_BYTES = 64
+TICKER_ID, TICKER_BID, TICKER_BID_QUANTITY, TICKER_ASK, TICKER_ASK_QUANTITY = 0, 8, 16, 24, 32
+
+NO_SYMBOL = -1
+
+STATE = record_dtype(
+    [
+        ("input", "<i8"),  # ring addresses
+        ("output", "<i8"),
+        ("bbo_table", "<i8"),  # seqlock tables, and the distance of their rows
+        ("bbo_row_bytes", "<i8"),
+        ("depth_table", "<i8"),
+        ("depth_row_bytes", "<i8"),
+        ("transport_hop", "<i8"),  # histogram addresses
+        ("update_hop", "<i8"),
+        ("publish_hop", "<i8"),
+        ("notice", "<i8"),  # addresses of the scratch records
+        ("bbo", "<i8"),
+        ("depth", "<i8"),
+        ("must_deliver", "<i8"),  # 1: wait for room instead of conflating
+        ("notice_seq", "<i8"),
+        ("pending_count", "<i8"),  # symbols whose newest state the strategy has not been told
+        ("open_symbol", "<i8"),  # of the event whose END has not come yet, or NO_SYMBOL
+        ("popped_ns", "<i8"),  # when that event's first record was taken
+        ("rehearsal", "<i8"),  # address of the market record that is only rehearsed
+        ("rehearsal_row", "<i8"),  # address of a private row as large as one of the depth table
+        ("rehearsal_symbol", "<i8"),
+        ("next_rehearsal_ns", "<i8"),
+    ],
+    192,
+)
+
+BOOK = record_dtype(
+    [
+        ("bids", "<i8"),  # addresses of the two sides (orderbook.l2)
+        ("asks", "<i8"),
+        ("tickers", "<i8"),  # address of TICKERS_KEPT tickers
+        ("ticker_count", "<i8"),  # ever seen
+        ("tick", "<i8"),
+        ("lot", "<i8"),
+        ("state", "<i8"),  # BookState
+        ("last_id", "<i8"),
+        ("volume", "<i8"),
+        ("read_ns", "<i8"),  # of the newest event
+        ("exchange_time_ns", "<i8"),
+        ("version", "<i8"),  # of the row in the BBO table
+        ("is_pending", "<i8"),
+        ("pending_read_ns", "<i8"),  # of the oldest event not told
+        ("pending_merged", "<i8"),  # events merged beyond the first
+    ],
+    128,
+)
+
+
+class Context(NamedTuple):
+    """What the book's kernel works on; shared memory is behind the addresses in `state`."""
+
+    state: NDArray[np.void]
+    clock: NDArray[np.int64]
+    counters: NDArray[np.void]
+    books: NDArray[np.void]
+    notice: NDArray[np.void]
+    bbo: NDArray[np.void]
+    depth: NDArray[np.void]
+    rehearsal: NDArray[np.void]
+
+
+def new_context(symbols: int, counters: NDArray[np.void]) -> Context:
+    """A context of the right types, its addresses still 0."""
+    state = np.zeros(1, STATE)
+    state["open_symbol"] = NO_SYMBOL
+    return Context(
+        state,
+        np.zeros(8, np.int64),
+        counters,
+        np.zeros(symbols, BOOK),
+        np.zeros(1, NOTICE),
+        np.zeros(1, BBO),
+        np.zeros(1, DEPTH),
+        np.zeros(1, MARKET),
+    )

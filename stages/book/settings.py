@@ -1,0 +1,17 @@
+"""What can be set of the book stage."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class BookSettings(BaseModel):
+    """The order book builder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    levels_max: int = Field(
+        16_384,
+        ge=100,
+        le=1_048_576,
+        description="Price levels kept per side of a book; a deeper book forgets its deepest level, which is counted. "
+        "16 bytes each, allocated as used",
+    )

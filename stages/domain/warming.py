@@ -1,0 +1,30 @@
+"""Keeping memory at hand that the next tick will need: cache lines asked for in idle cycles, changed by nobody.
+
+Rings advance, so a record's slot was last touched a lap ago; rows and levels of a symbol were last touched a tick ago.
+Either may be milliseconds, after which a line costs 100 ns, and its page's translation as much again.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm.atomics import prefetch
+from shm.kernel import kernel, primitive
+
+LINE_BYTES = 64
+NEVER_NS = 2**62
+"""When an agent on a shared core is due: there idle time belongs to the neighbours."""
+WARMING_NS = 15_000
+"""Least time between two warmings of an agent's memory, which delay whatever comes just then by some 200 ns."""
+
+
+@kernel
+def warm(address: int, size: int) -> None:
+    """Ask for the cache lines of `size` bytes at `address`."""
+    for offset in range(0, size, LINE_BYTES):
+        prefetch(address + offset)
+
+
+@primitive
+def warm_records(records: NDArray[np.void]) -> None:
+    """Ask for all of a small array of records."""
+    warm(records.ctypes.data, records.size * records.itemsize)

@@ -1,0 +1,199 @@
+"""The duty cycle: poll, idle, heartbeat, look at the command word; all compiled, so an empty poll costs nanoseconds.
+
+The generated line module (one per placement) holds the loop, because Numba finds compiled code on disk only for
+functions that import what they call by name. This file has the parts the loop is made of, and the Python around it.
+"""
+
+import gc
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm import libc
+from shm.atomics import load_acquire, load_word, pause, peek, store_relaxed, store_word
+from shm.clock import read_now_ns, set_realtime_offset
+from shm.control import STATUS_CYCLES, STATUS_HEARTBEAT, Command, State
+from shm.kernel import primitive
+from stages.agent import Agent, AgentError, Attention, Poll
+
+log = logging.getLogger(__name__)
+
+IDLE_STRATEGIES = {"spin": 0, "yield": 1, "backoff": 2}
+"""spin: own core. yield: core shared with other stages. backoff: spin, then yield, then sleep 50 µs."""
+
+SPIN, YIELD = 0, 1
+BACKOFF_SPINS = 200
+BACKOFF_YIELDS = 400
+BACKOFF_SLEEP_NS = 50_000
+
+SLICE_NS = 250_000_000
+"""How long the compiled loop runs before Python looks in: four times a second."""
+
+WIND_DOWN_S = 5.0
+"""How long the agents of a process that failed may take to cancel their orders."""
+
+IDLE, IDLE_COUNT, FAULT_AGENT, FAULT_CODE, AGENTS = 1, 2, 3, 4, 5
+TIMESPEC = 6
+PER_AGENT = 8
+COMMAND_ADDRESS, SEEN_COMMAND, STATUS_ADDRESS = 0, 1, 2
+AGENT_WORDS = 4
+
+
+class Duty(NamedTuple):
+    """What the compiled loop needs besides the agents' contexts."""
+
+    clock: NDArray[np.int64]
+    words: NDArray[np.int64]
+    """Private words: see the constants above; from PER_AGENT on, AGENT_WORDS for each agent of the process."""
+
+
+def new_duty(agents: int, idle: str) -> Duty:
+    """A duty for `agents` agents, its addresses still 0 (enough to compile against)."""
+    words = np.zeros(PER_AGENT + AGENT_WORDS * agents, np.int64)
+    words[AGENTS], words[IDLE] = agents, IDLE_STRATEGIES[idle]
+    return Duty(np.zeros(8, np.int64), words)
+
+
+@primitive
+def turn(duty: Duty, attention: int, now_ns: int, handled: int) -> bool:
+    """End of a cycle: heartbeats, then commands and attention, then idling. True: go back to Python."""
+    words = duty.words
+    changed = load_acquire(attention) != 0
+    for agent in range(words[AGENTS]):
+        at = PER_AGENT + AGENT_WORDS * agent
+        status = words[at + STATUS_ADDRESS]
+        store_relaxed(status + STATUS_HEARTBEAT, now_ns)
+        store_word(status + STATUS_CYCLES, load_word(status + STATUS_CYCLES) + 1)
+        if load_acquire(words[at + COMMAND_ADDRESS]) != words[at + SEEN_COMMAND]:
+            changed = True
+    if handled > 0:
+        words[IDLE_COUNT] = 0
+    elif not changed:
+        _idle(words)
+    return changed
+
+
+@primitive
+def _idle(words: NDArray[np.int64]) -> None:
+    if words[IDLE] == SPIN:
+        pause()
+    elif words[IDLE] == YIELD:
+        libc.sched_yield()
+    else:
+        words[IDLE_COUNT] += 1
+        if words[IDLE_COUNT] < BACKOFF_SPINS:
+            pause()
+        elif words[IDLE_COUNT] < BACKOFF_YIELDS:
+            libc.sched_yield()
+        else:
+            words[TIMESPEC], words[TIMESPEC + 1] = 0, BACKOFF_SLEEP_NS
+            libc.nanosleep(words.ctypes.data + 8 * TIMESPEC, 0)
+
+
+class Runner:
+    """Runs the agents of one process until they are told to stop.
+
+    `run(contexts..., duty, attention, slice_ns)` is the generated compiled loop. It returns 0 at the end of a slice, on
+    a new command or on a call for attention, and Poll.SERVICE or Poll.FAULT when an agent's poll returned that
+    (words[FAULT_AGENT] says which).
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[Agent],
+        run: Callable[..., int],
+        duty: Duty,
+        attention: Attention,
+        pages: Mapping[str, np.ndarray[Any, Any]],
+        command_addresses: Mapping[str, int],
+        extra: Sequence[Any] = (),
+    ) -> None:
+        """`extra`: what `run` takes between the contexts and the duty."""
+        self._extra = tuple(extra)
+        self._agents, self._run, self._duty, self._attention = list(agents), run, duty, attention
+        self._pages = pages
+        self._commands = dict(command_addresses)
+        for index, agent in enumerate(self._agents):
+            at = PER_AGENT + AGENT_WORDS * index
+            duty.words[at + COMMAND_ADDRESS] = command_addresses[agent.name]
+            duty.words[at + SEEN_COMMAND] = Command.RUN
+            duty.words[at + STATUS_ADDRESS] = pages[agent.name]["status"].ctypes.data
+
+    def run(self) -> int:
+        """Until every agent is told to STOP (returns 0) or one fails (returns 3)."""
+        sys.setswitchinterval(0.0005)  # a busy helper thread keeps the interpreter from us for at most this long
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            while self._slice():
+                pass
+        except AgentError as error:
+            log.error("%s", error)
+            self._wind_down()
+            self._set_all(State.FAILED)
+            return 3
+        for agent in self._agents:
+            agent.close()
+        self._set_all(State.STOPPED)
+        return 0
+
+    def _wind_down(self) -> None:
+        """An agent failed: the others of this process end what they hold at the venue, if they still can."""
+        for agent in self._agents:
+            agent.give_up()
+        end = time.monotonic() + WIND_DOWN_S
+        try:
+            while time.monotonic() < end and any(
+                agent.holds_orders and agent.state() != State.QUIET for agent in self._agents
+            ):
+                self._slice()
+        except AgentError as error:
+            log.error("while winding down: %s", error)
+
+    def _slice(self) -> bool:
+        duty = self._duty
+        contexts = [agent.context for agent in self._agents]
+        try:
+            code = self._run(*contexts, *self._extra, duty, self._attention.word.ctypes.data, SLICE_NS)
+        except Exception as error:  # only a strategy's code is compiled with checks that raise
+            log.exception("compiled code raised")
+            source = next((agent.source for agent in self._agents if agent.source), "compiled code")
+            raise AgentError(f"{source}: raised {type(error).__name__}: {error}") from error
+        self._attention.clear()
+        if code == Poll.FAULT:
+            agent = self._agents[int(duty.words[FAULT_AGENT])]
+            raise AgentError(f"{agent.name}: its kernel reported fault {int(duty.words[FAULT_CODE])}")
+        now_ns = int(read_now_ns(duty.clock))
+        set_realtime_offset(duty.clock)
+        stopping = self._take_commands()
+        for agent in self._agents:
+            agent.service(now_ns)
+            self._set(agent, agent.state())
+        gc.collect(0)
+        return not stopping
+
+    def _take_commands(self) -> bool:
+        stops = 0
+        for index, agent in enumerate(self._agents):
+            at = PER_AGENT + AGENT_WORDS * index
+            command = peek(self._commands[agent.name])
+            if command != self._duty.words[at + SEEN_COMMAND]:
+                self._duty.words[at + SEEN_COMMAND] = command
+                log.info("%s: %s", agent.name, Command(command).name.lower())
+                if command == Command.QUIESCE:
+                    agent.quiesce()
+            stops += command == Command.STOP
+        return stops == len(self._agents)
+
+    def _set(self, agent: Agent, state: State) -> None:
+        self._pages[agent.name]["status"]["state"] = state
+
+    def _set_all(self, state: State) -> None:
+        for agent in self._agents:
+            self._set(agent, state)

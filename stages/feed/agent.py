@@ -1,0 +1,384 @@
+"""The feed stage's cold side: connecting, control frames, snapshots, messages that need patience."""
+
+import ctypes
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm import ring
+from shm.atomics import peek, poke
+from shm.control import State
+from shm.counters import Counter
+from shm.histogram import HISTOGRAM_BYTES
+from shm.segment import Segment
+from stages.agent import Agent, Array, Attention, Hop, SegmentUse
+from stages.domain.codecs import websocket_frames
+from stages.domain.edges import FEED_TO_BOOK, RINGS
+from stages.domain.messages import MARKET
+from stages.domain.warming import NEVER_NS
+from stages.feed.connection import Connection, connect
+from stages.feed.context import (
+    END_OF_STREAM,
+    MEMORY_SOURCE,
+    MESSAGE,
+    NO_DESCRIPTOR,
+    STATE,
+    SYNC,
+    Context,
+)
+from stages.feed.guarded import Guarded
+from stages.feed.refused import RefusedMessages
+from stages.feed.settings import FeedSettings
+from stages.feed.snapshot_desk import SnapshotDesk
+from stages.feed.snapshots import Backoff
+from stages.helper import Helper, Result
+
+log = logging.getLogger(__name__)
+
+STAGING_RECORDS = 16_384
+"""Room for the largest snapshot (5000 levels a side: 2500 records) and a full hold behind it."""
+STABLE_NS = 30_000_000_000
+"""A connection that has stood this long was a good one: the next reconnect starts with the shortest pause."""
+
+REHEARSAL_ID = 50_000_000_000
+"""Update id before the first of a rehearsed message; as long as a real one."""
+
+_CHANNELS = {"depth": "depth@100ms", "trade": "trade", "bookTicker": "bookTicker", "aggTrade": "aggTrade"}
+
+
+class FeedAgent(Agent):
+    """Takes market data from the venue and hands it to the book, in order, with nothing half.
+
+    instruments   INSTRUMENT array; a symbol's index in it is its index everywhere
+    stream_url    ws://host:port of the market streams, without path
+    rest_url      http://host:port of the REST interface, without path
+    delivery      "conflate": live, what gets too old is skipped; "every": a replay, nothing is skipped or times out
+    helper_cpus   where the helper thread runs
+    """
+
+    name = "feed"
+    counters = (
+        Counter("messages_in", "stream messages understood"),
+        Counter("messages_out", "events published to the book"),
+        Counter("frames", "data frames that carried a stream payload, understood or not"),
+        Counter("events", "events accepted for publication"),
+        Counter("gaps", "places where update ids did not join"),
+        Counter("resyncs", "snapshots that made a book valid again"),
+        Counter("dropped", "messages given up: skipped as too old, or held back for too long"),
+        Counter("backpressure", "events that had to wait for room in the book's ring"),
+        Counter("stale", "diffs ignored because the snapshot contains them"),
+        Counter("held", "messages held back until their symbol's snapshot came"),
+        Counter("hold_overflows", "times a symbol's hold was full and started anew"),
+        Counter("snapshots", "snapshots asked for"),
+        Counter("snapshots_too_old", "snapshots older than the first diff held, fetched again"),
+        Counter("snapshot_failures", "snapshot requests that failed"),
+        Counter("unrecognised", "messages that the compiled parser left to the patient one"),
+        Counter("malformed", "messages that nobody could read"),
+        Counter("overflowed", "messages with a number that does not fit 64 bits"),
+        Counter("too_many_decimals", "messages with more decimals than a mantissa has"),
+        Counter("unknown_symbol", "messages of symbols that are not traded here"),
+        Counter("oversized", "messages longer than the limit"),
+        Counter("other_messages", "well-formed messages that are no market events"),
+        Counter("protocol_errors", "connections ended for a violation of the WebSocket protocol"),
+        Counter("connects", "connections made"),
+        Counter("disconnects", "connections lost"),
+    )
+    hops = (Hop("feed.queue"), Hop("feed.parse", 1_000))
+
+    def __init__(
+        self,
+        instruments: NDArray[np.void],
+        settings: FeedSettings,
+        stream_url: str,
+        rest_url: str,
+        delivery: str,
+        helper_cpus: tuple[int, ...] = (),
+    ) -> None:
+        if delivery not in ("conflate", "every"):
+            raise ValueError(f"delivery={delivery!r} must be conflate or every")
+        self._settings = settings
+        self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
+        self._url = f"{stream_url}/stream?streams=" + "/".join(
+            f"{name.lower()}@{_CHANNELS[stream]}" for name in self._names for stream in settings.streams
+        )
+        self._must_deliver, self._helper_cpus = delivery == "every", helper_cpus
+        self._connection: Connection | None = None
+        self._connected_ns = 0
+        self._is_connecting = False
+        self._reconnect = Backoff(settings.reconnect_min_ms * 1_000_000, settings.reconnect_max_ms * 1_000_000)
+        self._attention: Attention | None = None
+        self._helpers: dict[int, Helper] = {}
+        self._refused_options: set[str] = set()
+        self._reader_epoch = 0
+        self._allocate(instruments)
+        timeout_s = None if self._must_deliver else settings.snapshot_timeout_s
+        self._snapshots = SnapshotDesk(self.context, self._names, settings, rest_url, timeout_s)
+        self._refused = RefusedMessages(self.context)
+
+    def _allocate(self, instruments: NDArray[np.void]) -> None:
+        """All private memory; the kernel sees it by address."""
+        settings, count = self._settings, len(instruments)
+        self.context = Context(
+            np.zeros(1, STATE),
+            np.zeros(8, np.int64),
+            np.zeros(1, self.page())["counters"],
+            np.zeros(count, SYNC),
+            np.zeros(1, MESSAGE),
+        )
+        self._symbols = np.ascontiguousarray(instruments["symbol"]).astype("S16")
+        buffer_bytes = 2 * settings.frame_bytes_max + (1 << 20)
+        self._buffer = Guarded(buffer_bytes)
+        self._cutter = np.zeros(websocket_frames.CUTTER_BYTES // 8, np.int64)
+        self._staging_memory, staging = _private_ring(STAGING_RECORDS)
+        self._hold = np.zeros((count, settings.hold_records), MARKET)
+        state = self.context.state[0]
+        state["staging"] = staging
+        state["symbols"], state["symbol_count"] = self._symbols.ctypes.data, count
+        state["buffer"] = self._buffer.address
+        state["buffer_end"] = state["buffer"] + buffer_bytes
+        state["cutter"] = self._cutter.ctypes.data
+        state["message"] = self.context.message.ctypes.data
+        state["frame_bytes_max"] = settings.frame_bytes_max
+        state["hold_records"] = settings.hold_records
+        state["backlog_limit_ns"] = settings.backlog_limit_ms * 1_000_000
+        state["must_deliver"] = self._must_deliver
+        state["descriptor"] = NO_DESCRIPTOR
+        rehearsal = rehearsal_message(self._names[0])
+        self._rehearsal = Guarded(len(rehearsal))
+        self._rehearsal.place(rehearsal)
+        state["rehearsal_at"], state["rehearsal_bytes"] = self._rehearsal.address, len(rehearsal)
+        self._empty_buffer()
+        for sync, hold in zip(self.context.sync, self._hold, strict=True):
+            sync["hold"] = hold.ctypes.data
+
+    def share_core(self) -> None:
+        self.context.state[0]["next_rehearsal_ns"] = NEVER_NS
+
+    def uses(self) -> list[SegmentUse]:
+        return [SegmentUse(FEED_TO_BOOK, RINGS[FEED_TO_BOOK], True)]
+
+    def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
+        self.context = self.context._replace(counters=page["counters"], clock=clock)
+        self._snapshots.context = self._refused.context = self.context
+        state = self.context.state[0]
+        state["output"] = segments[FEED_TO_BOOK].address
+        hops = page["hops"].ctypes.data
+        state["queue_hop"], state["parse_hop"] = hops, hops + HISTOGRAM_BYTES
+        output = int(state["output"])
+        epoch = peek(output + ring.WRITER_EPOCH) + 1
+        poke(output + ring.WRITER_EPOCH, epoch)
+        if epoch > 1:  # an earlier feed has written here: what its books said is no longer kept up
+            state["reset_wanted"] = 1
+        self._reader_epoch = peek(output + ring.READER_EPOCH)
+
+    def start(self, attention: Attention) -> None:
+        self._attention = attention
+        self._schedule_connect(0)
+
+    def state(self) -> State:
+        if self.context.state[0]["is_quiesced"]:
+            return State.QUIET if self._is_drained() else State.RUNNING
+        if self.context.counters[0]["frames"]:
+            return State.RUNNING
+        return State.READY if self.context.counters[0]["connects"] else State.STARTING
+
+    def quiesce(self) -> None:
+        self.context.state[0]["is_quiesced"] = 1
+
+    def close(self) -> None:
+        for helper in self._helpers.values():
+            helper.close()
+        if self._connection is not None:
+            self._connection.close()
+
+    def service(self, now_ns: int) -> None:
+        state = self.context.state[0]
+        state["was_served"] = 1
+        for helper in list(self._helpers.values()):
+            for result in helper.results():
+                self._take_result(result, now_ns)
+        self._refused.take(now_ns)
+        if state["control_opcode"]:
+            self._answer_control()
+        if self._connection is not None:
+            self._write(self._connection.flush)
+        if state["lost"]:
+            self._disconnect(_loss(int(state["lost"])), now_ns)
+        self._schedule_connect(now_ns)
+        self._snapshots.conclude(now_ns)
+        state["snapshot_wanted"] = 0  # the desk looks at every symbol
+        if self._connection is not None:
+            self._snapshots.request(now_ns, self._connected_ns, self._submit_snapshot)
+        self._snapshots.hand_over()
+        self._watch_reader()
+
+    # Byte sources
+
+    def use_memory(self) -> None:
+        """Take bytes from memory (`offer`) instead of a socket: stepped runs and tests."""
+        self.context.state[0]["descriptor"] = MEMORY_SOURCE
+        self._source = np.zeros(0, np.uint8)
+
+    def offer(self, data: bytes) -> None:
+        """Append bytes, frames as a server sends them, to the memory source."""
+        state = self.context.state[0]
+        unread = ctypes.string_at(int(state["source_at"]), int(state["source_end"] - state["source_at"]))
+        self._source = np.frombuffer(unread + data, np.uint8)
+        state["source_at"] = self._source.ctypes.data
+        state["source_end"] = state["source_at"] + len(self._source)
+
+    rehearsal_id = REHEARSAL_ID
+
+    def rehearsal_input(self) -> tuple[bytes, bytes]:
+        """(a frame with the rehearsed message, the depth reply it follows), of the first symbol."""
+        text = rehearsal_message(self._names[0])
+        levels = [[[f"{60_000 + side * step}.12000000", "1.00000000"] for step in range(1, 41)] for side in (-1, 1)]
+        snapshot = {"lastUpdateId": REHEARSAL_ID, "bids": levels[0], "asks": levels[1]}
+        frame = bytes([0x81, 126]) + len(text).to_bytes(2, "big") + text
+        return frame, json.dumps(snapshot, separators=(",", ":")).encode("ascii")
+
+    def offer_snapshot(self, symbol: int, body: bytes) -> None:
+        """Hand in a depth reply as if it had just been fetched: stepped runs and tests."""
+        self._snapshots.offer(symbol, body)
+
+    def _empty_buffer(self) -> None:
+        state = self.context.state[0]
+        state["fill"] = state["buffer"]
+        websocket_frames.start(int(state["cutter"]), int(state["buffer"]))
+
+    def _is_drained(self) -> bool:
+        head, tail = ring.cursors(int(self.context.state[0]["staging"]))
+        return head == tail
+
+    # Helper threads
+
+    def _helper(self, number: int) -> Helper:
+        """Thread 0 connects and fetches. In a replay a snapshot may take long: then each symbol's has a thread."""
+        if number not in self._helpers:
+            assert self._attention is not None, "start() has not run"
+            self._helpers[number] = Helper(f"feed-{number}", self._attention, self._helper_cpus)
+        return self._helpers[number]
+
+    def _take_result(self, result: Result, now_ns: int) -> None:
+        if result.tag != "connect":
+            self._snapshots.take_result(result, now_ns)
+            return
+        self._is_connecting = False
+        if result.error is None:
+            self._adopt(result.value, now_ns)
+        else:
+            pause_ns = self._reconnect.fail(now_ns)
+            log.warning("%s; retrying in %.2f s", result.error, pause_ns / 1e9)
+
+    def _submit_snapshot(self, symbol: int, tag: str, job: Callable[[], Any]) -> None:
+        self._helper(symbol + 1 if self._must_deliver else 0).submit(tag, job)
+
+    # Connection
+
+    def _schedule_connect(self, now_ns: int) -> None:
+        if self._connection is not None or self._is_connecting or self._attention is None:
+            return
+        if self.context.state[0]["is_quiesced"] or now_ns < self._reconnect.not_before_ns:
+            return
+        self._is_connecting = True
+        url, timeout_s = self._url, self._settings.connect_timeout_s
+        self._helper(0).submit("connect", lambda: connect(url, timeout_s))
+
+    def _adopt(self, connection: Connection, now_ns: int) -> None:
+        log.info("connected to %s", connection.url)
+        for finding in connection.findings:
+            if finding not in self._refused_options:
+                self._refused_options.add(finding)
+                log.info("socket option %s", finding)
+        self._connection, self._connected_ns = connection, now_ns
+        self._empty_buffer()
+        self.context.counters[0]["connects"] += 1
+        self.context.state[0]["descriptor"] = connection.descriptor
+
+    def _disconnect(self, why: str, now_ns: int) -> None:
+        state, counters = self.context.state[0], self.context.counters[0]
+        if state["lost"] == websocket_frames.OVERSIZED:
+            counters["oversized"] += 1
+        if END_OF_STREAM < state["lost"] < 0:
+            counters["protocol_errors"] += 1
+        state["lost"] = state["control_opcode"] = state["refused_code"] = state["canonical_bytes"] = 0
+        if self._connection is None:
+            return
+        if now_ns - self._connected_ns >= STABLE_NS:
+            self._reconnect.succeed()
+        pause_ns = self._reconnect.fail(now_ns)
+        log.warning("lost %s: %s; connecting again in %.2f s", self._connection.url, why, pause_ns / 1e9)
+        self._connection.close()
+        self._connection = None
+        state["descriptor"] = NO_DESCRIPTOR
+        state["reset_wanted"] = 1
+        counters["disconnects"] += 1
+        self._empty_buffer()
+
+    def _answer_control(self) -> None:
+        state = self.context.state[0]
+        opcode = int(state["control_opcode"])
+        payload = ctypes.string_at(int(state["control_at"]), int(state["control_bytes"]))
+        state["control_opcode"] = 0
+        if self._connection is None:
+            return
+        if opcode == websocket_frames.PING:
+            self._write(lambda: self._send(payload, websocket_frames.PONG))
+            return
+        code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 0
+        log.info("the venue closes the connection: code %d %r", code, payload[2:])
+        self._write(lambda: self._send(payload, websocket_frames.CLOSE))
+        state["lost"] = END_OF_STREAM
+
+    def _send(self, payload: bytes, opcode: int) -> None:
+        assert self._connection is not None
+        self._connection.send(payload, opcode)
+
+    def _write(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self.context.state[0]["lost"] = error.errno or END_OF_STREAM
+            log.debug("cannot write to the venue: %s", error)
+
+    def _watch_reader(self) -> None:
+        """A new book process knows nothing: every symbol is sent anew."""
+        state = self.context.state[0]
+        if not state["output"]:
+            return
+        epoch = peek(int(state["output"]) + ring.READER_EPOCH)
+        if epoch != self._reader_epoch:
+            if self._reader_epoch > 0:
+                log.warning("the book has started anew; every symbol is synchronised again")
+                state["reset_wanted"] = 1
+            self._reader_epoch = epoch
+
+
+def rehearsal_message(symbol: str) -> bytes:
+    """A depth update of ten levels, of the form and length that the venue sends."""
+    bids = ",".join(f'["{60_000 - level}.12000000","0.{level:08}"]' for level in range(1, 6))
+    asks = ",".join(f'["{60_000 + level}.12000000","0.{level:08}"]' for level in range(1, 6))
+    text = (
+        f'{{"stream":"{symbol.lower()}@depth@100ms","data":{{"e":"depthUpdate","E":1700000000000,"s":"{symbol}",'
+        f'"U":{REHEARSAL_ID + 1},"u":{REHEARSAL_ID + 10},"b":[{bids}],"a":[{asks}]}}}}'
+    )
+    return text.encode("ascii")
+
+
+def _loss(code: int) -> str:
+    """Why a connection ended, in words."""
+    if code == END_OF_STREAM:
+        return "the venue closed it"
+    return websocket_frames.ERRORS[code] if code < 0 else f"errno {code}"
+
+
+def _private_ring(capacity: int) -> tuple[NDArray[Any], int]:
+    """(memory, address) of a formatted ring of MARKET records in private memory."""
+    memory = np.zeros(ring.ring_bytes(capacity, MARKET.itemsize) // 8 + 16, np.int64)
+    base = -(-memory.ctypes.data // 128) * 128
+    ring.format_ring(base, capacity, MARKET.itemsize)
+    return memory, base

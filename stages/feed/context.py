@@ -1,0 +1,131 @@
+"""The feed's private memory: the layouts of its words, and the Context its kernel works on."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm.layout import record_dtype
+
+NO_DESCRIPTOR = -1
+MEMORY_SOURCE = -2
+"""In place of a descriptor: bytes come from memory (source_at to source_end), for tests and stepped runs."""
+
+NO_SYMBOL = -1
+
+END_OF_STREAM = -1_000
+"""`lost` is this, an errno above 0, or an error code of websocket_frames."""
+
+STATE = record_dtype(
+    [
+        ("output", "<i8"),  # address of the ring to the book
+        ("staging", "<i8"),  # address of the private ring where events are made
+        ("symbols", "<i8"),  # address of the symbol names, two words each
+        ("symbol_count", "<i8"),
+        ("queue_hop", "<i8"),  # histogram addresses
+        ("parse_hop", "<i8"),
+        # bytes
+        ("descriptor", "<i8"),
+        ("source_at", "<i8"),
+        ("source_end", "<i8"),
+        ("buffer", "<i8"),  # receive buffer: start, end of memory, end of what was received
+        ("buffer_end", "<i8"),
+        ("fill", "<i8"),
+        ("cutter", "<i8"),
+        ("frame_bytes_max", "<i8"),
+        ("message", "<i8"),  # address of MESSAGE
+        ("reads", "<i8"),  # that brought bytes
+        ("read_ns", "<i8"),  # of the last of them
+        # what the kernel hands to the cold side
+        ("lost", "<i8"),  # why the connection ended; 0 while it stands
+        ("control_opcode", "<i8"),
+        ("control_at", "<i8"),
+        ("control_bytes", "<i8"),
+        ("refused_code", "<i8"),  # error code of the parser, 0 when there is nothing
+        ("refused_at", "<i8"),
+        ("refused_bytes", "<i8"),
+        ("snapshot_wanted", "<i8"),  # 1: some symbol's snapshot_state became WANTED
+        ("snapshot_code", "<i8"),  # what became of the snapshot; 0: not decided yet
+        ("was_served", "<i8"),  # 1: the cold side has just been here; other agents' turn
+        # what the cold side hands to the kernel
+        ("canonical_at", "<i8"),  # a refused message, rewritten for the parser
+        ("canonical_bytes", "<i8"),
+        ("snapshot_symbol", "<i8"),  # or NO_SYMBOL
+        ("snapshot_at", "<i8"),
+        ("snapshot_bytes", "<i8"),
+        ("snapshot_read_ns", "<i8"),
+        ("reset_wanted", "<i8"),  # 1: tell the book that all books are invalid
+        ("is_quiesced", "<i8"),
+        # settings
+        ("must_deliver", "<i8"),  # 1: a replay; never skips, never drops what is held
+        ("backlog_limit_ns", "<i8"),
+        ("hold_records", "<i8"),
+        # progress
+        ("event_seq", "<i8"),
+        ("is_skipping", "<i8"),
+        ("skipped", "<i8"),  # messages dropped in this skip
+        ("rehearsal_at", "<i8"),  # a message that is only rehearsed, never published
+        ("rehearsal_bytes", "<i8"),
+        ("next_rehearsal_ns", "<i8"),
+        ("hold_is_full", "<i8"),  # 1: must_deliver, and a symbol's hold is half full: read no more
+    ],
+    384,
+)
+
+# struct msghdr, iovec, control buffer and an int option value, for recvmsg and setsockopt (Linux, 64 bit).
+MESSAGE = record_dtype(
+    [
+        ("name", "<i8"),
+        ("name_bytes", "<i8"),
+        ("iovec", "<i8"),
+        ("iovec_count", "<i8"),
+        ("control", "<i8"),
+        ("control_bytes", "<i8"),
+        ("flags", "<i8"),
+        ("base", "<i8"),  # the iovec
+        ("bytes", "<i8"),
+        ("header_bytes", "<i8"),  # the control buffer: cmsghdr, then a timespec
+        ("header_level", "<i4"),
+        ("header_type", "<i4"),
+        ("seconds", "<i8"),
+        ("nanoseconds", "<i8"),
+        ("rest", "<i8", 4),
+        ("one", "<i4"),
+    ],
+    192,
+)
+
+UNSYNCED, SYNCED = 0, 1
+NOT_ASKED, WANTED, ASKED = 0, 1, 2
+# What became of a snapshot (`snapshot_code`), besides the parser's error codes.
+TAKEN = 1
+TOO_OLD = -100
+"""It ends before the first diff that is held begins."""
+OVERTAKEN = -101
+"""Sync was lost again before the kernel came to it."""
+
+SYNC = record_dtype(
+    [
+        ("status", "<i8"),  # UNSYNCED or SYNCED
+        ("last_id", "<i8"),  # u of the last diff passed on, or the snapshot's id
+        ("was_synced", "<i8"),  # 1: the next sync is a resync
+        ("hold", "<i8"),  # address of the records held back
+        ("hold_count", "<i8"),
+        ("held_messages", "<i8"),
+        ("first_held_id", "<i8"),  # U of the first diff held, 0 when none is
+        ("last_held_id", "<i8"),  # u of the last
+        ("snapshot_state", "<i8"),  # NOT_ASKED, WANTED (by the kernel), ASKED (by the cold side)
+        ("generation", "<i8"),  # counts losses of sync: a snapshot asked for before the last is of no use
+    ],
+    128,
+)
+
+
+class Context(NamedTuple):
+    """What the feed's kernel works on; everything else is behind the addresses in `state`."""
+
+    state: NDArray[np.void]
+    clock: NDArray[np.int64]
+    counters: NDArray[np.void]
+    sync: NDArray[np.void]
+    message: NDArray[np.void]

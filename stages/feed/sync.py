@@ -1,0 +1,187 @@
+"""Order among a symbol's events: Binance's book synchronisation (binance.md 1.5), in compiled code.
+
+    UNSYNCED   diffs and tickers are held back (in a replay trades too: the order of events then does not depend on how
+               long a snapshot takes); the first diff held asks for a snapshot
+    SYNCED     a diff is passed on when U <= last_id + 1; the only test for a gap is U > last_id + 1; u <= last_id is
+               stale and ignored
+
+A gap tells the book to forget what it has (RESET), holds the diff that showed it, and asks for a snapshot. A snapshot
+older than the first diff held is fetched again; else it goes to the book, then what is held, without the stale diffs.
+The hold is bounded: live, a hold that overflows starts anew, which the next snapshot will be too old for.
+"""
+
+from shm import ring
+from shm.atomics import load_word, store_word
+from shm.kernel import kernel, primitive
+from stages.domain.codecs.binance_market import (
+    DIFF,
+    END,
+    FIRST,
+    FIRST_ID,
+    LAST_ID,
+    SEQ,
+    TICKER,
+    parse_snapshot,
+    stage_headers,
+)
+from stages.domain.codecs.binance_market import NO_ROOM as SNAPSHOT_TOO_LARGE
+from stages.domain.messages import MARKET, MarketKind
+from stages.feed.context import NO_SYMBOL, NOT_ASKED, SYNCED, TAKEN, TOO_OLD, UNSYNCED, WANTED, Context
+
+RESET = int(MarketKind.RESET)
+RECORD_BYTES = MARKET.itemsize
+
+
+@primitive
+def commit_event(context: Context, records: int) -> None:
+    """The event in the staging slots is to be published: number it and make it visible to the drain."""
+    state = context.state[0]
+    staging = state["staging"]
+    state["event_seq"] += 1
+    for index in range(records):
+        store_word(ring.claim(staging, index) + SEQ, state["event_seq"])
+    ring.commit(staging, records)
+    context.counters[0]["events"] += 1
+
+
+@kernel
+def accept(context: Context, kind: int, records: int) -> None:
+    """Decide on the parsed event in the staging slots: publish it, hold it back, or leave it out."""
+    state = context.state[0]
+    event = ring.claim(state["staging"], 0)
+    symbol = load_word(event) >> 16 & 0xFFFF
+    sync = context.sync[symbol]
+    if sync["status"] == UNSYNCED:
+        if kind in (DIFF, TICKER) or state["must_deliver"] != 0:
+            _hold(context, symbol, kind, event, records)
+        else:
+            commit_event(context, records)
+        return
+    if kind == DIFF:
+        last_id = load_word(event + LAST_ID)
+        if last_id <= sync["last_id"]:
+            context.counters[0]["stale"] += 1
+            return
+        if load_word(event + FIRST_ID) > sync["last_id"] + 1:
+            context.counters[0]["gaps"] += 1
+            lose_sync(context, symbol)
+            _hold(context, symbol, kind, event, records)
+            stage_reset(context, symbol)
+            return
+        sync["last_id"] = last_id
+    commit_event(context, records)
+
+
+@primitive
+def lose_sync(context: Context, symbol: int) -> None:
+    """Wait for a new snapshot of `symbol`; nothing is held yet."""
+    sync = context.sync[symbol]
+    sync["status"], sync["last_id"] = UNSYNCED, 0
+    sync["snapshot_state"] = NOT_ASKED
+    sync["generation"] += 1
+    _clear_hold(context, symbol)
+
+
+@primitive
+def stage_reset(context: Context, symbol: int) -> None:
+    """Publish a RESET of `symbol`."""
+    state = context.state[0]
+    commit_event(context, stage_headers(state["staging"], RESET, 0, symbol, 0, 0, 0, 0, 0, state["read_ns"]))
+
+
+@primitive
+def _clear_hold(context: Context, symbol: int) -> None:
+    sync = context.sync[symbol]
+    sync["hold_count"] = sync["held_messages"] = sync["first_held_id"] = sync["last_held_id"] = 0
+
+
+@kernel
+def _hold(context: Context, symbol: int, kind: int, event: int, records: int) -> None:
+    """Keep a copy of the event until the symbol's snapshot comes."""
+    state, sync, counters = context.state[0], context.sync[symbol], context.counters[0]
+    first_id = load_word(event + FIRST_ID)
+    if kind == DIFF and sync["first_held_id"] != 0 and first_id > sync["last_held_id"] + 1:
+        counters["gaps"] += 1  # what is held so far can never be joined to what comes
+        counters["dropped"] += sync["held_messages"]
+        _clear_hold(context, symbol)
+    if sync["hold_count"] + records > state["hold_records"]:
+        counters["hold_overflows"] += 1
+        counters["dropped"] += sync["held_messages"]
+        _clear_hold(context, symbol)
+        if records > state["hold_records"]:
+            counters["dropped"] += 1
+            return
+    for index in range(records):
+        target = sync["hold"] + (sync["hold_count"] + index) * RECORD_BYTES
+        ring.copy_record(target, ring.claim(state["staging"], index), RECORD_BYTES)
+    sync["hold_count"] += records
+    sync["held_messages"] += 1
+    counters["held"] += 1
+    if state["must_deliver"] != 0 and sync["hold_count"] * 2 > state["hold_records"]:
+        state["hold_is_full"] = 1
+    if kind == DIFF:
+        if sync["first_held_id"] == 0:
+            sync["first_held_id"] = first_id
+        sync["last_held_id"] = load_word(event + LAST_ID)
+        if sync["snapshot_state"] == NOT_ASKED:
+            sync["snapshot_state"] = WANTED
+            state["snapshot_wanted"] = 1
+
+
+@kernel
+def take_snapshot(context: Context) -> None:
+    """Publish the snapshot that the cold side has brought, then what is held; staging must be empty.
+
+    `snapshot_code` says what became of it: TAKEN, or why it was not used.
+    """
+    state, counters = context.state[0], context.counters[0]
+    symbol, at = state["snapshot_symbol"], state["snapshot_at"]
+    sync = context.sync[symbol]
+    staging = state["staging"]
+    state["snapshot_symbol"] = NO_SYMBOL
+    code, records = parse_snapshot(at, at + state["snapshot_bytes"], symbol, staging, state["snapshot_read_ns"])
+    if code < 0:
+        state["snapshot_code"] = code
+        return
+    if ring.room(staging, records + sync["hold_count"]) < records + sync["hold_count"]:
+        state["snapshot_code"] = SNAPSHOT_TOO_LARGE
+        return
+    last_id = load_word(ring.claim(staging, 0) + LAST_ID)
+    if sync["first_held_id"] > last_id + 1:
+        counters["snapshots_too_old"] += 1
+        state["snapshot_code"] = TOO_OLD
+        return
+    commit_event(context, records)
+    sync["last_id"] = last_id
+    _release_hold(context, symbol)
+    counters["resyncs"] += sync["was_synced"]
+    sync["status"], sync["was_synced"], sync["snapshot_state"] = SYNCED, 1, NOT_ASKED
+    state["snapshot_code"] = TAKEN
+    state["hold_is_full"] = 0
+    for other in range(len(context.sync)):
+        if context.sync[other]["hold_count"] * 2 > state["hold_records"]:
+            state["hold_is_full"] = state["must_deliver"]
+
+
+@primitive
+def _release_hold(context: Context, symbol: int) -> None:
+    """Publish what is held, but for diffs that the snapshot contains."""
+    state, sync = context.state[0], context.sync[symbol]
+    staging = state["staging"]
+    begin = 0
+    for index in range(sync["hold_count"]):
+        record = sync["hold"] + index * RECORD_BYTES
+        head = load_word(record)
+        flags = head >> 8 & 0xFF
+        if flags & FIRST:
+            begin = index
+        ring.copy_record(ring.claim(staging, index - begin), record, RECORD_BYTES)
+        if flags & END:
+            if head & 0xFF == DIFF:
+                last_id = load_word(record + LAST_ID)
+                if last_id <= sync["last_id"]:
+                    context.counters[0]["stale"] += 1
+                    continue
+                sync["last_id"] = last_id
+            commit_event(context, index - begin + 1)
+    _clear_hold(context, symbol)

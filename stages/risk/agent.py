@@ -1,0 +1,140 @@
+"""The risk stage: what it needs, what it counts, and its limits in words. The work is in `kernel` and `check`."""
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm.control import State
+from shm.counters import Counter
+from shm.histogram import HISTOGRAM_BYTES
+from shm.ring import cursors
+from shm.segment import Segment
+from shm.seqlock import row_bytes
+from stages.agent import Agent, Array, Attention, Hop, SegmentUse
+from stages.domain.edges import (
+    BBO_TABLE,
+    RISK_TO_ROUTER,
+    RISK_TO_STRATEGY,
+    ROUTER_TO_RISK,
+    STRATEGY_TO_RISK,
+    edges,
+)
+from stages.domain.messages import BBO, ORDER, REPORT, OrderKind, OrderType, Reason, Side, TimeInForce
+from stages.domain.orders import ORDER_SLOTS
+from stages.domain.samples import new_samples
+from stages.domain.warming import NEVER_NS
+from stages.risk.kernel import EXPOSURE, STATE, WORKING, Context
+from stages.risk.limits import limits_table
+from stages.risk.settings import RiskSettings
+
+log = logging.getLogger(__name__)
+
+NEVER_STALE_NS = 2**62
+
+
+class RiskAgent(Agent):
+    """Judges every order before it leaves, on limits the strategy cannot touch.
+
+    `delivery` "every" (replays at full speed) takes the age limit off the market data: there an age measures how long
+    a ring was waited for, not how old the market is, and a verdict must not depend on the machine's speed. All other
+    checks stay. Raises LimitError when limits and instruments contradict each other.
+    """
+
+    name = "risk"
+    counters = (
+        Counter("messages_in", "Orders and reports consumed"),
+        Counter("messages_out", "Orders and reports published"),
+        Counter("forwarded", "Orders and cancels that went on to the router"),
+        Counter("denied_by_risk", "New orders denied, each with a reason the strategy received"),
+        Counter("cancels_refused", "Cancels of orders that risk does not know"),
+        Counter("reports", "Reports of the router taken into the exposures and handed on"),
+        Counter("reports_unmatched", "Reports of orders that had ended or were never seen; handed on all the same"),
+        Counter("backpressure", "Polls in which an order had to wait for room in an output ring"),
+    )
+    hops = (Hop("strategy>risk"), Hop("risk.check", 100))
+
+    def __init__(self, instruments: NDArray[np.void], settings: RiskSettings, delivery: str) -> None:
+        self._instruments = instruments
+        self._logged = np.zeros(max(Reason) + 1, np.int64)
+        page = np.zeros(1, self.page())
+        self.context = Context(
+            state=np.zeros(1, STATE),
+            clock=np.zeros(8, np.int64),
+            counters=page["counters"],
+            samples=new_samples(),
+            denied=np.zeros(max(Reason) + 1, np.int64),
+            limits=limits_table(instruments, settings),
+            exposures=np.zeros(len(instruments), EXPOSURE),
+            working=np.zeros(ORDER_SLOTS, WORKING),
+            accepted_ns=np.zeros(settings.order_rate_max, np.int64),
+            order=np.zeros(1, ORDER),
+            rehearsal=_rehearsal_order(),
+            report=np.zeros(1, REPORT),
+            bbo=np.zeros(1, BBO),
+        )
+        state = self.context.state[0]
+        state["rate_window_ns"] = settings.order_rate_window_ms * 1_000_000
+        state["age_ns_max"] = settings.market_data_age_ms_max * 1_000_000 if delivery != "every" else NEVER_STALE_NS
+        state["bbo_row_bytes"] = row_bytes(BBO.itemsize)
+
+    def share_core(self) -> None:
+        self.context.state[0]["next_rehearsal_ns"] = NEVER_NS
+
+    def uses(self) -> list[SegmentUse]:
+        layouts = edges(len(self._instruments))
+        # Cursors are part of a ring, so its reader writes to it too; the table is only read.
+        rings = (STRATEGY_TO_RISK, ROUTER_TO_RISK, RISK_TO_ROUTER, RISK_TO_STRATEGY)
+        return [SegmentUse(name, layouts[name], True) for name in rings] + [
+            SegmentUse(BBO_TABLE, layouts[BBO_TABLE], False)
+        ]
+
+    def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
+        self.context = self.context._replace(counters=page["counters"], clock=clock)
+        state = self.context.state[0]
+        state["orders_in"] = segments[STRATEGY_TO_RISK].address
+        state["reports_in"] = segments[ROUTER_TO_RISK].address
+        state["orders_out"] = segments[RISK_TO_ROUTER].address
+        state["reports_out"] = segments[RISK_TO_STRATEGY].address
+        state["bbo_table"] = segments[BBO_TABLE].address
+        state["transport_hop"] = page["hops"].ctypes.data
+        state["check_hop"] = page["hops"].ctypes.data + HISTOGRAM_BYTES
+        for name in ("order", "rehearsal", "report", "bbo"):
+            state[name] = getattr(self.context, name).ctypes.data
+
+    def start(self, attention: Attention) -> None:
+        for instrument, limits in zip(self._instruments, self.context.limits, strict=True):
+            if not limits["is_configured"]:
+                log.warning("%s: no limits configured; every order is denied", instrument["symbol"].decode())
+
+    def state(self) -> State:
+        if not self.context.state[0]["is_stopped"]:
+            return State.RUNNING
+        return State.RUNNING if self.context.state[0]["open_orders"] or not self.idle_input() else State.QUIET
+
+    def service(self, now_ns: int) -> None:
+        """Say which reasons denied orders since the last look: one line per look, not one per order."""
+        fresh = self.context.denied - self._logged
+        if fresh.any():
+            self._logged += fresh
+            words = ", ".join(f"{Reason(int(index)).name.lower()} {fresh[index]}" for index in np.nonzero(fresh)[0])
+            log.warning("denied: %s", words)
+
+    def quiesce(self) -> None:
+        self.context.state[0]["is_stopped"] = 1
+
+    def idle_input(self) -> bool:
+        state = self.context.state[0]
+        for address in (int(state["orders_in"]), int(state["reports_in"])):
+            head, tail = cursors(address)
+            if head != tail:
+                return False
+        return True
+
+
+def _rehearsal_order() -> NDArray[np.void]:
+    order = np.zeros(1, ORDER)
+    order["kind"], order["side"] = OrderKind.NEW, Side.BUY
+    order["order_type"], order["time_in_force"] = OrderType.LIMIT, TimeInForce.GTC
+    return order

@@ -1,0 +1,170 @@
+"""Plays captures to the market streams, by the replay rules (a) to (f) of the project's interfaces page.
+
+Play starts when every stream that occurs in the files has a subscriber, holds at a recorded snapshot until it has
+been fetched, and drops nothing: after each batch the player waits until every socket has taken it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from stages.venue import capture, instruments
+from stages.venue.capture import Description, Kind, Record
+from stages.venue.exchange import Exchange
+from stages.venue.hub import Hub
+from stages.venue.instruments import Instrument
+from stages.venue.replay_market import ReplayMarket
+from stages.venue.wire import Connection, frame
+
+log = logging.getLogger("venue.replay")
+BATCH_MESSAGES_MAX = 256
+BATCH_BYTES_MAX = 128 * 1024
+
+
+def replayed_instruments(description: Description, known: dict[str, Instrument]) -> list[Instrument]:
+    """Only the replayed symbols: by their known definition, else inferred from the recorded trades."""
+    found = []
+    for symbol in description.symbols:
+        if symbol in known:
+            found.append(known[symbol])
+        else:
+            trades = [trade for file in description.files for trade in capture.trades(file, symbol)]
+            found.append(instruments.infer(symbol, (p for p, _ in trades), (q for _, q in trades)))
+    return found
+
+
+class Batch:
+    """Frames gathered per connection, to go out in one write each."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._frames: dict[Connection, list[bytes]] = {}
+        self.message_count = 0
+        self.byte_count = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.message_count >= BATCH_MESSAGES_MAX or self.byte_count >= BATCH_BYTES_MAX
+
+    def add(self, record: Record) -> None:
+        for connection in self._hub.subscribers(record.stream):
+            payload = record.raw if connection.combined else record.data
+            self._frames.setdefault(connection, []).append(frame(payload))
+        self.message_count += 1
+        self.byte_count += len(record.raw)
+
+    def write(self) -> list[Connection]:
+        """Hand everything to the sockets; returns who was written to."""
+        for connection, frames in self._frames.items():
+            connection.stream_messages += len(frames)
+            connection.write(b"".join(frames))
+        written = list(self._frames)
+        self._frames.clear()
+        self.message_count = self.byte_count = 0
+        return written
+
+
+class ReplaySource:
+    """The player and the markets of all replayed symbols."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        hub: Hub,
+        description: Description,
+        *,
+        speed: str,
+        notify: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._exchange = exchange
+        self._hub = hub
+        self._description = description
+        self._speed = None if speed == "max" else float(speed)  # pacing only
+        self._notify = notify
+        self._markets: dict[str, ReplayMarket] = {}
+        self._served: dict[Connection, None] = {}
+        self._hold_ns = 0
+        for symbol, item in exchange.instruments.items():
+            market = ReplayMarket(item, len(description.symbols[symbol].snapshot_ids))
+            self._markets[symbol] = exchange.markets[symbol] = market
+
+    async def run(self) -> None:
+        await self._all_streams_subscribed()
+        start_ns = time.monotonic_ns()
+        batch = Batch(self._hub)
+        for file, record in self._records():
+            if self._speed is not None:
+                due_ns = int((record.receive_ns - self._description.first_receive_ns) / self._speed)
+                wait_ns = start_ns + self._hold_ns + due_ns - time.monotonic_ns()
+                if wait_ns > 0:
+                    await self._send(batch)
+                    await asyncio.sleep(wait_ns / 1e9)
+            if record.kind is Kind.SNAPSHOT:
+                await self._send(batch)
+                await self._hold(file, record)
+                continue
+            batch.add(record)
+            fills = self._markets[capture.symbol_of(record.stream)].play(record)
+            if fills:
+                self._exchange.apply_fills(capture.symbol_of(record.stream), fills)
+            if batch.is_full:
+                await self._send(batch)
+        await self._send(batch)
+        for market in self._markets.values():
+            market.end()
+        await self._finish(start_ns)
+
+    def _records(self) -> Iterator[tuple[str, Record]]:
+        for file in self._description.files:
+            for record in capture.records(file):
+                yield file, record
+
+    async def _all_streams_subscribed(self) -> None:
+        while missing := [name for name in self._description.streams if not self._hub.is_wanted(name)]:
+            log.info("replay waits for subscribers of %s", " ".join(missing))
+            self._hub.changed.clear()
+            await self._hub.changed.wait()
+
+    async def _hold(self, file: str, record: Record) -> None:
+        market = self._markets[self._description.snapshot_symbols[file, record.line]]
+        before_ns = time.monotonic_ns()
+        log.info("replay holds until the depth snapshot of %s has been fetched", market.instrument.symbol)
+        fills = await market.hold_at(record)
+        self._hold_ns += time.monotonic_ns() - before_ns
+        self._exchange.apply_fills(market.instrument.symbol, fills)
+        self._exchange.flush()
+
+    async def _send(self, batch: Batch) -> None:
+        """Market data first, then the executions it caused; then wait for the sockets, then let requests in."""
+        written = batch.write()
+        self._exchange.flush()
+        for connection in written:
+            self._served[connection] = None
+            await connection.drain()
+        await asyncio.sleep(0)
+
+    async def _finish(self, start_ns: int) -> None:
+        for connection in self._served:
+            await connection.drain_all()
+        counts = [connection.stream_messages for connection in self._served]
+        self._notify(
+            {
+                "event": "replay_finished",
+                "stream_messages": sum(counts),
+                "per_connection": [
+                    {
+                        "connection": connection.number,
+                        "streams": list(connection.streams),
+                        "stream_messages": connection.stream_messages,
+                    }
+                    for connection in self._served
+                ],
+                "recorded_messages": self._description.stream_messages,
+                "duration_ns": time.monotonic_ns() - start_ns - self._hold_ns,
+                "held_ns": self._hold_ns,
+            }
+        )

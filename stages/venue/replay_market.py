@@ -1,0 +1,166 @@
+"""One symbol of a replay: the recorded book, our orders in it, and the depth requests it answers.
+
+Recorded diffs are parsed only when somebody needs the book (a depth request, or an order of ours): without
+orders, playing a file is moving bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from stages.domain.matching.ladder import Side
+from stages.domain.matching.orders import Fill, Order
+from stages.domain.matching.queue_model import QueueModel
+from stages.venue import fixed
+from stages.venue.capture import Kind, Record
+from stages.venue.fixed import show
+from stages.venue.instruments import Instrument
+
+UNREAD_DIFFS_MAX = 4096
+
+
+class ReplayMarket:
+    """Implements `stages.venue.market.Market`.
+
+    `is_synchronised` is False until the first snapshot has been played, and again after a gap in the recorded
+    ids until the next one: while a snapshot is still to come, depth requests wait for it (replay rule (a)).
+    """
+
+    def __init__(self, item: Instrument, snapshot_count: int) -> None:
+        self.instrument = item
+        self.is_synchronised = False
+        self._snapshots_ahead = snapshot_count
+        self._model = QueueModel()
+        self._last_update_id = 0
+        self._played_update_id = 0
+        self._unread: list[Record] = []
+        self._last_trade: bytes = b""
+        self._trade_id = 0
+        self._waiting: list[asyncio.Future[Record]] = []
+        self._requested = asyncio.Event()
+
+    @property
+    def last_price(self) -> int:
+        return fixed.parse(json.loads(self._last_trade)["p"]) if self._last_trade else 0
+
+    def takeable(self, side: Side) -> Iterator[tuple[int, int]]:
+        self._bring_up_to_date()
+        return self._model.available(side.opposite)
+
+    def submit(self, order: Order, *, rest: bool) -> list[tuple[Fill, int]]:
+        self._bring_up_to_date()
+        return self._number(self._model.submit(order, rest=rest))
+
+    def cancel(self, order: Order) -> None:
+        cancelled = self._model.cancel(order.order_id)
+        assert cancelled is not None, f"order_id={order.order_id} is not in the book"
+
+    def publish(self) -> None:
+        """Our orders never change the published data."""
+
+    async def depth(self, limit: int) -> bytes:
+        if not self.is_synchronised and self._snapshots_ahead:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            self._requested.set()
+            return _limited((await waiting).raw, limit)
+        self._bring_up_to_date()
+        bids, asks = (_levels(islice(self._model.levels(side), limit)) for side in Side)
+        return f'{{"lastUpdateId":{self._last_update_id},"bids":{bids},"asks":{asks}}}'.encode()
+
+    def play(self, record: Record) -> list[tuple[Fill, int]]:
+        """Take note of a message that goes out; returns the fills of our orders that it causes."""
+        if record.kind is Kind.DIFF:
+            if self.is_synchronised and record.first_id > self._played_update_id + 1:
+                self.is_synchronised = self._snapshots_ahead == 0
+            self._played_update_id = record.last_id
+            self._unread.append(record)
+            if self._model.order_count or len(self._unread) > UNREAD_DIFFS_MAX:
+                return self._number(self._catch_up())
+        elif record.kind is Kind.TRADE:
+            self._last_trade = record.data
+            if self._model.order_count:
+                trade = json.loads(record.data)
+                return self._number(
+                    self._model.trade(fixed.parse(trade["p"]), fixed.parse(trade["q"]), buyer_is_maker=trade["m"])
+                )
+        return []
+
+    async def hold_at(self, snapshot: Record) -> list[tuple[Fill, int]]:
+        """At the line of a recorded snapshot: wait until it has been asked for, and hand it out.
+
+        A snapshot in the middle of an unbroken stream is passed over: nobody synchronised would fetch it.
+        """
+        if self.is_synchronised:
+            self._snapshots_ahead -= 1
+            return []
+        fills = self._seed(snapshot)
+        while not any(not waiting.done() for waiting in self._waiting):
+            self._requested.clear()
+            await self._requested.wait()
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(snapshot)
+        self._waiting.clear()
+        self._snapshots_ahead -= 1
+        self.is_synchronised = True
+        return self._number(fills)
+
+    def end(self) -> None:
+        """The files are played: whoever still waits for a snapshot gets the book as it is."""
+        self._snapshots_ahead = 0
+
+    def _seed(self, snapshot: Record) -> list[Fill]:
+        value = json.loads(snapshot.raw)
+        fills = self._model.seed(_parsed(value["bids"]), _parsed(value["asks"]))
+        self._last_update_id = snapshot.last_id
+        self._played_update_id = max(self._played_update_id, snapshot.last_id)
+        return fills + self._read_all()
+
+    def _catch_up(self) -> list[Fill]:
+        """Apply the diffs played so far; before the first snapshot they are only kept."""
+        if not self._last_update_id:
+            return []
+        return self._read_all()
+
+    def _bring_up_to_date(self) -> None:
+        fills = self._catch_up()
+        assert not fills, f"{len(fills)} fills found late: with orders resting, play() leaves nothing unread"
+
+    def _read_all(self) -> list[Fill]:
+        fills: list[Fill] = []
+        for record in self._unread:
+            if record.last_id > self._last_update_id:
+                diff = json.loads(record.data)
+                fills += self._model.apply(_parsed(diff["b"]), _parsed(diff["a"]))
+                self._last_update_id = record.last_id
+        self._unread.clear()
+        return fills
+
+    def _number(self, fills: list[Fill]) -> list[tuple[Fill, int]]:
+        numbered = []
+        for fill in fills:
+            self._trade_id += 1
+            numbered.append((fill, self._trade_id))
+        return numbered
+
+
+def _parsed(levels: Iterable[list[str]]) -> Iterator[tuple[int, int]]:
+    for price, quantity in levels:
+        yield fixed.parse(price), fixed.parse(quantity)
+
+
+def _limited(raw: bytes, limit: int) -> bytes:
+    """The recorded snapshot byte for byte, or its best levels when fewer were asked for."""
+    value = json.loads(raw)
+    if max(len(value["bids"]), len(value["asks"])) <= limit:
+        return raw
+    value["bids"], value["asks"] = value["bids"][:limit], value["asks"][:limit]
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _levels(levels: Iterator[tuple[int, int]]) -> str:
+    return "[" + ",".join(f'["{show(price)}","{show(quantity)}"]' for price, quantity in levels) + "]"

@@ -1,0 +1,48 @@
+"""What all tests share: where the recorded data lies, and a check that nothing of ours stays in /dev/shm."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from shm.segment import NAME_PREFIX, SHM_DIRECTORY
+
+# The first call of a kernel compiles it: a deadline per example would judge the compiler and the machine.
+hypothesis.settings.register_profile("tickpipe", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("tickpipe")
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def recorded_data() -> Path:
+    """The folder of recorded market data: $TICKPIPE_DATA, or ../shared/data. Skips the test where there is none."""
+    folder = Path(os.environ.get("TICKPIPE_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "binance").is_dir():
+        pytest.skip(f"recorded market data absent: no {folder}/binance; set TICKPIPE_DATA to its folder")
+    return folder
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """until(condition, seconds, what): waits for a condition, fails with `what` at the deadline."""
+
+    def wait(condition: Callable[[], object], seconds: float = 20.0, what: str = "condition") -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {seconds} s: {what}")
+            time.sleep(0.005)
+
+    return wait
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_segments_left_behind() -> Iterator[None]:
+    before = {path.name for path in SHM_DIRECTORY.glob(f"{NAME_PREFIX}*")}
+    yield
+    left = {path.name for path in SHM_DIRECTORY.glob(f"{NAME_PREFIX}*")} - before
+    assert not left, f"segments left in {SHM_DIRECTORY}: {sorted(left)}"

@@ -1,0 +1,102 @@
+"""Running the real command, as a user would: real processes, real sockets, real signals."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shm.kernel import SOURCES_HASH, cache_root
+from tests.conftest import REPOSITORY
+
+COMMAND = (sys.executable, "-m", "pipeline.cli")
+
+
+@dataclass
+class Done:
+    """A finished run: exit code, its report (None when stdout held none), its words, its run directory."""
+
+    code: int
+    report: Any
+    words: str
+    state: Path
+
+
+class Runs:
+    """Starts `pipeline` with state folders of its own; nothing it starts outlives the test."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str, before: Sequence[str] = (), **extra: Any) -> "subprocess.Popen[str]":
+        """Start `pipeline ARGUMENTS`, behind the command words `before` (taskset, setpriv, ...).
+
+        `extra` goes to Popen: `env` is added to the environment, `stderr=file` keeps the words where a test reads on.
+        """
+        environment = os.environ | {"XDG_STATE_HOME": str(self.state), "PYTHONPATH": str(REPOSITORY)}
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(
+            [*before, *COMMAND, *arguments], text=True, env=environment | extra.pop("env", {}), **(streams | extra)
+        )
+        self.started.append(process)
+        return process
+
+    def finish(self, process: "subprocess.Popen[str]", seconds: float = 150) -> Done:
+        """Wait for a started run."""
+        out, words = process.communicate(timeout=seconds)
+        report = json.loads(out) if (out or "").lstrip().startswith("{") else None
+        return Done(process.returncode, report, words, self.state)
+
+    def run(self, *arguments: str, **extra: Any) -> Done:
+        """Start and wait."""
+        return self.finish(self.start(*arguments, **extra))
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Runs]:
+    """The command, with a state folder of this test; whatever still runs at its end is terminated by pid."""
+    runs = Runs(tmp_path / "state")
+    yield runs
+    for process in runs.started:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of a cache of its own that holds the stages' kernels already, where they are compiled, and no line.
+
+    A test that compiles strategies of its own leaves nothing in the user's cache.
+    """
+    folder = tmp_path_factory.mktemp("cache")
+    copy_kernels(folder)
+    yield {"XDG_CACHE_HOME": str(folder)}
+    shutil.rmtree(folder)
+
+
+def copy_kernels(folder: Path) -> None:
+    """Copy the compiled kernels of the present sources into another cache folder, without those of any strategy."""
+    compiled = cache_root() / SOURCES_HASH
+    if compiled.is_dir():
+        shutil.copytree(compiled, folder / "tickpipe" / SOURCES_HASH, ignore=shutil.ignore_patterns("line-*", "*.lock"))
+
+
+@pytest.fixture
+def hop() -> Callable[[Any, str], Any]:
+    """hop(report, name): that line of the report's hops."""
+
+    def find(report: Any, name: str) -> Any:
+        return next(line for line in report["hops"] if line["name"] == name)
+
+    return find

@@ -1,0 +1,83 @@
+"""The ends that nobody plans: a second Ctrl-C, and the supervisor killed."""
+
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shm.segment import NAME_PREFIX, SHM_DIRECTORY
+from tests.e2e.conftest import Runs
+
+pytestmark = pytest.mark.timeout(240)
+
+VENUE_LEAVES_S = 12.0
+SIGNAL_BIT = 1 << signal.SIGINT - 1
+
+
+def _started(process: "subprocess.Popen[str]", said: Path, until: Callable[..., None]) -> tuple[str, dict[str, int]]:
+    """(run, {stage or "venue": pid}) of a run that has begun to trade."""
+    until(lambda: re.search(r"^market data [1-9]", said.read_text(), re.MULTILINE), 150, "the status line")
+    found = re.search(r"^run (\S+):", said.read_text(), re.MULTILINE)
+    assert found is not None
+    pids: dict[str, int] = {}
+    for child in psutil.Process(process.pid).children():
+        pages = [region.path for region in child.memory_maps() if f"{NAME_PREFIX}{found[1]}.page." in region.path]
+        pids[pages[0].rpartition(".")[2] if pages else "venue"] = child.pid
+    assert set(pids) == {"venue", "feed", "book", "strategy", "risk", "router"}
+    return found[1], pids
+
+
+def _is_pending(pid: int, bit: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return any(int(mask, 16) & bit for mask in re.findall(r"^(?:SigPnd|ShdPnd):\s*(\S+)", status, re.MULTILINE))
+
+
+def _segments(run: str) -> list[str]:
+    return [path.name for path in SHM_DIRECTORY.glob(f"{NAME_PREFIX}{run}*")]
+
+
+def test_a_second_ctrl_c_forces_and_leaves_nothing(pipeline: Runs, until: Callable[..., None], tmp_path: Path) -> None:
+    said = tmp_path / "words"
+    with said.open("w") as words:
+        process = pipeline.start("up", "--duration", "100s", stderr=words)
+    run, pids = _started(process, said, until)
+    process.send_signal(signal.SIGINT)
+    # The same signal twice at once would be one.
+    until(lambda: not _is_pending(process.pid, SIGNAL_BIT), 5, "the first signal was taken")
+    process.send_signal(signal.SIGINT)
+    assert pipeline.finish(process, 20).code == 130, said.read_text()
+    assert "interrupted twice" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert _segments(run) == []
+    assert [name for name, pid in pids.items() if psutil.pid_exists(pid)] == []
+
+
+def test_without_its_supervisor_the_line_ends_and_the_next_start_sweeps(
+    pipeline: Runs, until: Callable[..., None], tmp_path: Path
+) -> None:
+    said = tmp_path / "words"
+    with said.open("w") as words:
+        process = pipeline.start("up", "--duration", "100s", stderr=words)
+    run, pids = _started(process, said, until)
+    until(lambda: re.search(r"orders [1-9]", said.read_text()), 20, "orders were sent")
+    assert _segments(run)
+    process.kill()
+    process.communicate(timeout=10)
+    for stage in ("feed", "book", "strategy", "risk"):
+        until(lambda stage=stage: not psutil.pid_exists(pids[stage]), 5, f"{stage} dies with the supervisor")
+    # The router and the venue still end in their own time; a new run does not wait for them.
+    done = pipeline.run("up", "--duration", "1s", "--json")
+    assert done.code == 0, done.words
+    assert done.report["orders"]["acked"] > 0
+    swept = re.findall(rf"^removed ({re.escape(NAME_PREFIX + run)}\S*), left by a run that died$", done.words, re.M)
+    assert len(swept) >= 10, done.words
+    assert _segments(run) == []
+    until(lambda: not psutil.pid_exists(pids["router"]), 8, "the router cancels its orders and leaves")
+    log = (done.state / "tickpipe" / "runs" / run / "logs" / "router.log").read_text()
+    assert "the supervisor is gone: refusing orders, cancelling those at the venue" in log
+    assert "leaving with 0 orders at the venue" in log
+    until(lambda: not psutil.pid_exists(pids["venue"]), VENUE_LEAVES_S, "the paper venue leaves")

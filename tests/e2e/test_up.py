@@ -1,0 +1,144 @@
+"""`pipeline up` with nothing given: the whole line trades on the paper exchange, reports, and leaves nothing behind."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shm.segment import NAME_PREFIX, SHM_DIRECTORY
+from tests.e2e.conftest import Done, Runs
+
+pytestmark = pytest.mark.timeout(240)
+
+STAGES = ["feed", "book", "strategy", "risk", "router"]
+HOPS = [
+    "feed.queue", "feed.parse", "feed>book", "book.update", "book.publish", "book>strategy", "strategy.decide",
+    "strategy>risk", "risk.check", "risk>router", "router.encode", "router.send", "tick_to_trade", "order_to_ack",
+]  # fmt: skip
+
+
+def _assert_traded(done: Done, placement: str) -> None:
+    assert done.code == 0, done.words
+    report = done.report
+    assert (report["placement"], report["exit"]) == (placement, "clean")
+    for stage in STAGES:
+        assert report["stages"][stage]["messages_in"] > 0, stage
+        assert report["stages"][stage]["messages_out"] > 0, stage
+    orders, data = report["orders"], report["market_data"]
+    assert orders["sent"] > 0
+    assert orders["acked"] > 0
+    assert orders["filled"] > 0
+    assert orders["submitted"] == orders["sent"] + orders["denied_by_risk"]
+    assert orders["unknown"] == 0
+    for lost in ("gaps", "resyncs", "dropped", "trades_missed", "bbo_mismatches"):
+        assert data[lost] == 0, lost
+    assert data["bbo_checked"] > 0
+    assert set(report["books"]) == set(report["positions"]) == {"BTCUSDT", "ETHUSDT"}
+    for book in report["books"].values():
+        assert float(book["bid"]) < float(book["ask"])
+    assert [line["name"] for line in report["hops"]] == HOPS
+    assert all(line["count"] > 0 for line in report["hops"]), report["hops"]
+    assert not list(SHM_DIRECTORY.glob(f"{NAME_PREFIX}*{report['run']}*"))
+
+
+@pytest.mark.parametrize("placement", ["dedicated", "packed"])
+def test_the_default_run_trades_and_leaves_nothing_behind(pipeline: Runs, placement: str) -> None:
+    done = pipeline.run("up", "--duration", "6s", "--placement", placement, "--json")
+    _assert_traded(done, placement)
+    pids = {done.report["stages"][stage]["pid"] for stage in STAGES}
+    assert len(pids) == (5 if placement == "dedicated" else 1)
+    assert (done.state / "tickpipe" / "runs" / done.report["run"] / "report.json").is_file()
+
+
+def test_one_core_is_enough(pipeline: Runs) -> None:
+    core = str(min(os.sched_getaffinity(0)))
+    _assert_traded(pipeline.run("up", "--duration", "6s", "--json", before=["taskset", "-c", core]), "dedicated")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_64_mb_of_shared_memory_is_enough(pipeline: Runs) -> None:
+    remount = 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"'
+    before = ["unshare", "-m", "sh", "-c", remount, "sh"]
+    _assert_traded(pipeline.run("up", "--duration", "4s", "--json", before=before), "dedicated")
+
+
+def test_the_strategy_process_cannot_reach_the_memory_of_risk(pipeline: Runs, until: Callable[..., None]) -> None:
+    process = pipeline.start("up", "--duration", "60s", "--json")
+    maps: dict[str, set[str]] = {}
+
+    def trading() -> bool:
+        for child in psutil.Process(process.pid).children():
+            mapped = {Path(region.path).name for region in child.memory_maps() if NAME_PREFIX in region.path}
+            names = {name.split(".", 2)[2] for name in mapped}
+            maps.update({name.removeprefix("page."): names for name in names if name.startswith("page.")})
+        return set(STAGES) <= set(maps)
+
+    until(trading, 100, "five stages have mapped their pages")
+    process.send_signal(signal.SIGINT)
+    assert pipeline.finish(process).code == 0
+    assert "risk-router" not in maps["strategy"]
+    assert "router-risk" not in maps["strategy"]
+    assert not {name for name in maps["strategy"] if name.startswith("page.")} - {"page.strategy"}
+    assert {"risk-router", "bbo"} <= maps["risk"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_in_order_cancels_and_exits_clean(
+    pipeline: Runs, until: Callable[..., None], number: signal.Signals
+) -> None:
+    process = pipeline.start("up", "--duration", "100s", "--json")
+    until(lambda: len(psutil.Process(process.pid).children()) >= 6, 100, "venue and five stages are there")
+    process.send_signal(number)
+    done = pipeline.finish(process)
+    assert done.code == 0, done.words
+    assert done.report["exit"] == "clean"
+    orders = done.report["orders"]
+    assert orders["unknown"] == 0
+
+
+def test_a_stage_that_dies_stops_trading_and_is_named(pipeline: Runs, until: Callable[..., None]) -> None:
+    process = pipeline.start("up", "--duration", "100s", "--json")
+    victim: list[psutil.Process] = []
+
+    def book_is_there() -> bool:
+        for child in psutil.Process(process.pid).children():
+            if any(".page.book" in region.path for region in child.memory_maps()):
+                victim.append(child)
+        return bool(victim)
+
+    until(book_is_there, 100, "the book's process")
+    victim[0].kill()
+    done = pipeline.finish(process)
+    assert done.code == 3, done.words
+    assert "book" in done.words
+    assert not list(SHM_DIRECTORY.glob(f"{NAME_PREFIX}*"))
+
+
+def test_a_second_run_of_the_same_name_is_refused(pipeline: Runs, until: Callable[..., None]) -> None:
+    first = pipeline.start("up", "--duration", "100s", "--json")
+    until(lambda: len(psutil.Process(first.pid).children()) >= 6, 100, "the first run is up")
+    second = pipeline.run("up", "--duration", "1s")
+    assert second.code == 5, second.words
+    first.send_signal(signal.SIGINT)
+    assert pipeline.finish(first).code == 0
+
+
+def test_an_order_endpoint_that_is_not_loopback_is_refused(pipeline: Runs) -> None:
+    done = pipeline.run(
+        "up", "--duration", "1s", "-s", 'market.venue="binance"',
+        "-s", 'market.order_url="wss://ws-api.binance.com:443/ws-api/v3"',
+        "-s", 'market.rest_url="https://api.binance.com"', "-s", 'market.stream_url="wss://stream.binance.com:9443"',
+    )  # fmt: skip
+    assert done.code == 2, done.words
+    assert "loopback" in done.words
+
+
+def test_a_report_is_drawn_for_people_too(pipeline: Runs) -> None:
+    done = pipeline.run("up", "--duration", "2s")
+    assert done.code == 0, done.words
+    assert done.report is None

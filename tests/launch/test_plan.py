@@ -1,0 +1,67 @@
+"""The plan: a pure function from the shape of the line and the cores to processes, segments and a stop sequence."""
+
+import dataclasses
+
+import pytest
+
+from launch.affinity import place
+from launch.plan import Drain, Line, Plan, Tell, Terminate, build_plan, check
+from launch.settings import LaunchSettings
+from launch.states import ALLOWED, ProcessState, moved
+from launch.topology import Topology
+from shm.control import Command, State
+from tests.launch.toys import layouts, toy_plan
+
+AGENTS = ("a", "b", "c")
+
+
+def packed(settings: LaunchSettings) -> Plan:
+    line = Line(
+        hosted={"line": AGENTS}, agents=AGENTS, start_order=("line",), segments=layouts(AGENTS),
+        access={"line": {"command": False}}, quiesce_order=(("b", False), ("c", True)), source="a",
+        stop_order=("b", "c"), outlives=frozenset({"c"}), services=("venue",),
+    )  # fmt: skip
+    return build_plan("packed", line, place(("line",), Topology((0, 1))), settings)
+
+
+def test_agents_of_one_process_are_stopped_in_one_step_after_the_rings_are_drained() -> None:
+    plan = packed(LaunchSettings())
+    assert plan.stop == (
+        Tell(("b",), Command.QUIESCE, State.ABSENT, 10.0),
+        Tell(("c",), Command.QUIESCE, State.QUIET, 10.0),
+        Drain(5.0),
+        Tell(AGENTS, Command.STOP, State.STOPPED, 5.0),
+        Terminate("venue", 5.0),
+    )
+    assert plan.processes[0].outlives_supervisor
+
+
+def test_the_source_of_a_dedicated_line_stops_before_the_rings_are_drained() -> None:
+    plan = toy_plan("dedicated", AGENTS, LaunchSettings(fifo="never"))
+    kinds = [type(step).__name__ if not isinstance(step, Tell) else step.command.name for step in plan.stop]
+    assert kinds == ["QUIESCE", "STOP", "Drain", "STOP", "STOP"]
+
+
+def test_fifo_is_for_a_process_alone_on_its_core() -> None:
+    assert packed(LaunchSettings()).processes[0].fifo_priority == 50
+    assert packed(LaunchSettings(fifo="never")).processes[0].fifo_priority == 0
+    check(packed(LaunchSettings()))
+
+
+def test_fifo_on_a_shared_core_is_a_bug_that_is_caught() -> None:
+    plan = packed(LaunchSettings())
+    process = dataclasses.replace(plan.processes[0], cpu=plan.housekeeping_cpu)
+    with pytest.raises(AssertionError):
+        check(dataclasses.replace(plan, processes=(process,)))
+
+
+def test_a_plan_is_printable_data() -> None:
+    document = packed(LaunchSettings()).document()
+    assert document["stop_sequence"][-1] == "SIGTERM venue, at most 5 s"
+    assert document["processes"]["line"]["policy"] == "fifo"
+
+
+def test_a_process_that_has_ended_or_failed_never_moves_again() -> None:
+    assert ALLOWED[ProcessState.ENDED] == ALLOWED[ProcessState.FAILED] == frozenset()
+    with pytest.raises(AssertionError):
+        moved("toy", ProcessState.ENDED, ProcessState.READY)

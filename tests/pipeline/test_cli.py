@@ -1,0 +1,93 @@
+"""The command itself, as a process: help, exit codes, where output goes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+def pipeline(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *arguments],
+        capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | environment, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_help_names_the_verbs_without_loading_the_compiler() -> None:
+    code = (
+        "import sys, pipeline.cli as c\n"
+        "sys.argv = ['pipeline', '--help']\n"
+        "try: c.main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'numba', 'numpy', 'rich', 'pydantic'} & set(sys.modules)"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "up" in done.stdout
+    assert "config" in done.stdout
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("up", "--duration", "soon"),
+        ("up", "--placement", "sideways"),
+        ("up", "--replay", "/nowhere/x.gz"),
+        ("up", "-c", "/nowhere/x.toml"),
+        ("up", "-s", "launch.nope=1"),
+        ("nonsense",),
+        ("config", "explain", "nope"),
+    ],
+)
+def test_bad_usage_exits_2_with_words_on_stderr_only(arguments: tuple[str, ...]) -> None:
+    done = pipeline(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_show_is_a_configuration_file(tmp_path: Path) -> None:
+    shown = pipeline("config", "show", "-s", "launch.idle=yield")
+    path = tmp_path / "shown.toml"
+    path.write_text(shown.stdout)
+    again = pipeline("config", "show", "-c", str(path))
+    assert (again.returncode, again.stdout) == (0, shown.stdout)
+
+
+def test_explain_tells_unit_default_and_source() -> None:
+    done = pipeline("config", "explain", "launch.idle", "-s", "launch.idle=yield", "--json")
+    row = json.loads(done.stdout)["settings"][0]
+    assert (row["key"], row["value"], row["default"], row["source"]) == ("launch.idle", "yield", "auto", "command line")
+
+
+def test_check_says_what_is_wrong_without_colour_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("[launch]\nfifo_priority = 1000\n")
+    done = pipeline("config", "check", "-c", str(path), NO_COLOR="1")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {path}: launch.fifo_priority = 1000")
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("placement", ["dedicated", "packed"])
+def test_a_dry_run_prints_the_plan_and_starts_nothing(placement: str, tmp_path: Path) -> None:
+    done = pipeline("up", "--dry-run", "--json", "--placement", placement, XDG_STATE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["start_order"] == (
+        ["line"] if placement == "packed" else ["router", "risk", "strategy", "book", "feed"]
+    )
+    if placement == "dedicated":
+        reachable = {*plan["processes"]["strategy"]["reads"], *plan["processes"]["strategy"]["writes"]}
+        assert not {"risk-router", "router-risk", "page.risk"} & reachable
+    assert plan["shared_memory_bytes"] < 32_000_000
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,259 @@
+"""The run report from pages and tables filled by hand, against values computed by hand."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from launch.affinity import place
+from launch.facts import ProcessFacts
+from launch.plan import Line, Plan, build_plan, page_segment
+from launch.settings import LaunchSettings
+from launch.topology import Topology
+from pipeline.reports.books import book_document, position_document
+from pipeline.reports.hops import HOP_ORDER, hop_line
+from pipeline.reports.run_report import MARKET_DATA, ORDERS, build_report, take_snapshot
+from pipeline.reports.seqlock_rows import read_row
+from pipeline.reports.status import status_line
+from pipeline.reports.text import nanoseconds, print_report
+from shm.atomics import poke
+from shm.counters import Counter
+from shm.histogram import HIGHEST_NS, HISTOGRAM
+from shm.segment import Segment, record_layout, seqlock_layout, unlink
+from shm.seqlock import CELLS, cell_bytes, row_bytes
+from stages.agent import Agent, Hop
+from stages.domain.edges import DEPTH_TABLE, POSITION_TABLE
+from stages.domain.instruments import INSTRUMENT
+from stages.domain.messages import DEPTH, POSITION, BookState
+
+STAGES = ("feed", "book", "strategy", "risk", "router")
+
+
+def histogram(values: list[int]) -> Any:
+    made = np.zeros(1, HISTOGRAM)[0]
+    for value in values:
+        assert value < 2048, "buckets below 2048 are single values: no rounding in what is expected"
+        made["counts"][value] += 1
+    made["total_count"] = len(values)
+    made["min"], made["max"] = min(values, default=0), max(values, default=0)
+    return made
+
+
+def instrument() -> Any:
+    row = np.zeros(1, INSTRUMENT)[0]
+    row["symbol"], row["price_exponent"], row["quantity_exponent"] = b"BTCUSDT", -8, -8
+    row["tick"], row["lot"] = 1_000_000, 1_000
+    return row
+
+
+def depth(bid: int = 6_000_000_000_000, ask: int = 6_000_001_000_000) -> Any:
+    made = np.zeros(1, DEPTH)
+    row = made[0]
+    row["bid_levels"], row["ask_levels"], row["bid_count"], row["ask_count"] = 1, 1, 1209, 2196
+    row["last_id"], row["state"] = 50093421584, int(BookState.VALID)
+    row["bid_price"][0], row["bid_quantity"][0] = bid, 150_000_000
+    row["ask_price"][0], row["ask_quantity"][0] = ask, 1
+    return made
+
+
+def position(lots: int, cost: int, realized: int = 0, fees: int = 0) -> Any:
+    made = np.zeros(1, POSITION)
+    made[0]["quantity_lots"], made[0]["cost_quote"] = lots, cost
+    made[0]["realized_quote"], made[0]["fees_quote"] = realized, fees
+    return made
+
+
+def test_a_hops_figures_are_those_of_its_samples() -> None:
+    values = list(range(1, 1001))
+    line = hop_line(Hop("x", 600), histogram(values))
+    assert (line["count"], line["min"], line["max"], line["mean"]) == (1000, 1, 1000, 500.5)
+    assert (line["p50"], line["p90"], line["p99"], line["p999"]) == (500, 900, 990, 999)
+    assert (line["budget"], line["within_budget"]) == (600, True)
+    assert hop_line(Hop("x", 499), histogram(values))["within_budget"] is False
+    assert hop_line(Hop("x"), histogram(values))["within_budget"] is None
+
+
+def test_a_hop_without_samples_has_no_figures_and_no_verdict() -> None:
+    line = hop_line(Hop("x", 600), histogram([]))
+    assert line["count"] == 0
+    assert line["p50"] is line["max"] is line["within_budget"] is None
+    assert line["budget"] == 600
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, HIGHEST_NS), min_size=1, max_size=50))
+def test_percentiles_lie_within_what_was_seen_and_within_a_bucket_of_the_truth(values: list[int]) -> None:
+    made = np.zeros(1, HISTOGRAM)[0]
+    for value in values:
+        exponent = max(0, value.bit_length() - 11)
+        made["counts"][(exponent << 10) + (value >> exponent)] += 1
+    made["total_count"], made["min"], made["max"] = len(values), min(values), max(values)
+    line = hop_line(Hop("x"), made)
+    ordered = sorted(values)
+    for name, percentile in (("p50", 50.0), ("p90", 90.0), ("p99", 99.0)):
+        rank = max(1, int(percentile * len(values) / 100 + 0.5))
+        assert min(values) <= line[name] <= max(values)
+        assert abs(line[name] - ordered[rank - 1]) <= ordered[rank - 1] / 1000 + 1
+
+
+def test_a_book_is_decimal_strings() -> None:
+    assert book_document(depth(), instrument()) == {
+        "bid": "60000", "bid_qty": "1.5", "ask": "60000.01", "ask_qty": "0.00000001", "bid_levels": 1209,
+        "ask_levels": 2196, "last_update_id": 50093421584, "state": "valid",
+    }  # fmt: skip
+
+
+def test_an_empty_side_has_no_price() -> None:
+    made = depth()
+    made[0]["bid_levels"] = 0
+    assert book_document(made, instrument())["bid"] is None
+    assert book_document(None, instrument())["state"] == "empty"
+
+
+def test_a_long_position_is_valued_at_the_mid() -> None:
+    # 2 lots of 0.00001 bought for 1.18: average 59000; at a mid of 60000.005 worth 1.2000001.
+    book = book_document(depth(), instrument())
+    assert position_document(position(2, 118_000_000, 7, 5), book, instrument()) == {
+        "quantity": "0.00002", "average_price": "59000", "realized_pnl": "0.00000007",
+        "unrealized_pnl": "0.0200001", "fees": "0.00000005",
+    }  # fmt: skip
+
+
+def test_a_short_position_gains_when_the_price_falls() -> None:
+    book = book_document(depth(), instrument())
+    held = position_document(position(-2, -122_000_000), book, instrument())
+    assert (held["quantity"], held["average_price"]) == ("-0.00002", "61000")
+    assert held["unrealized_pnl"] == "0.0199999"
+
+
+def test_no_mid_means_no_valuation_but_a_flat_position_needs_none() -> None:
+    book = book_document(None, instrument())
+    assert position_document(position(1, 1), book, instrument())["unrealized_pnl"] is None
+    assert position_document(position(0, 0), book, instrument())["unrealized_pnl"] == "0"
+
+
+class _Synthetic(Agent):
+    def uses(self) -> list[Any]:
+        return []
+
+    def attach(self, segments: Any, page: Any, clock: Any) -> None:
+        raise NotImplementedError
+
+
+def agent_class(stage: str) -> type[Agent]:
+    names = ["messages_in", "messages_out"]
+    names += [counter for owner, counter in (*MARKET_DATA.values(), *ORDERS.values()) if owner == stage]
+    counters = tuple(Counter(name, name) for name in dict.fromkeys(names))
+    return type(f"Synthetic{stage}", (_Synthetic,), {"name": stage, "counters": counters, "hops": HOPS.get(stage, ())})
+
+
+HOPS = {
+    "router": (Hop("order_to_ack"), Hop("tick_to_trade", 15_000)),
+    "book": (Hop("book.update", 100, "ns_per_level"),),
+    "feed": (Hop("feed.parse", 1000),),
+}
+CLASSES = [agent_class(stage) for stage in STAGES]
+
+
+@pytest.fixture
+def segments() -> Iterator[dict[str, Segment]]:
+    layouts = {page_segment(agent.name): record_layout(agent.page()) for agent in CLASSES}
+    layouts |= {DEPTH_TABLE: seqlock_layout(DEPTH, 1), POSITION_TABLE: seqlock_layout(POSITION, 1)}
+    made = {name: Segment.create(f"tickpipe.reports-{os.getpid()}.{name}", layout) for name, layout in layouts.items()}
+    yield made
+    for segment in made.values():
+        unlink(segment.name)
+
+
+def write_row(segment: Segment, value: Any, version: int) -> None:
+    """A complete value, written as the protocol of shm.seqlock says."""
+    cell = CELLS + (version & 1) * cell_bytes(value.dtype.itemsize)
+    segment.view(value.dtype, 1, cell + 8)[0] = value[0]
+    poke(segment.address + cell, 2 * version)
+    poke(segment.address, version)
+
+
+def plan() -> Plan:
+    line = Line(
+        hosted={stage: (stage,) for stage in STAGES}, agents=STAGES, start_order=STAGES, segments={},
+        access={stage: {} for stage in STAGES}, quiesce_order=(), source="feed", stop_order=STAGES[1:],
+        outlives=frozenset(),
+    )  # fmt: skip
+    made = build_plan("synthetic", line, place(STAGES, Topology((0, 1))), LaunchSettings())
+    return replace(made)
+
+
+def report(segments: dict[str, Segment]) -> dict[str, Any]:
+    for number, agent in enumerate(CLASSES):
+        page = segments[page_segment(agent.name)].view(agent.page())[0]
+        for place_, name in enumerate(page["counters"].dtype.names):
+            page["counters"][name] = 100 * number + place_
+        for index, _ in enumerate(agent.hops):
+            page["hops"][index] = histogram([10, 20, 30])
+    write_row(segments[DEPTH_TABLE], depth(), 3)
+    write_row(segments[POSITION_TABLE], position(2, 118_000_000), 1)
+    snapshot = take_snapshot(segments, CLASSES, np.array([instrument()]))
+    return build_report(
+        run="synthetic", placement="dedicated", exit_word="clean", plan=plan(),
+        facts={"feed": ProcessFacts(77, (1,), "fifo", 50, 4096)}, agents=CLASSES, snapshot=snapshot,
+        extras={"duration_s": 1.0, "reason": "test", "clock_read_ns": 13.0},
+    )  # fmt: skip
+
+
+def test_the_document_has_the_fixed_names_and_the_counters_values(segments: dict[str, Segment]) -> None:
+    made = json.loads(json.dumps(report(segments)))
+    assert list(made)[:8] == ["run", "placement", "exit", "stages", "hops", "market_data", "orders", "books"]
+    assert made["stages"]["feed"] == {
+        "pid": 77, "cpu": 1, "policy": "fifo", "priority": 50, "idle": "yield", "restarts": 0, "messages_in": 0,
+        "messages_out": 1, "rss_bytes": 4096,
+    }  # fmt: skip
+    assert made["stages"]["router"]["pid"] is None
+    assert set(made["market_data"]) == set(MARKET_DATA)
+    assert set(made["orders"]) == set(ORDERS)
+    assert (made["market_data"]["events"], made["market_data"]["gaps"]) == (2, 3)
+    assert (made["orders"]["submitted"], made["orders"]["denied_by_risk"], made["orders"]["sent"]) == (202, 302, 402)
+    assert made["books"]["BTCUSDT"]["last_update_id"] == 50093421584
+    assert made["positions"]["BTCUSDT"]["average_price"] == "59000"
+
+
+def test_hops_come_in_the_order_a_tick_takes(segments: dict[str, Segment]) -> None:
+    names = [line["name"] for line in report(segments)["hops"]]
+    assert names == ["feed.parse", "book.update", "tick_to_trade", "order_to_ack"]
+    assert names == sorted(names, key=HOP_ORDER.index)
+
+
+def test_people_get_the_same_figures_as_tables(segments: dict[str, Segment]) -> None:
+    console = Console(record=True, width=140, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123 - for the process's life
+    print_report(report(segments), console)
+    text = console.export_text()
+    for part in ("book.update (per level)", "15.0 µs", "50093421584", "60000.01", "13.0 ns", "59000", "fifo 50"):
+        assert part in text, text
+
+
+def test_the_status_line_needs_nothing_published_yet(segments: dict[str, Segment]) -> None:
+    line = status_line(take_snapshot(segments, CLASSES, np.array([instrument()])))
+    assert "BTCUSDT -/- 0" in line
+
+
+def test_a_torn_row_is_not_read(segments: dict[str, Segment]) -> None:
+    segment = segments[DEPTH_TABLE]
+    assert read_row(segment, DEPTH, 0) is None
+    write_row(segment, depth(), 4)
+    assert read_row(segment, DEPTH, 0) is not None
+    poke(segment.address + CELLS, 2 * 6 + 1)  # version 6 is being written over the cell that 4 stands in
+    assert read_row(segment, DEPTH, 0) is None
+    assert row_bytes(DEPTH.itemsize) % 128 == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (950, "950 ns"), (15_000, "15.0 µs"), (12_500_000, "12.5 ms"), (2e10, "20.0 s")]
+)
+def test_times_are_shown_in_a_unit_that_suits_them(value: float | None, text: str) -> None:
+    assert nanoseconds(value) == text

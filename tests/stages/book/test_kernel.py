@@ -1,0 +1,192 @@
+"""What the book publishes, and what it does when the strategy does not keep up."""
+
+import numpy as np
+import pytest
+
+from stages.book.agent import BookAgent
+from stages.book.settings import BookSettings
+from stages.domain.edges import BOOK_TO_STRATEGY, FEED_TO_BOOK
+from stages.domain.messages import MARKET, NOTICE, BookState, MarketFlag, MarketKind, NoticeKind, Side
+from stages.feed.kernel import poll as poll_feed
+from tests.stages.feed.stepped import Stepped, diff, frame, instruments, pop, popped, push, snapshot, ticker, trade
+
+BIDS = [("100.00", "1.0"), ("99.50", "2.0")]
+ASKS = [("101.00", "1.5")]
+
+
+def synced(delivery: str = "conflate", notice_ring: int | None = None) -> Stepped:
+    line = Stepped(delivery=delivery, notice_ring=notice_ring)
+    send(line, diff(11, 11))
+    line.feed.offer_snapshot(0, snapshot(11, BIDS, ASKS))
+    send(line)
+    notices(line)
+    return line
+
+
+def send(line: Stepped, *messages: bytes) -> None:
+    """Through the feed and into the book; notices stay in their ring."""
+    line.feed.offer(b"".join(map(frame, messages)))
+    for _ in range(6):
+        line.step_feed()
+        line.step_book()
+
+
+def notices(line: Stepped) -> np.ndarray:
+    return popped(line.segments[BOOK_TO_STRATEGY], NOTICE)
+
+
+def test_every_event_of_the_book_is_one_notice_with_the_state_of_its_row() -> None:
+    line = synced()
+    send(line, diff(12, 12, [("100.00", "7")]), diff(13, 13, [], [("101.00", "0"), ("102.00", "3")]))
+    first, second = notices(line)
+    assert (int(first["kind"]), int(first["state"])) == (NoticeKind.BOOK, BookState.VALID)
+    assert [int(first[name]) for name in ("bid_quantity", "ask_price", "last_id")] == [700_000_000, 10_100_000_000, 12]
+    assert [int(second[name]) for name in ("bid_quantity", "ask_price", "last_id")] == [700_000_000, 10_200_000_000, 13]
+    assert int(second["seq"]) == int(first["seq"]) + 1
+    version, bbo = line.row("bbo")
+    assert (version, int(bbo["ask_price"]), int(bbo["ask_quantity"])) == (
+        int(second["version"]),
+        10_200_000_000,
+        300_000_000,
+    )
+    assert (int(bbo["levels"]) >> 32, int(bbo["levels"]) & 0xFFFFFFFF) == (2, 1)
+
+
+def test_full_ring_conflates_and_keeps_the_oldest_stamp() -> None:
+    line = synced(notice_ring=1)
+    send(line, diff(12, 12, [("100.00", "2")]))
+    for number in range(13, 17):
+        send(line, diff(number, number, [("100.00", str(number))]))
+        if number == 13:
+            oldest = int(line.bbo()["read_ns"])
+    assert int(line.counters("book")["conflated"]) == 3
+    assert int(line.bbo()["bid_quantity"]) == 1_600_000_000
+    (kept,) = notices(line)
+    assert int(kept["last_id"]) == 12
+    line.step_book()
+    (merged,) = notices(line)
+    assert [int(merged[name]) for name in ("last_id", "bid_quantity", "conflated", "read_ns")] == [
+        16, 1_600_000_000, 3, oldest,
+    ]  # fmt: skip
+    line.step_book()
+    assert len(notices(line)) == 0
+
+
+def test_trades_are_missed_not_conflated_and_the_volume_says_how_much() -> None:
+    line = synced(notice_ring=1)
+    send(line, trade(1, "100.5", "0.5"), trade(2, "100.6", "0.25"), trade(3, "100.7", "0.125"))
+    assert int(line.counters("book")["trades_missed"]) == 2
+    (first,) = notices(line)
+    assert [int(first[name]) for name in ("kind", "trade_price", "trade_volume")] == [
+        NoticeKind.TRADE, 10_050_000_000, 50_000_000,
+    ]  # fmt: skip
+    send(line, trade(4, "100.8", "1", seller=False))
+    (later,) = notices(line)
+    assert int(later["trade_volume"]) == 187_500_000
+    assert (int(first["trade_side"]), int(later["trade_side"])) == (Side.SELL, Side.BUY)
+
+
+def test_aggregate_trades_add_no_volume() -> None:
+    line = synced()
+    send(line, trade(1, "100.5", "0.5"), trade(9, "100.5", "0.5", kind="aggTrade"))
+    assert [int(notice["trade_volume"]) for notice in notices(line)] == [50_000_000, 50_000_000]
+
+
+def test_with_delivery_every_the_book_waits_for_room() -> None:
+    line = synced("every", notice_ring=1)
+    send(line, *(diff(number, number, [("100.00", str(number))]) for number in range(12, 20)), trade(1, "1", "1"))
+    seen = []
+    for _ in range(20):
+        seen += list(notices(line))
+        line.step_feed()
+        line.step_book()
+    assert [int(notice["last_id"]) for notice in seen] == [*range(12, 20), 19]
+    book = line.counters("book")
+    assert (int(book["conflated"]), int(book["trades_missed"])) == (0, 0)
+
+
+def test_a_crossed_book_and_levels_off_the_grid_are_counted() -> None:
+    line = synced()
+    send(line, diff(12, 12, [("101.00", "1")]), diff(13, 13, [("99.999", "1"), ("99.00", "0.000001")]))
+    assert int(line.counters("book")["crossed"]) == 2
+    assert int(line.counters("book")["off_grid"]) == 2
+
+
+def test_the_book_is_compared_with_the_last_ticker_up_to_its_id() -> None:
+    line = synced()
+    send(
+        line,
+        ticker(12, ("100.00", "4.0"), ASKS[0]),
+        ticker(14, ("100.00", "9.0"), ASKS[0]),
+        diff(12, 13, [("100.00", "4.0")]),
+        diff(14, 14, [("100.00", "8.0")]),
+    )
+    book = line.counters("book")
+    assert (int(book["bbo_checked"]), int(book["bbo_mismatches"])) == (2, 1)
+
+
+def test_without_a_ticker_old_enough_nothing_is_compared() -> None:
+    line = synced()
+    send(line, ticker(50, BIDS[0], ASKS[0]), diff(12, 12))
+    assert int(line.counters("book")["bbo_checked"]) == 0
+
+
+def _record(kind: MarketKind, flags: int, last_id: int, price: int = 0, quantity: int = 0) -> np.ndarray:
+    record = np.zeros(1, MARKET)
+    record["kind"], record["flags"], record["last_id"] = kind, flags, last_id
+    if price:
+        record["bid_count"] = record["level_count"] = record["event_levels"] = 1
+        record["price"][0, 0], record["quantity"][0, 0] = price, quantity
+    return record
+
+
+def _push(line: Stepped, record: np.ndarray) -> None:
+    assert push(line.segments[FEED_TO_BOOK].address, record.ctypes.data)
+
+
+def test_an_event_that_stays_half_makes_its_book_dirty() -> None:
+    line = synced()
+    _push(line, _record(MarketKind.DIFF, MarketFlag.FIRST, 12, 10_000_000_000, 5))
+    line.step_book()
+    assert int(line.bbo()["last_id"]) == 11, "published before the event's end"
+    _push(line, _record(MarketKind.TICKER, MarketFlag.FIRST | MarketFlag.END, 12))
+    line.step_book()
+    assert line.bbo()["state"] == BookState.DIRTY
+    assert int(line.counters("book")["half_events"]) == 1
+    _push(line, _record(MarketKind.DIFF, MarketFlag.FIRST | MarketFlag.END, 13, 10_000_000_000, 5))
+    line.step_book()
+    assert int(line.counters("book")["diffs_ignored"]) == 1
+    assert [int(notice["state"]) for notice in notices(line)] == [BookState.DIRTY]
+
+
+def test_the_rest_of_an_event_whose_beginning_is_lost_is_ignored() -> None:
+    line = synced()
+    _push(line, _record(MarketKind.DIFF, MarketFlag.END, 12, 10_000_000_000, 5))
+    line.step_book()
+    assert (int(line.bbo()["last_id"]), int(line.counters("book")["half_events"])) == (11, 1)
+
+
+def test_a_new_book_is_sent_everything_anew() -> None:
+    line = synced()
+    line.book = BookAgent(instruments("BTCUSDT"), BookSettings(), "conflate")
+    line._attach(line.book)
+    line.feed.service(0)
+    send(line, diff(12, 12))
+    assert line.bbo()["state"] == BookState.EMPTY
+    line.feed.offer_snapshot(0, snapshot(12, BIDS, ASKS))
+    send(line)
+    assert line.bbo()["state"] == BookState.VALID
+
+
+def test_unknown_delivery_is_refused() -> None:
+    with pytest.raises(ValueError, match="delivery='sometimes'"):
+        BookAgent(instruments("BTCUSDT"), BookSettings(), "sometimes")
+
+
+def test_an_idle_input_says_so() -> None:
+    line = synced()
+    assert line.book.idle_input()
+    line.feed.offer(frame(diff(12, 12)))
+    poll_feed(line.feed.context, 0)
+    assert not line.book.idle_input()
+    assert pop(line.segments[FEED_TO_BOOK].address, np.zeros(1, MARKET).ctypes.data)

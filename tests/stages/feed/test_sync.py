@@ -1,0 +1,286 @@
+"""Feed and book together against the venue's documented synchronisation, under every kind of delivery."""
+
+from decimal import Decimal
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.domain.edges import FEED_TO_BOOK
+from stages.domain.messages import DEPTH_LEVELS, MARKET, BookState, MarketFlag, MarketKind
+from tests.oracle.binance_sync import Diff, NaiveSync
+from tests.stages.feed.stepped import Stepped, diff, frame, popped, snapshot, ticker, trade
+
+BIDS = [("100.00", "1.0"), ("99.50", "2.0")]
+ASKS = [("101.00", "1.5")]
+
+
+def _text(mantissa: int) -> str:
+    return f"{Decimal(mantissa).scaleb(-8):.8f}"
+
+
+def _pairs(levels: tuple[tuple[int, int], ...]) -> list[tuple[str, str]]:
+    return [(_text(price), _text(quantity)) for price, quantity in levels]
+
+
+def _assert_same(line: Stepped, naive: NaiveSync, symbol: int = 0) -> None:
+    bbo, depth = line.bbo(symbol), line.depth(symbol)
+    assert (bbo["state"] == BookState.VALID) == (naive.book_id is not None)
+    if naive.book_id is None:
+        return
+    assert int(bbo["last_id"]) == naive.book_id
+    names = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
+    assert tuple(int(bbo[name]) for name in names) == naive.book.best()
+    for side, levels in (("bid", naive.book.bid_levels()), ("ask", naive.book.ask_levels())):
+        shown = int(depth[f"{side}_levels"])
+        assert shown == min(len(levels), DEPTH_LEVELS)
+        assert int(depth[f"{side}_count"]) == len(levels)
+        found = zip(depth[f"{side}_price"].tolist(), depth[f"{side}_quantity"].tolist(), strict=True)
+        assert list(found)[:shown] == levels[:DEPTH_LEVELS]
+
+
+levels = st.lists(
+    st.tuples(st.integers(1, 40).map(lambda n: n * 1_000_000), st.integers(0, 3).map(lambda n: n * 1_000)), max_size=9
+).map(tuple)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("diff"), st.integers(-3, 2), st.integers(0, 4), levels, levels),
+        st.tuples(st.just("snapshot"), st.integers(-6, 6), levels, levels),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60)
+@given(steps=steps, feed_ring=st.sampled_from([2, 8, None]), data=st.data())
+def test_book_follows_the_documented_rules(steps: list, feed_ring: int | None, data: st.DataObject) -> None:
+    """Diffs that overlap, repeat or leave gaps; snapshots early, late and never; any chunks; rings of any size."""
+    line, naive = Stepped(feed_ring=feed_ring), NaiveSync()
+    newest = 1_000
+    for step in steps:
+        if step[0] == "diff":
+            _, offset, length, bids, asks = step
+            first = newest + 1 + offset
+            last = first + length
+            newest = max(newest, last)
+            naive.on_diff(Diff(first, last, bids, asks))
+            wire = frame(diff(first, last, _pairs(bids), _pairs(asks)))
+            cut = data.draw(st.integers(0, len(wire)), label="cut")
+            line.feed.offer(wire[:cut])
+            line.run()
+            line.feed.offer(wire[cut:])
+        else:
+            _, offset, bids, asks = step
+            bids = tuple((price, 1_000) for price, _ in bids)
+            asks = tuple((price + 10**10, 1_000) for price, _ in asks)
+            naive.on_snapshot(newest + offset, list(bids), list(asks))
+            line.feed.offer_snapshot(0, snapshot(newest + offset, _pairs(bids), _pairs(asks)))
+        line.run()
+        _assert_same(line, naive)
+    feed = line.counters("feed")
+    assert (int(feed["gaps"]), int(feed["stale"])) == (naive.gaps, naive.stale)
+
+
+def _synced(**settings: object) -> Stepped:
+    line = Stepped(**settings)  # type: ignore[arg-type]
+    line.feed.offer(frame(diff(11, 12)))
+    line.run()
+    line.feed.offer_snapshot(0, snapshot(11, BIDS, ASKS))
+    line.run()
+    assert line.bbo()["state"] == BookState.VALID
+    assert int(line.bbo()["last_id"]) == 12
+    return line
+
+
+def test_gap_makes_the_book_dirty_until_the_next_snapshot() -> None:
+    line = _synced()
+    line.feed.offer(frame(diff(14, 15, [("100.00", "9")])))
+    line.run()
+    assert line.bbo()["state"] == BookState.DIRTY
+    assert int(line.bbo()["bid_quantity"]) == 0
+    line.feed.offer_snapshot(0, snapshot(12, BIDS, ASKS))  # too old: 13 is missing
+    line.run()
+    assert line.bbo()["state"] == BookState.DIRTY
+    assert int(line.counters("feed")["snapshots_too_old"]) == 1
+    line.feed.offer_snapshot(0, snapshot(13, BIDS, ASKS))
+    line.run()
+    assert line.bbo()["state"] == BookState.VALID
+    assert int(line.bbo()["bid_quantity"]) == 900_000_000
+    assert (int(line.counters("feed")["gaps"]), int(line.counters("feed")["resyncs"])) == (1, 1)
+
+
+def test_a_diff_that_cannot_be_read_shows_as_a_gap_and_heals() -> None:
+    for damage in (
+        diff(13, 13, [("1e5", "1")]).replace(b"1e5", b"1x5"),
+        diff(13, 13)[:-5],
+        diff(13, 13, [("92233720368.54775808", "1")]),
+        diff(13, 13, [("1.123456789", "1")]),
+        b"\xff\xfe\xfd",
+        diff(13, 13).replace(b"btcusdt@", b"\xff\xfe@"),
+    ):
+        line = _synced()
+        line.feed.offer(frame(damage) + frame(diff(14, 14)))
+        line.run()
+        assert line.bbo()["state"] == BookState.DIRTY, damage
+        feed = line.counters("feed")
+        assert int(feed["gaps"]) == 1
+        assert sum(int(feed[name]) for name in ("malformed", "overflowed", "too_many_decimals")) == 1
+        assert int(feed["frames"]) == 3
+        line.feed.offer_snapshot(0, snapshot(13, BIDS, ASKS))
+        line.run()
+        assert line.bbo()["state"] == BookState.VALID
+
+
+def test_unusual_but_right_messages_keep_their_place() -> None:
+    line = _synced()
+    spaced = diff(13, 13, [("100.00", "7")]).replace(b",", b" , ").replace(b":", b" : ")
+    swapped = b'{"stream":"x","data":{"e":"depthUpdate","a":[],"b":[["100.00",8]],"u":14,"U":14,"s":"BTCUSDT","E":1}}'
+    escaped = diff(15, 15, [("99.50", "3")]).replace(b"BTCUSDT", b"\\u0042TCUSDT")
+    line.feed.offer(b"".join(map(frame, (spaced, swapped, escaped, diff(16, 16, [("98.00", "1")])))))
+    line.run()
+    bbo, feed = line.bbo(), line.counters("feed")
+    assert (int(bbo["state"]), int(bbo["last_id"]), int(bbo["bid_quantity"])) == (BookState.VALID, 16, 800_000_000)
+    assert (int(feed["unrecognised"]), int(feed["malformed"]), int(feed["gaps"])) == (3, 0, 0)
+    assert int(feed["frames"]) == 5
+
+
+def test_answers_to_requests_are_no_stream_payload() -> None:
+    line = _synced()
+    line.feed.offer(frame(b'{"result":null,"id":1}') + frame(b'{"e":"serverShutdown","E":1}'))
+    line.run()
+    feed = line.counters("feed")
+    assert (int(feed["frames"]), int(feed["other_messages"]), int(feed["malformed"])) == (2, 2, 0)
+
+
+def _events(records: np.ndarray) -> list[bytes]:
+    """Records without the stamps that depend on when the test ran."""
+    copy = records.copy()
+    copy["read_ns"] = copy["publish_ns"] = 0
+    return [record.tobytes() for record in copy]
+
+
+def _script() -> bytes:
+    wire = b""
+    for number in range(20):
+        deep = [(f"{50 + level}.00", f"{level + number}.5") for level in range(number * 3)]
+        wire += frame(diff(13 + number, 13 + number, deep, ASKS))
+        wire += frame(ticker(13 + number, BIDS[0], ASKS[0])) + frame(trade(number, "100.5", "0.25"))
+    return wire
+
+
+def test_back_pressure_delays_and_streams_but_changes_nothing() -> None:
+    outputs = []
+    for capacity in (2, 4, 1024):
+        line = Stepped(feed_ring=capacity)
+        line.feed.offer(frame(diff(11, 12)))
+        line.step_feed()
+        line.feed.offer_snapshot(0, snapshot(11, BIDS * 8, ASKS * 9))
+        line.feed.offer(_script())
+        taken = []
+        for _ in range(3_000):
+            line.step_feed()
+            taken.append(popped(line.segments[FEED_TO_BOOK], MARKET, limit=1))
+        outputs.append(_events(np.concatenate(taken)))
+        assert (int(line.counters("feed")["backpressure"]) > 0) == (capacity < 1024)
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_live_back_pressure_skips_at_an_event_boundary_and_marks_gaps() -> None:
+    line = _synced(delivery="conflate", feed_ring=2)
+    line.run()
+    big = diff(13, 13, [(f"{level}.00", "1") for level in range(1, 41)])
+    line.feed.offer(frame(big) + b"".join(frame(diff(n, n)) for n in range(14, 40)))
+    line.now_ns = int(line.feed.context.state[0]["read_ns"])
+    for _ in range(5):
+        line.step_feed()  # two records of ten fit; nobody reads
+    assert int(line.counters("feed")["dropped"]) == 0
+    line.now_ns += 10_000_000_000
+    for _ in range(5):
+        line.step_feed()
+    assert int(line.counters("feed")["dropped"]) == 26
+    line.now_ns = 0
+    for _ in range(200):
+        line.step_book()
+        line.step_feed()
+    assert int(line.counters("book")["half_events"]) == 0
+    assert int(line.counters("feed")["gaps"]) == 1
+    assert line.bbo()["state"] == BookState.DIRTY
+    line.feed.offer(frame(diff(40, 40)))
+    line.run()
+    line.feed.offer_snapshot(0, snapshot(39, BIDS, ASKS))
+    line.run()
+    assert (int(line.bbo()["state"]), int(line.bbo()["last_id"])) == (BookState.VALID, 40)
+
+
+def test_a_replay_waits_instead_of_overflowing_what_it_holds() -> None:
+    line = Stepped(hold_records=64)
+    line.feed.offer(b"".join(frame(diff(n, n, BIDS * 4)) for n in range(11, 111)))
+    line.run()
+    assert 0 < int(line.counters("feed")["held"]) < 64
+    line.feed.offer_snapshot(0, snapshot(10, BIDS, ASKS))
+    line.run()
+    feed = line.counters("feed")
+    assert (int(feed["hold_overflows"]), int(feed["dropped"]), int(feed["gaps"])) == (0, 0, 0)
+    assert int(line.bbo()["last_id"]) == 110
+
+
+def test_a_live_hold_that_overflows_starts_anew() -> None:
+    line = Stepped(delivery="conflate", hold_records=64)
+    line.feed.offer(b"".join(frame(diff(n, n, BIDS * 4)) for n in range(11, 111)))
+    line.run()
+    assert int(line.counters("feed")["hold_overflows"]) > 0
+    line.feed.offer_snapshot(0, snapshot(10, BIDS, ASKS))
+    line.run()
+    assert int(line.counters("feed")["snapshots_too_old"]) == 1
+    line.feed.offer_snapshot(0, snapshot(106, BIDS, ASKS))
+    line.run()
+    assert (int(line.bbo()["state"]), int(line.bbo()["last_id"])) == (BookState.VALID, 110)
+
+
+def test_symbols_are_synchronised_independently() -> None:
+    line = Stepped("BTCUSDT", "ETHUSDT")
+    line.feed.offer(frame(diff(11, 12)) + frame(diff(501, 502, symbol="ETHUSDT")))
+    line.run()
+    line.feed.offer_snapshot(1, snapshot(501, BIDS, ASKS))
+    line.run()
+    assert (int(line.bbo(0)["state"]), int(line.bbo(1)["state"])) == (BookState.EMPTY, BookState.VALID)
+    line.feed.offer(frame(diff(504, 504, symbol="ETHUSDT")))
+    line.feed.offer_snapshot(0, snapshot(12, BIDS, ASKS))
+    line.run()
+    assert (int(line.bbo(0)["state"]), int(line.bbo(1)["state"])) == (BookState.VALID, BookState.DIRTY)
+
+
+def test_a_snapshot_in_another_style_is_read_and_a_broken_one_is_not() -> None:
+    line = Stepped()
+    line.feed.offer(frame(diff(11, 12)))
+    line.run()
+    for broken in (b"", b"{}", b"<html>", snapshot(11, BIDS, ASKS)[:-3], snapshot(11, [("x", "1")], [])):
+        line.feed.offer_snapshot(0, broken)
+        line.run()
+        assert line.bbo()["state"] == BookState.EMPTY
+    assert int(line.counters("feed")["snapshot_failures"]) == 5
+    line.feed.offer_snapshot(0, b'{ "asks": [["101.00", "1.5"]], "bids": [[100.5, 1]], "lastUpdateId": 11 }')
+    line.run()
+    assert (int(line.bbo()["state"]), int(line.bbo()["bid_price"])) == (BookState.VALID, 10_050_000_000)
+
+
+def test_replayed_events_come_in_one_order_whenever_the_snapshot_arrives() -> None:
+    wire = [
+        frame(diff(n, n, BIDS)) + frame(trade(n, "1.5", "2")) + frame(ticker(n, BIDS[0], ASKS[0]))
+        for n in range(11, 31)
+    ]
+    outputs = []
+    for moment in (1, 7, 20):
+        line = Stepped()
+        line.feed.offer(b"".join(wire[:moment]))
+        while line.step_feed() != 0:
+            pass
+        line.feed.offer_snapshot(0, snapshot(11, BIDS, ASKS))
+        line.feed.offer(b"".join(wire[moment:]))
+        while line.step_feed() != 0:
+            pass
+        records = popped(line.segments[FEED_TO_BOOK], MARKET)
+        assert int(records[0]["kind"]) == MarketKind.SNAPSHOT
+        assert sum(bool(record["flags"] & MarketFlag.END) for record in records) == 60
+        outputs.append(_events(records))
+    assert outputs[0] == outputs[1] == outputs[2]

@@ -1,0 +1,110 @@
+"""Reading captures, and saying clearly what is wrong with a bad one."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from stages.venue import capture
+from stages.venue.capture import CaptureError, Kind
+
+SNAPSHOT = b'1005 {"lastUpdateId":12,"bids":[["100.00","1.0"]],"asks":[["101.00","2.0"]]}\n'
+
+
+def diff(first: int, last: int, symbol: bytes = b"AB") -> bytes:
+    return (
+        b'%d {"stream":"%s@depth@100ms","data":{"e":"depthUpdate","E":1,"s":"%s","U":%d,"u":%d,'
+        b'"b":[["100.00","1.5"]],"a":[]}}\n' % (1000 + last, symbol.lower(), symbol, first, last)
+    )
+
+
+TRADE = b'1013 {"stream":"ab@trade","data":{"e":"trade","E":1,"s":"AB","t":7,"p":"100.50","q":"0.30","T":1,"m":true}}\n'
+
+
+def write(folder: Path, name: str, *lines: bytes) -> str:
+    path = folder / name
+    path.write_bytes(gzip.compress(b"".join(lines)) if name.endswith(".gz") else b"".join(lines))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["plain.log", "packed.gz"])
+def test_lines_come_out_unchanged(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path, name, diff(10, 11), SNAPSHOT, b"\n", TRADE)
+    found = list(capture.records(file))
+    assert [(r.line, r.kind, r.first_id, r.last_id) for r in found] == [
+        (1, Kind.DIFF, 10, 11),
+        (2, Kind.SNAPSHOT, 0, 12),
+        (4, Kind.TRADE, 0, 0),
+    ]
+    assert found[0].receive_ns == 1011
+    assert b"%d %s\n" % (1011, found[0].raw) == diff(10, 11)
+    assert found[0].raw == b'{"stream":"ab@depth@100ms","data":%s}' % found[0].data
+    assert list(capture.trades(file, "AB")) == [("100.50", "0.30")]
+
+
+def test_files_whose_ids_join_are_one_stream(tmp_path: Path) -> None:
+    one = write(tmp_path, "1", diff(10, 11), SNAPSHOT, diff(12, 14), TRADE)
+    two = write(tmp_path, "2.gz", diff(15, 16))
+    found = capture.describe([one, two])
+    summary = found.symbols["AB"]
+    assert (summary.first_update_id, summary.last_update_id, summary.gaps) == (10, 16, 0)
+    assert summary.messages == {"depthUpdate": 3, "trade": 1, "snapshot": 1}
+    assert (found.streams, found.stream_messages) == (["ab@depth@100ms", "ab@trade"], 4)
+    assert found.snapshot_symbols == {(one, 2): "AB"}
+
+
+def test_a_snapshot_is_told_its_symbol_by_its_id(tmp_path: Path) -> None:
+    other = SNAPSHOT.replace(b":12,", b":901,")
+    file = write(tmp_path, "two", SNAPSHOT, diff(900, 901, b"CD"), diff(13, 14), other)
+    found = capture.describe([file])
+    assert {item.symbol: item.snapshot_ids for item in found.symbols.values()} == {"AB": [12], "CD": [901]}
+    assert found.snapshot_symbols == {(file, 1): "AB", (file, 4): "CD"}
+
+
+def test_a_gap_inside_a_file_is_counted(tmp_path: Path) -> None:
+    file = write(tmp_path, "gap", diff(10, 11), SNAPSHOT, diff(20, 21))
+    assert capture.describe([file]).symbols["AB"].gaps == 1
+
+
+@pytest.mark.parametrize("second", [(16, 17), (10, 11)])
+def test_a_file_that_does_not_join_is_refused(tmp_path: Path, second: tuple[int, int]) -> None:
+    one = write(tmp_path, "1", diff(10, 11), SNAPSHOT, diff(12, 14))
+    with pytest.raises(CaptureError, match=r"2:1: AB does not join .*1: .*ends at u=14"):
+        capture.describe([one, write(tmp_path, "2", diff(*second))])
+
+
+def test_a_file_without_a_snapshot_and_nothing_before_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="AB has no snapshot") as error:
+        capture.describe([write(tmp_path, "1", diff(10, 11))])
+    assert "precedes" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (b"hello\n", "it does not start with a receive time"),
+        (b"12 {\n", "not valid JSON"),
+        (diff(12, 13)[:90] + b"\n", "not valid JSON"),
+        (b"12 []\n", "neither a stream message nor a depth snapshot"),
+        (b'12 {"lastUpdateId":1}\n', "a snapshot without bids and asks"),
+        (b'12 {"stream":"ab@depth@100ms","data":{"e":"depthUpdate"}}\n', "a depth diff without U and u"),
+        (b"12 \xff\xfe\n", "not valid JSON"),
+    ],
+)
+def test_malformed_lines_name_file_and_line(tmp_path: Path, line: bytes, what: str) -> None:
+    file = write(tmp_path, "bad", diff(10, 11), SNAPSHOT, line)
+    with pytest.raises(CaptureError, match=rf"bad:3: malformed line: {what}"):
+        capture.describe([file])
+
+
+def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="no such file"):
+        capture.describe([str(tmp_path / "absent")])
+    with pytest.raises(CaptureError, match="holds no market data"):
+        capture.describe([write(tmp_path, "empty")])
+    cut = tmp_path / "cut.gz"
+    cut.write_bytes(gzip.compress(diff(10, 11) * 2000)[:-40])
+    with pytest.raises(CaptureError, match=r"cut.gz:\d+: damaged gzip data"):
+        capture.describe([str(cut)])

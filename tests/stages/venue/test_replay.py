@@ -1,0 +1,209 @@
+"""Replays through the real server: order, bytes, the hold at the snapshot, our fills."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websocket
+
+from tests.stages.venue.test_capture import SNAPSHOT, TRADE, diff, write
+from tests.stages.venue.venue_process import PUBLIC_KEY, SECRET, ApiClient, VenueProcess, payloads, running
+
+STREAMS = "btcusdt@depth@100ms/btcusdt@bookTicker/btcusdt@trade"
+
+
+class DepthRequest(threading.Thread):
+    """A depth request that may have to wait for its answer."""
+
+    def __init__(self, venue: VenueProcess, symbol: str) -> None:
+        super().__init__(daemon=True)
+        self._venue, self._symbol = venue, symbol
+        self.answer: Any = None
+        self.start()
+
+    def run(self) -> None:
+        self.answer = self._venue.rest("GET", "depth", f"symbol={self._symbol}&limit=5000")
+
+    def result(self) -> Any:
+        self.join(20)
+        assert self.answer is not None, "the depth request was not answered"
+        assert self.answer[0] == 200
+        return self.answer[1]
+
+
+def recorded(folder: Path, name: str) -> list[bytes]:
+    with gzip.open(folder / "binance" / name) as lines:
+        return [line.rstrip(b"\n").partition(b" ")[2] for line in lines]
+
+
+@pytest.mark.parametrize("combined", [True, False])
+def test_the_recorded_day_comes_out_byte_for_byte(recorded_data: Path, combined: bool) -> None:
+    file = "btcusdt_20240808.gz"
+    lines = recorded(recorded_data, file)
+    snapshot = lines.pop(7)
+    expected = lines if combined else [line.partition(b'"data":')[2][:-1] for line in lines]
+    with running(replay=[str(recorded_data / "binance" / file)], speed="max") as venue:
+        info = venue.rest("GET", "exchangeInfo")[1]
+        assert [item["symbol"] for item in info["symbols"]] == ["BTCUSDT"]
+        early = DepthRequest(venue, "BTCUSDT")  # asked before the snapshot's line is reached
+        socket = venue.connect(f"/stream?streams={STREAMS}" if combined else f"/ws/{STREAMS}")
+        for number, (line, payload) in enumerate(zip(expected, payloads(socket), strict=False)):
+            assert payload == line, f"message {number}"
+        assert early.result() == json.loads(snapshot)
+        event = venue.wait_event()
+        assert (event["event"], event["stream_messages"]) == ("replay_finished", len(lines))
+        assert [item["stream_messages"] for item in event["per_connection"]] == [len(lines)]
+        final = venue.rest("GET", "depth", "symbol=BTCUSDT&limit=5000")[1]
+        assert final["lastUpdateId"] == 50093421584
+        assert (len(final["bids"]), len(final["asks"])) == (1209, 2196)
+        assert (final["bids"][0][0], final["asks"][0][0]) == ("61685.99000000", "61686.00000000")
+        socket.shutdown()
+
+
+def test_two_days_that_join_are_one_stream(recorded_data: Path) -> None:
+    files = [str(recorded_data / "binance" / f"btcusdt_2024080{day}.gz") for day in (8, 9)]
+    with running(replay=files, speed="max") as venue:
+        socket = venue.connect(f"/stream?streams={STREAMS}")
+        request = DepthRequest(venue, "BTCUSDT")
+        last_u, gaps = 0, 0
+        for text in islice(payloads(socket), 41_248 + 58_325):
+            if text.startswith(b'{"stream":"btcusdt@depth'):
+                data = json.loads(text)["data"]
+                gaps += last_u not in (0, data["U"] - 1)
+                last_u = data["u"]
+        assert gaps == 0
+        assert venue.wait_event()["stream_messages"] == 99_573
+        request.result()
+        socket.shutdown()
+
+
+def test_play_waits_for_all_streams_and_holds_at_the_snapshot(tmp_path: Path) -> None:
+    file = write(tmp_path, "small", diff(10, 11), SNAPSHOT, diff(12, 14), TRADE)
+    with running(replay=[file], speed="max") as venue:
+        diffs = venue.connect("/ws/ab@depth@100ms")
+        diffs.settimeout(0.2)
+        with pytest.raises(websocket.WebSocketTimeoutException):
+            diffs.recv()  # the trade stream has no subscriber yet
+        diffs.settimeout(20)
+        trades = venue.connect("/stream?streams=ab@trade")
+        assert json.loads(diffs.recv())["u"] == 11
+        diffs.settimeout(0.2)
+        with pytest.raises(websocket.WebSocketTimeoutException):
+            diffs.recv()  # held until the snapshot has been fetched
+        diffs.settimeout(20)
+        held = venue.rest("GET", "depth", "symbol=AB&limit=5000")[1]
+        assert held == json.loads(SNAPSHOT.partition(b" ")[2])
+        assert json.loads(diffs.recv())["u"] == 14
+        assert json.loads(trades.recv())["data"]["t"] == 7
+        event = venue.wait_event()
+        assert event["stream_messages"] == 3
+        assert [item["stream_messages"] for item in event["per_connection"]] == [2, 1]
+        later = venue.rest("GET", "depth", "symbol=AB&limit=5000")[1]
+        assert later == {
+            "lastUpdateId": 14,
+            "bids": [["100.00000000", "1.50000000"]],
+            "asks": [["101.00000000", "2.00000000"]],
+        }
+
+
+def test_after_a_gap_it_holds_again_at_the_next_snapshot(tmp_path: Path) -> None:
+    second = SNAPSHOT.replace(b":12,", b":21,")
+    file = write(tmp_path, "gap", diff(10, 11), SNAPSHOT, diff(13, 14), diff(20, 21), second, diff(22, 23))
+    with running(replay=[file], speed="max") as venue:
+        socket = venue.connect("/ws/ab@depth@100ms")
+        assert DepthRequest(venue, "AB").result()["lastUpdateId"] == 12
+        assert [json.loads(socket.recv())["u"] for _ in range(3)] == [11, 14, 21]
+        assert DepthRequest(venue, "AB").result()["lastUpdateId"] == 21
+        assert json.loads(socket.recv())["u"] == 23
+        assert venue.wait_event()["event"] == "replay_finished"
+
+
+def test_recorded_pace_and_speed(tmp_path: Path) -> None:
+    late = diff(15, 16).replace(b"1016 ", b"2000001005 ")
+    file = write(tmp_path, "slow", SNAPSHOT, diff(12, 14), late)
+    with running(replay=[file], speed="4") as venue:
+        socket = venue.connect("/ws/ab@depth@100ms")
+        DepthRequest(venue, "AB").result()
+        socket.recv()
+        start = time.monotonic()
+        socket.recv()
+        assert 0.4 < time.monotonic() - start < 2.0  # two recorded seconds at four times the pace
+        assert venue.wait_event()["event"] == "replay_finished"
+
+
+def test_our_orders_fill_against_recorded_data_and_never_change_it(tmp_path: Path) -> None:
+    """The recorded trade of 0.30 at 100.50 goes to our bid there; a taker takes the displayed ask once."""
+    pause = TRADE.replace(b"1013 ", b"500001013 ")
+    file = write(tmp_path, "fills", SNAPSHOT, diff(12, 14), pause, diff(15, 16).replace(b"1016", b"500001016"))
+    balances = {"B": "10", "XAB": "1000", "AB": "1000"}
+    symbols = [
+        {
+            "symbol": "AB",
+            "base_asset": "AA",
+            "quote_asset": "BB",
+            "tick_size": "0.01",
+            "step_size": "0.01",
+            "min_qty": "0.01",
+        }
+    ]
+    with running(replay=[file], speed="1", symbols=symbols, balances={**balances, "BB": "10000"}) as venue:
+        client = ApiClient(venue)
+        client.call("userDataStream.subscribe")
+        socket = venue.connect("/stream?streams=ab@depth@100ms/ab@trade")
+        DepthRequest(venue, "AB").result()
+        assert json.loads(socket.recv())["data"]["u"] == 14
+        bid = client.place(symbol="AB", price="100.50", quantity="0.50")["result"]
+        taken = client.place(symbol="AB", price="101.00", quantity="3.00", timeInForce="IOC")["result"]
+        assert (taken["status"], taken["executedQty"]) == ("EXPIRED", "2.00000000")
+        again = client.place(symbol="AB", price="101.00", quantity="1.00", timeInForce="IOC")["result"]
+        assert again["executedQty"] == "0.00000000"
+        fill = client.wait_event(lambda e: e.get("i") == bid["orderId"] and e["x"] == "TRADE")
+        assert (fill["l"], fill["L"], fill["m"], fill["X"]) == (
+            "0.30000000",
+            "100.50000000",
+            True,
+            "PARTIALLY_FILLED",
+        )
+        assert b"%s" % socket.recv().encode() == TRADE.partition(b" ")[2].strip()
+        asks = venue.rest("GET", "depth", "symbol=AB")[1]["asks"]
+        assert asks == [["101.00000000", "2.00000000"]]
+        client.close()
+
+
+def test_a_reader_that_leaves_does_not_stop_the_play(recorded_data: Path) -> None:
+    with running(replay=[str(recorded_data / "binance" / "btcusdt_20240808.gz")], speed="max") as venue:
+        leaving = venue.connect("/stream?streams=btcusdt@trade")  # one stream alone does not start the play
+        staying = venue.connect(f"/stream?streams={STREAMS}")
+        DepthRequest(venue, "BTCUSDT").result()
+        for _ in range(50):
+            leaving.recv()
+        leaving.shutdown()
+        assert len(list(islice(payloads(staying), 41_248))) == 41_248
+        counts = [item["stream_messages"] for item in venue.wait_event()["per_connection"]]
+        assert max(counts) == 41_248
+        staying.shutdown()
+
+
+def test_it_can_be_stopped_while_it_holds(tmp_path: Path) -> None:
+    file = write(tmp_path, "held", diff(10, 11), SNAPSHOT, diff(12, 14))
+    with running(replay=[file], speed="max") as venue:
+        socket = venue.connect("/ws/ab@depth@100ms")
+        assert json.loads(socket.recv())["u"] == 11
+
+
+def test_a_replay_that_cannot_start_ends_with_two_and_a_hint(tmp_path: Path) -> None:
+    file = write(tmp_path, "none", diff(10, 11))
+    settings = {"ed25519_public_key": PUBLIC_KEY, "hmac_secret": SECRET, "replay": [file], "speed": "max"}
+    venue = VenueProcess(settings)
+    assert venue.first_event["event"] == "error"
+    assert "no snapshot" in venue.first_event["message"]
+    assert "precedes" in venue.first_event["hint"]
+    assert venue.finish() == 2
+    assert "hint:" in venue.stderr

@@ -1,0 +1,21 @@
+"""The kernels' plain twins: the property tests pass as well with Numba's compiler switched off."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from shm.atomics import JIT
+from tests.conftest import REPOSITORY
+
+
+@pytest.mark.skipif(not JIT, reason="this run has the compiler off already")
+@pytest.mark.timeout(300)
+def test_the_primitives_hold_in_plain_python() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/shm", "-p", "no:cacheprovider"],
+        cwd=REPOSITORY, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, timeout=280,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
