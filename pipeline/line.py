@@ -32,8 +32,10 @@ from shm.segment import Layout, Segment, record_layout
 from stages.agent import Agent, Attention
 from stages.book.agent import BookAgent
 from stages.domain.edges import edges
+from stages.domain.warming import REHEARSAL_NS, SHARED_REHEARSAL_NS
 from stages.duty import Duty, Runner, new_duty
 from stages.feed.agent import FeedAgent
+from stages.prefault import fault_in
 from stages.rehearsal import Twins, no_rehearsal
 from stages.risk.agent import RiskAgent
 from stages.router.agent import RouterAgent
@@ -223,16 +225,19 @@ def process_entry(line: Line, process: str, idle: str) -> Callable[[Mapping[str,
             agent.attach(segments, page, duty.clock)
         for agent in agents:
             agent.start(attention)
+        has_own_core = idle == "spin"
         extra: tuple[Any, ...] = ()
         if line.twins:
             rehearsal = no_rehearsal()
-            if idle == "spin":  # on a shared core idle time belongs to the neighbours
+            if has_own_core:  # on a shared one idle time belongs to the neighbours
                 twins = Twins(line.twins, line.polls, duty.clock)
                 rehearsal = twins.rehearsal
             extra = (*(twin.context for twin in line.twins.values()), rehearsal)
-        if idle != "spin":
-            for agent in agents:
-                agent.share_core()
+        interval_ns = REHEARSAL_NS if has_own_core else SHARED_REHEARSAL_NS
+        for agent in agents:
+            agent.rehearse_every(interval_ns, has_twin=bool(line.twins) and has_own_core)
+        for agent in (*agents, *(line.twins.values() if has_own_core else ())):
+            fault_in(agent)
         attention.call()  # the first slice is over at once: the supervisor waits for the states it leads to
         return Runner(agents, line.loops[process], duty, attention, pages, commands, extra).run()
 

@@ -117,8 +117,11 @@ class Agent(ABC):
     def quiesce(self) -> None:  # noqa: B027
         """Start nothing new from now on; `state` turns QUIET when nothing is under way."""
 
-    def share_core(self) -> None:  # noqa: B027
-        """Other agents' processes run on this core too: leave idle time to them."""
+    def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:  # noqa: B027
+        """How often idle time goes into keeping the next tick's code and memory at hand.
+
+        `has_twin`: a twin of this agent rehearses what needs a second set of everything (stages.rehearsal).
+        """
 
     holds_orders: ClassVar[bool] = False
     """Must be QUIET before its process may leave: orders of ours may be at the venue."""

@@ -11,7 +11,6 @@ The strategy's twin takes its notice but decides nothing: a user's code runs on 
 canned order instead.
 """
 
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -26,13 +25,13 @@ from stages.agent import Agent, Array
 from stages.domain.codecs import websocket_frames
 from stages.domain.edges import STRATEGY_TO_RISK
 from stages.domain.messages import ORDER, OrderKind, OrderType, Origin, Side, TimeInForce
+from stages.domain.sockets import connected_pair
 from stages.private_memory import PrivateSegments, attach
 
 REHEARSAL_NS = 50_000
 """Least time between two rehearsals. One takes about 8 us, most of it in the operating system's send and receive."""
 
 NEVER_NS = 2**62
-MSG_TRUNC = 0x20
 DRAIN_BYTES_MAX = 1 << 20
 
 NEXT_NS, SINK = 0, 1
@@ -68,7 +67,7 @@ def is_due(rehearsal: Rehearsal, now_ns: int) -> bool:
 @primitive
 def finish(rehearsal: Rehearsal) -> None:
     """Throw away what the twin router has sent."""
-    libc.recv(rehearsal.state[SINK], rehearsal.state.ctypes.data, DRAIN_BYTES_MAX, libc.MSG_DONTWAIT | MSG_TRUNC)
+    libc.recv(rehearsal.state[SINK], rehearsal.state.ctypes.data, DRAIN_BYTES_MAX, libc.MSG_DONTWAIT | libc.MSG_TRUNC)
 
 
 class Twins:
@@ -80,13 +79,14 @@ class Twins:
 
     def __init__(self, agents: Mapping[str, Agent], polls: Mapping[str, Callable[..., int]], clock: Array) -> None:
         self._agents = agents
+        for agent in agents.values():
+            agent.rehearse_every(NEVER_NS, has_twin=True)
         self._segments = PrivateSegments(agents.values())
         self._pages = {name: attach(agent, self._segments, clock) for name, agent in agents.items()}
-        self._sockets: list[socket.socket] = []
         self._feed_once(polls)
         agents["strategy"].quiesce()
         words = [*self._ring_words(), *self._feed_words(), *self._risk_words(), *self._router_words()]
-        self.rehearsal = Rehearsal(np.array([0, self._sockets[1].fileno()], np.int64), np.array(words, np.int64))
+        self.rehearsal = Rehearsal(np.array([0, self._far.fileno()], np.int64), np.array(words, np.int64))
 
     @property
     def counters(self) -> dict[str, Any]:
@@ -148,11 +148,8 @@ class Twins:
 
     def _router_words(self) -> list[tuple[int, int]]:
         router = self._agents["router"].context
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self._sockets = [socket.create_connection(server.getsockname()), server.accept()[0]]
-        for end in self._sockets:
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        router.state["fd"] = self._sockets[0].fileno()
+        self._near, self._far = connected_pair()
+        router.state["fd"] = self._near.fileno()
         router.state["mask_state"] = 1
         websocket_frames.start(int(router.state["cutter"][0]), int(router.state["in_base"][0]))
         return [
@@ -163,7 +160,7 @@ class Twins:
 
     def close(self) -> None:
         """Close the connection to ourselves."""
-        for end in self._sockets:
+        for end in (self._near, self._far):
             end.close()
 
 

@@ -18,7 +18,6 @@ from stages.book.settings import BookSettings
 from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE, FEED_TO_BOOK, RINGS
 from stages.domain.messages import BBO, DEPTH
 from stages.domain.orderbook import l2
-from stages.domain.warming import NEVER_NS
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +71,8 @@ class BookAgent(Agent):
         for name in ("notice", "bbo", "depth", "rehearsal"):
             state[name] = getattr(self.context, name).ctypes.data
 
-    def share_core(self) -> None:
-        self.context.state[0]["next_rehearsal_ns"] = NEVER_NS
+    def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
+        self.context.state[0]["rehearsal_interval_ns"] = interval_ns
 
     def uses(self) -> list[SegmentUse]:
         return [

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from shm.layout import record_dtype
 from stages.domain.messages import BBO, DEPTH, MARKET, NOTICE
+from stages.domain.samples import new_samples
 
 
 def _offset(dtype: np.dtype, field: str) -> int:
@@ -52,6 +53,8 @@ STATE = record_dtype(
         ("rehearsal", "<i8"),  # address of the market record that is only rehearsed
         ("rehearsal_row", "<i8"),  # address of a private row as large as one of the depth table
         ("rehearsal_symbol", "<i8"),
+        ("rehearsal_level", "<i8"),  # from the best
+        ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
     ],
     192,
@@ -90,6 +93,7 @@ class Context(NamedTuple):
     bbo: NDArray[np.void]
     depth: NDArray[np.void]
     rehearsal: NDArray[np.void]
+    samples: NDArray[np.int64]
 
 
 def new_context(symbols: int, counters: NDArray[np.void]) -> Context:
@@ -105,4 +109,5 @@ def new_context(symbols: int, counters: NDArray[np.void]) -> Context:
         np.zeros(1, BBO),
         np.zeros(1, DEPTH),
         np.zeros(1, MARKET),
+        new_samples(),
     )

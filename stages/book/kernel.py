@@ -9,8 +9,8 @@ count as missed, and the cumulative volume that every trade carries says how muc
 conflated: records wait in the feed's ring until the strategy's has room.
 """
 
-from shm import histogram, ring, seqlock
-from shm.atomics import load_word, store_word
+from shm import ring, seqlock
+from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import kernel, primitive
 from stages.book.check import check_best, remember_ticker
@@ -42,10 +42,9 @@ from stages.domain.messages import (
     Side,
 )
 from stages.domain.orderbook import l2
-from stages.domain.warming import WARMING_NS, warm, warm_records
+from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
+from stages.domain.warming import warm, warm_records
 
-WARM_LEVELS = 128
-"""Levels from the best one on, kept warm on each side."""
 LEVELS_PER_SIDE = LEVELS_PER_RECORD // 2
 
 BATCH = 256
@@ -76,48 +75,47 @@ def poll(context: Context, now_ns: int) -> int:
         _take(context, ring.peek_record(source))
         ring.advance(source, 1)
         handled += 1
-    if handled == 0 and now_ns >= state["next_rehearsal_ns"]:
-        state["next_rehearsal_ns"] = now_ns + WARMING_NS
-        rehearse(context)
+    if handled == 0:
+        if context.samples[0] > 0:
+            count_noted(context.samples)
+        if now_ns >= state["next_rehearsal_ns"]:
+            state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
+            rehearse(context)
     return handled
 
 
 @kernel
 def rehearse(context: Context) -> None:
-    """Set the best levels to what they are, and write rows that nobody sees: only the caches notice.
+    """Remove a level near the best on each side and set it again, and write rows that nobody sees.
 
-    Between two diffs other code, and other guests of the machine, take the core's caches: without this a level costs
-    180 ns after 10 idle ms, with it 35. Each rehearsal takes the next symbol.
+    Only the caches notice. Between two diffs other code, and other guests of the machine, take them: without this an
+    event costs 1.8 times as much after 10 idle ms. Each rehearsal takes the next symbol, and in time another level.
     """
     state, record = context.state[0], context.rehearsal[0]
     symbol = state["rehearsal_symbol"]
-    state["rehearsal_symbol"] = 0 if symbol + 1 >= len(context.books) else symbol + 1
+    state["rehearsal_symbol"] = symbol + 1
+    if symbol + 1 >= len(context.books):
+        state["rehearsal_symbol"] = 0
+        state["rehearsal_level"] = (state["rehearsal_level"] + 1) % DEPTH_LEVELS
     bids, asks = context.books[symbol]["bids"], context.books[symbol]["asks"]
-    bid_count = _rehearse_side(state["rehearsal"], 0, bids, 1)
-    level_count = bid_count + _rehearse_side(state["rehearsal"], bid_count, asks, -1)
-    _apply(context, state["rehearsal"], symbol, bid_count, level_count)
     _fill_rows(context, symbol, record["read_ns"])
     _write_row(state["rehearsal_row"], state["depth"], DEPTH_BYTES)
+    depth, level = state["depth"], state["rehearsal_level"]
+    if level < min(l2.level_count(bids), l2.level_count(asks)):
+        bid_quantity = load_word(depth + DEPTH_BID_QUANTITY + 8 * level)
+        ask_quantity = load_word(depth + DEPTH_ASK_QUANTITY + 8 * level)
+        record["price"][:2] = load_word(depth + DEPTH_BID_PRICE + 8 * level)
+        record["price"][2:] = load_word(depth + DEPTH_ASK_PRICE + 8 * level)
+        record["quantity"][1], record["quantity"][3] = bid_quantity, ask_quantity  # beside zeros, which remove
+        _apply(context, state["rehearsal"], symbol, LEVELS_PER_SIDE, LEVELS_PER_RECORD)
     for side in (bids, asks):
-        levels = min(l2.level_count(side), WARM_LEVELS)
-        warm(l2.pair(side, l2.level_count(side) - levels), (levels + 1) * l2.PAIR_BYTES)
+        l2.warm_best(side)
     warm(state["bbo_table"] + symbol * state["bbo_row_bytes"], state["bbo_row_bytes"])
     warm(state["depth_table"] + symbol * state["depth_row_bytes"], state["depth_row_bytes"])
     warm(ring.claim(state["output"], 0), 2 * NOTICE_BYTES)
     warm_records(context.counters)
     warm_records(context.books)
-
-
-@primitive
-def _rehearse_side(record: int, first: int, side: int, sign: int) -> int:
-    """Put the best and the tenth level of a side into the record, from level `first` on. Returns how many there are."""
-    count = l2.level_count(side)
-    wanted = min(count, LEVELS_PER_SIDE)
-    for index in range(wanted):
-        at = l2.pair(side, max(0, count - 1 - 9 * index))
-        store_word(record + PRICE + 8 * (first + index), sign * load_word(at))
-        store_word(record + QUANTITY + 8 * (first + index), load_word(at + 8))
-    return wanted
+    warm(context.samples.ctypes.data, WARM_SAMPLES_BYTES)
 
 
 @kernel
@@ -132,7 +130,7 @@ def _take(context: Context, record: int) -> None:
             _invalidate(context, state["open_symbol"], load_word(record + READ_NS))
         state["open_symbol"] = symbol
         state["popped_ns"] = read_clock(context.clock)
-        histogram.record(state["transport_hop"], state["popped_ns"] - load_word(record + PUBLISH_NS))
+        note(context.samples, state["transport_hop"], state["popped_ns"] - load_word(record + PUBLISH_NS))
         if kind == SNAPSHOT:
             l2.clear(context.books[symbol]["bids"])
             l2.clear(context.books[symbol]["asks"])
@@ -198,9 +196,9 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
     consistent_ns = read_clock(context.clock)
     levels = load_word(record + EVENT_LEVELS)
     if levels > 0:
-        histogram.record(state["update_hop"], (consistent_ns - state["popped_ns"]) // levels)
+        note(context.samples, state["update_hop"], (consistent_ns - state["popped_ns"]) // levels)
     _publish(context, symbol, read_ns)
-    histogram.record(state["publish_hop"], read_clock(context.clock) - consistent_ns)
+    note(context.samples, state["publish_hop"], read_clock(context.clock) - consistent_ns)
     if kind == DIFF:
         outcome = check_best(book["tickers"], book["ticker_count"], last_id, book["bids"], book["asks"])
         counters["bbo_checked"] += 1 if outcome != 0 else 0

@@ -55,3 +55,13 @@ def _set(sock: socket.socket, name: str, level: int, option: int, wanted: int, l
     except OSError as error:
         return f"{name}={wanted}: refused: {error.strerror}"
     return None if found >= least else f"{name}={wanted}: the kernel gave {found}"
+
+
+def connected_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection over loopback, whose bytes wait for nobody (TCP_NODELAY)."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        ends = near, server.accept()[0]
+    for end in ends:
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ends

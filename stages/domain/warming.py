@@ -11,10 +11,10 @@ from shm.atomics import prefetch
 from shm.kernel import kernel, primitive
 
 LINE_BYTES = 64
-NEVER_NS = 2**62
-"""When an agent on a shared core is due: there idle time belongs to the neighbours."""
-WARMING_NS = 15_000
-"""Least time between two warmings of an agent's memory, which delay whatever comes just then by some 200 ns."""
+REHEARSAL_NS = 15_000
+"""Least time between two rehearsals of an agent on a core of its own; each delays what just comes by under 1 us."""
+SHARED_REHEARSAL_NS = 1_000_000
+"""The same where other agents' processes wait for the core."""
 
 
 @kernel

@@ -19,7 +19,7 @@ from stages.agent import Agent, Array, Attention, Hop, SegmentUse
 from stages.domain.codecs import websocket_frames
 from stages.domain.edges import FEED_TO_BOOK, RINGS
 from stages.domain.messages import MARKET
-from stages.domain.warming import NEVER_NS
+from stages.domain.samples import new_samples
 from stages.feed.connection import Connection, connect
 from stages.feed.context import (
     END_OF_STREAM,
@@ -128,6 +128,7 @@ class FeedAgent(Agent):
             np.zeros(1, self.page())["counters"],
             np.zeros(count, SYNC),
             np.zeros(1, MESSAGE),
+            new_samples(),
         )
         self._symbols = np.ascontiguousarray(instruments["symbol"]).astype("S16")
         buffer_bytes = 2 * settings.frame_bytes_max + (1 << 20)
@@ -155,8 +156,8 @@ class FeedAgent(Agent):
         for sync, hold in zip(self.context.sync, self._hold, strict=True):
             sync["hold"] = hold.ctypes.data
 
-    def share_core(self) -> None:
-        self.context.state[0]["next_rehearsal_ns"] = NEVER_NS
+    def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
+        self.context.state[0]["rehearsal_interval_ns"] = interval_ns
 
     def uses(self) -> list[SegmentUse]:
         return [SegmentUse(FEED_TO_BOOK, RINGS[FEED_TO_BOOK], True)]

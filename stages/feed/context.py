@@ -66,6 +66,7 @@ STATE = record_dtype(
         ("skipped", "<i8"),  # messages dropped in this skip
         ("rehearsal_at", "<i8"),  # a message that is only rehearsed, never published
         ("rehearsal_bytes", "<i8"),
+        ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
         ("hold_is_full", "<i8"),  # 1: must_deliver, and a symbol's hold is half full: read no more
     ],
@@ -129,3 +130,4 @@ class Context(NamedTuple):
     counters: NDArray[np.void]
     sync: NDArray[np.void]
     message: NDArray[np.void]
+    samples: NDArray[np.int64]

@@ -11,7 +11,7 @@ snapshots) is left in `state` for the cold side: the poll returns Poll.SERVICE. 
 that in a packed line a venue that sends nonsense cannot keep the other agents from their turn.
 """
 
-from shm import histogram, ring
+from shm import ring
 from shm.atomics import load_word, store_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import kernel, primitive
@@ -29,7 +29,8 @@ from stages.domain.codecs.binance_market import (
     parse_message,
 )
 from stages.domain.codecs.websocket_frames import CLOSE, INCOMPLETE, PONG, TEXT
-from stages.domain.warming import WARMING_NS, warm, warm_records
+from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
+from stages.domain.warming import warm, warm_records
 from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, Context
 from stages.feed.reader import read_bytes
 from stages.feed.sync import RECORD_BYTES, accept, lose_sync, stage_reset, take_snapshot
@@ -70,9 +71,12 @@ def poll(context: Context, now_ns: int) -> int:
         if state["was_served"] == 0:
             return SERVICE
         state["was_served"] = 0
-    elif handled == 0 and now_ns >= state["next_rehearsal_ns"]:
-        state["next_rehearsal_ns"] = now_ns + WARMING_NS
-        rehearse(context)
+    elif handled == 0:
+        if context.samples[0] > 0:
+            count_noted(context.samples)
+        if now_ns >= state["next_rehearsal_ns"]:
+            state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
+            rehearse(context)
     return handled
 
 
@@ -93,6 +97,7 @@ def rehearse(context: Context) -> None:
     warm(ring.claim(output, 0), WARM_RECORDS * RECORD_BYTES)
     warm_records(context.counters)
     warm_records(context.sync)
+    warm(context.samples.ctypes.data, WARM_SAMPLES_BYTES)
 
 
 @primitive
@@ -169,7 +174,7 @@ def _take_messages(context: Context) -> int:
         if code < 0:
             _refuse(context, code, at, count)
             break
-        histogram.record(state["parse_hop"], read_clock(context.clock) - begin_ns)
+        note(context.samples, state["parse_hop"], read_clock(context.clock) - begin_ns)
         handled += 1
         _drain(context)
         if ring.available(state["staging"], 1) > 0:

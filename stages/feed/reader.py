@@ -1,12 +1,12 @@
 """Bytes into the receive buffer: from a socket that never blocks, or from memory."""
 
-from shm import histogram
 from shm.atomics import load_word
 from shm.clock import REALTIME_OFFSET_NS
 from shm.clock import now_ns as read_clock
 from shm.kernel import kernel
 from shm.libc import EAGAIN, EINTR, MSG_DONTWAIT, errno_value, memmove, recv, recvmsg, setsockopt
 from stages.domain.codecs import websocket_frames
+from stages.domain.samples import note
 from stages.feed.context import END_OF_STREAM, MEMORY_SOURCE, MESSAGE, Context
 
 READ_BYTES_MAX = 262_144
@@ -84,7 +84,7 @@ def _read_stamped(context: Context, space: int) -> int:
     is_stamped = message["header_level"] == _SOL_SOCKET and message["header_type"] == SO_TIMESTAMPNS
     if message["header_bytes"] == _TIMESTAMP_BYTES and is_stamped:
         received_ns = message["seconds"] * 1_000_000_000 + message["nanoseconds"] - context.clock[REALTIME_OFFSET_NS]
-        histogram.record(state["queue_hop"], state["read_ns"] - received_ns)
+        note(context.samples, state["queue_hop"], state["read_ns"] - received_ns)
     message["one"] = 1
     setsockopt(state["descriptor"], _IPPROTO_TCP, _TCP_QUICKACK, base + _ONE, 4)
     return count

@@ -24,7 +24,6 @@ from stages.domain.edges import (
 from stages.domain.messages import BBO, ORDER, REPORT, OrderKind, OrderType, Reason, Side, TimeInForce
 from stages.domain.orders import ORDER_SLOTS
 from stages.domain.samples import new_samples
-from stages.domain.warming import NEVER_NS
 from stages.risk.kernel import EXPOSURE, STATE, WORKING, Context
 from stages.risk.limits import limits_table
 from stages.risk.settings import RiskSettings
@@ -79,8 +78,8 @@ class RiskAgent(Agent):
         state["age_ns_max"] = settings.market_data_age_ms_max * 1_000_000 if delivery != "every" else NEVER_STALE_NS
         state["bbo_row_bytes"] = row_bytes(BBO.itemsize)
 
-    def share_core(self) -> None:
-        self.context.state[0]["next_rehearsal_ns"] = NEVER_NS
+    def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
+        self.context.state[0]["rehearsal_interval_ns"] = interval_ns
 
     def uses(self) -> list[SegmentUse]:
         layouts = edges(len(self._instruments))

@@ -18,7 +18,7 @@ from shm.layout import record_dtype
 from stages.domain.messages import ORDER, REPORT, OrderKind, Reason, ReportKind
 from stages.domain.orders import ORDER_SLOTS
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
-from stages.domain.warming import WARMING_NS, warm, warm_records
+from stages.domain.warming import warm, warm_records
 from stages.risk.check import (
     BBO_BYTES,
     BUY,
@@ -73,6 +73,7 @@ STATE = record_dtype(
         ("open_orders", "<i8"),
         ("rehearsal", "<i8"),  # address of the order that is only rehearsed
         ("rehearsal_symbol", "<i8"),
+        ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
     ],
     192,
@@ -145,7 +146,7 @@ def poll(context: Context, now_ns: int) -> int:
         if context.samples[0] > 0:
             count_noted(context.samples)
         if now_ns >= state["next_rehearsal_ns"]:
-            state["next_rehearsal_ns"] = now_ns + WARMING_NS
+            state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
             rehearse(context, now_ns)
     return handled
 

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -28,7 +29,7 @@ from stages.domain.edges import POSITION_TABLE, RISK_TO_ROUTER, ROUTER_TO_RISK, 
 from stages.domain.messages import ORDER, POSITION, PRICE_EXPONENT, REPORT, OrderKind, OrderType, TimeInForce
 from stages.domain.orders import ORDER_SLOTS, OrderState, base36, client_order_id_prefix
 from stages.domain.samples import new_samples
-from stages.domain.warming import NEVER_NS
+from stages.domain.sockets import connected_pair
 from stages.helper import Helper, Result
 from stages.router.cold_messages import ENDS_OF_SESSION, event_of, kind_of
 from stages.router.credentials import Credentials
@@ -125,6 +126,7 @@ class RouterAgent(Agent):
         self._prefix = client_order_id_prefix(run_start_ms)
         self._helper: Helper | None = None
         self._session: Session | None = None
+        self._to_ourselves: tuple[socket.socket, ...] = ()
         self._parent = 0
         self._orphaned_until_ns = 0
         self._connecting = False
@@ -161,7 +163,7 @@ class RouterAgent(Agent):
 
     def _prepare_state(self) -> None:
         state = self.context.state[0]
-        state["fd"] = -1
+        state["fd"] = state["rehearsal_fd"] = -1
         state["unknown_cursor"] = ORDER_SLOTS
         state["names"] = self._names.ctypes.data
         state["prefix"], state["prefix_bytes"] = self._prefix_bytes.ctypes.data, len(self._prefix)
@@ -182,8 +184,12 @@ class RouterAgent(Agent):
         kernels[0].compile((context, integer))
         kernels[1].compile((context, integer, integer, integer))
 
-    def share_core(self) -> None:
-        self.context.state[0]["next_rehearsal_ns"] = NEVER_NS
+    def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
+        state = self.context.state[0]
+        state["rehearsal_interval_ns"] = interval_ns
+        if not has_twin:
+            self._to_ourselves = connected_pair()
+            state["rehearsal_fd"], state["rehearsal_sink"] = (end.fileno() for end in self._to_ourselves)
 
     def uses(self) -> list[SegmentUse]:
         layouts = edges(len(self._instruments))
@@ -245,6 +251,8 @@ class RouterAgent(Agent):
         if self._helper is not None:
             self._helper.close()
         self._drop_session()
+        for end in self._to_ourselves:
+            end.close()
 
     # ---- connection
 

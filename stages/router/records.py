@@ -70,7 +70,11 @@ STATE = record_dtype(
         ("sweep_interval_ns", "<i8"),
         ("open_orders", "<i8"),
         ("last_order_id", "<i8"),
+        ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
+        ("rehearsal_fd", "<i8"),  # two ends of a connection to ourselves; -1 when a twin rehearses the sending
+        ("rehearsal_sink", "<i8"),
+        ("next_send_rehearsal_ns", "<i8"),
         ("connected_ns", "<i8"),  # since when the present connection stands
     ],
     384,

@@ -16,7 +16,6 @@ from stages.domain.edges import BOOK_TO_STRATEGY, RISK_TO_STRATEGY, STRATEGY_TO_
 from stages.domain.messages import NOTICE, ORDER, REPORT
 from stages.domain.orders import ORDER_SLOTS
 from stages.domain.samples import new_samples
-from stages.domain.warming import NEVER_NS
 from stages.strategy.api import ORDER_VIEW
 from stages.strategy.kernel import ENGINE, Context
 from stages.strategy.loader import Strategy, parameter_values
@@ -76,8 +75,8 @@ class StrategyAgent(Agent):
     def source(self) -> str:
         return str(self.strategy.path)
 
-    def share_core(self) -> None:
-        self.context.engine[0]["next_warming_ns"] = NEVER_NS
+    def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
+        self.context.engine[0]["warming_interval_ns"] = interval_ns
 
     def uses(self) -> list[SegmentUse]:
         layouts = edges(self._symbols)

@@ -16,7 +16,7 @@ from shm.kernel import kernel, primitive
 from shm.layout import record_dtype
 from stages.domain.messages import NOTICE, ORDER, REPORT, BookState, NoticeKind, Origin, ReportKind
 from stages.domain.samples import count_noted, note
-from stages.domain.warming import WARMING_NS, warm, warm_records
+from stages.domain.warming import warm, warm_records
 from stages.strategy.api import (
     BUY,
     CANCELLING,
@@ -74,6 +74,7 @@ ENGINE = record_dtype(
         ("popped_ns", "<i8"),
         ("is_deciding", "<i8"),  # 0 once quiesced
         ("is_every", "<i8"),
+        ("warming_interval_ns", "<i8"),
         ("next_warming_ns", "<i8"),
     ],
     192,
@@ -225,7 +226,7 @@ def keep_warm(context: Context, now_ns: int) -> None:
     engine = context.engine[0]
     if now_ns < engine["next_warming_ns"]:
         return
-    engine["next_warming_ns"] = now_ns + WARMING_NS
+    engine["next_warming_ns"] = now_ns + engine["warming_interval_ns"]
     warm_records(context.counters)
     warm_records(context.notice)
     warm_records(context.outgoing)

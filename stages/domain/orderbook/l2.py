@@ -1,144 +1,361 @@
-"""Price levels of an order book (L2): one side is a sorted array of (key, quantity) pairs, the best level at its END.
+"""Price levels of an order book (L2): one side is a sorted list of small sorted blocks, the best level at its END.
 
     key       the price mantissa of a bid, the negated one of an ask: on both sides the best level has the greatest key
     quantity  mantissa, above 0 for a level that is in the book
 
-Changes come mostly near the touch, so they move little memory and the search starts at the end. A pair is 16 bytes:
-a level and its neighbours share a cache line, and an insertion is one memmove.
+Between two diffs other code takes the core's branch predictors, so what a level costs is mostly wrong guesses: a
+sorted array with bisection and memmove cost 110 ns a level on a recorded session. Here the block is found by a
+bisection without branches, the place in the block by counting the keys below (compiled to vector instructions), and an
+absolute quantity is stored there, whether it changes a level or, being 0, removes it: a removed level keeps its key
+as a grave, for prices come back. Only a price that the block does not know moves memory, at most BLOCK_KEYS words.
 
-Byte picture of a side: count, capacity, dropped (8 bytes each), then from PAIRS on the pairs. The memory is
-private to its process.
+Byte picture of a side (private to its process, zeroed and then `format_side`):
 
-A book that gets deeper than `capacity` forgets its deepest level, which is counted (`dropped`): far from the touch the
-book is then incomplete, as it is beyond the venue's snapshot anyway.
+      0  levels, capacity, dropped, blocks, blocks_max     8 bytes each
+     64  lows[blocks_max]       the directory: block b holds the keys from lows[b] up to lows[b + 1]; lows[0] is LOWEST
+     ..  offsets[blocks_max]    where block b is, from the side's address; beyond `blocks`: the free ones
+     ..  blocks_max blocks:
+              0  used           keys in the block, graves too
+              8  live           of these, with a quantity
+             64  keys[BLOCK_KEYS]          ascending; NO_KEY beyond `used`
+            320  quantities[BLOCK_KEYS]    0 in a grave
+
+The last key of the last block is live, so the best level is found at once. A block with fewer than LIVE_MIN levels, or
+more than GRAVES_MAX graves, is tidied when a level leaves it, and joined to a neighbour if both fit into JOINED_MAX.
+
+A book that gets deeper than `capacity`, or so sparse that its blocks do not suffice, forgets its deepest level, which
+is counted (`dropped`): far from the touch the book is then incomplete, as it is beyond the venue's snapshot anyway.
 """
 
 from shm.atomics import load_word, poke, store_word
 from shm.kernel import kernel, primitive
-from shm.libc import memmove
+from shm.layout import align_up
+from stages.domain.warming import warm
 
-COUNT = 0
-CAPACITY = 8
-DROPPED = 16
-PAIRS = 64
-PAIR_BYTES = 16
+LEVELS, CAPACITY, DROPPED, BLOCKS, BLOCKS_MAX = 0, 8, 16, 24, 32
+DIRECTORY = 64
+USED, LIVE, KEYS = 0, 8, 64
+BLOCK_KEYS = 32
+USED_MAX = BLOCK_KEYS - 1
+"""The last key is always NO_KEY, so every search ends within the keys."""
+QUANTITIES = KEYS + 8 * BLOCK_KEYS
+BLOCK_BYTES = QUANTITIES + 8 * BLOCK_KEYS
 
-INLINE_MOVE_MAX = 8
-"""Up to this many pairs are moved by plain loads and stores: a call of memmove costs about 6 ns before it moves."""
+LIVE_MIN = 8
+GRAVES_MAX = 16
+JOINED_MAX = 24
+HALF = BLOCK_KEYS // 2
+WARM_BLOCKS = 8
+
+NO_KEY = 2**62
+"""Above all keys, which are below 2**62 in size: differences of two do not overflow."""
+LOWEST = -(2**62)
+
+
+def _blocks_max(capacity: int) -> int:
+    return capacity // LIVE_MIN + 4
 
 
 def side_bytes(capacity: int) -> int:
     """Bytes of a side of up to `capacity` levels. Raises ValueError for one without levels."""
     if capacity < 1:
         raise ValueError(f"order book capacity={capacity} must be at least 1 level")
-    return PAIRS + capacity * PAIR_BYTES
+    return _first_block(capacity) + _blocks_max(capacity) * BLOCK_BYTES
+
+
+def _first_block(capacity: int) -> int:
+    return align_up(DIRECTORY + 16 * _blocks_max(capacity), 64)
 
 
 def format_side(side: int, capacity: int) -> None:
     """Cold: make the zeroed memory at address `side` an empty side."""
     side_bytes(capacity)
     poke(side + CAPACITY, capacity)
+    poke(side + BLOCKS_MAX, _blocks_max(capacity))
+    for index in range(_blocks_max(capacity)):
+        poke(side + DIRECTORY + 8 * (_blocks_max(capacity) + index), _first_block(capacity) + index * BLOCK_BYTES)
+    clear(side)
 
 
-@primitive
-def pair(side: int, index: int) -> int:
-    """Address of pair `index`: 0 is the deepest, count - 1 the best."""
-    return side + PAIRS + index * PAIR_BYTES
+@kernel
+def clear(side: int) -> None:
+    """Forget all levels."""
+    store_word(side + LEVELS, 0)
+    store_word(side + BLOCKS, 1)
+    store_word(side + DIRECTORY, LOWEST)
+    _fill(_block(side, 0), 0, 0)
 
 
 @primitive
 def level_count(side: int) -> int:
     """Levels in the side."""
-    return load_word(side + COUNT)
+    return load_word(side + LEVELS)
 
 
 @primitive
-def clear(side: int) -> None:
-    """Forget all levels."""
-    store_word(side + COUNT, 0)
+def _low(side: int, index: int) -> int:
+    return side + DIRECTORY + 8 * index
+
+
+@primitive
+def _offset(side: int, index: int) -> int:
+    return side + DIRECTORY + 8 * (load_word(side + BLOCKS_MAX) + index)
+
+
+@primitive
+def _block(side: int, index: int) -> int:
+    """Address of block `index` of the directory."""
+    return side + load_word(_offset(side, index))
+
+
+@primitive
+def _key(block: int, index: int) -> int:
+    return block + KEYS + 8 * index
+
+
+@primitive
+def _quantity(block: int, index: int) -> int:
+    return block + QUANTITIES + 8 * index
+
+
+@primitive
+def last_block(side: int) -> int:
+    """Address of the block with the best level at its end."""
+    return _block(side, load_word(side + BLOCKS) - 1)
+
+
+@primitive
+def warm_best(side: int) -> None:
+    """Ask for the cache lines of the WARM_BLOCKS best blocks, and of their entries in the directory."""
+    blocks = load_word(side + BLOCKS)
+    first = max(0, blocks - WARM_BLOCKS)
+    warm(_low(side, first), 8 * WARM_BLOCKS)
+    warm(_offset(side, first), 8 * WARM_BLOCKS)
+    for index in range(first, blocks):
+        warm(_block(side, index), BLOCK_BYTES)
 
 
 @primitive
 def best_key(side: int) -> int:
     """Key of the best level, 0 when the side is empty (no price is 0)."""
-    count = load_word(side + COUNT)
-    return load_word(pair(side, count - 1)) if count > 0 else 0
+    block = last_block(side)
+    used = load_word(block + USED)
+    return load_word(_key(block, used - 1)) if used > 0 else 0
 
 
 @primitive
 def best_quantity(side: int) -> int:
     """Quantity at the best level, 0 when the side is empty."""
-    count = load_word(side + COUNT)
-    return load_word(pair(side, count - 1) + 8) if count > 0 else 0
+    block = last_block(side)
+    used = load_word(block + USED)
+    return load_word(_quantity(block, used - 1)) if used > 0 else 0
 
 
 @primitive
-def find(side: int, key: int) -> int:
-    """Index of the first pair whose key is not below `key`; the count when all are below.
-
-    Doubling steps down from the best level, then bisection between the last two.
-    """
-    high = load_word(side + COUNT)
-    step = 1
-    low = high - 1
-    while low >= 0 and load_word(pair(side, low)) >= key:
-        high = low
-        low -= step
-        step <<= 1
-    # Everything from `high` on is >= key; pair `low`, when there is one, is below it.
-    low = low + 1 if low >= 0 else 0
-    while low < high:
-        middle = (low + high) >> 1
-        if load_word(pair(side, middle)) < key:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def _find_block(side: int, key: int) -> int:
+    """Index of the last block whose low is not above `key`. Each step halves what is left, without a branch."""
+    base, size = 0, load_word(side + BLOCKS)
+    while size > 1:
+        half = size >> 1
+        base += half & ((load_word(_low(side, base + half)) - key - 1) >> 63)
+        size -= half
+    return base
 
 
 @primitive
-def _move(target: int, source: int, pairs: int) -> None:
-    """Move pairs to an overlapping place."""
-    if pairs > INLINE_MOVE_MAX:
-        memmove(target, source, pairs * PAIR_BYTES)
-    elif target < source:
-        for offset in range(0, pairs * PAIR_BYTES, PAIR_BYTES):
-            first, second = load_word(source + offset), load_word(source + offset + 8)
-            store_word(target + offset, first)
-            store_word(target + offset + 8, second)
-    else:
-        for offset in range((pairs - 1) * PAIR_BYTES, -1, -PAIR_BYTES):
-            first, second = load_word(source + offset), load_word(source + offset + 8)
-            store_word(target + offset, first)
-            store_word(target + offset + 8, second)
+def _find_key(block: int, key: int) -> int:
+    """How many keys of the block are below `key`: its place. Every fourth is counted, then the three between."""
+    below = 0
+    for index in range(3, BLOCK_KEYS, 4):
+        below += int(load_word(_key(block, index)) < key)
+    below *= 4
+    at = _key(block, below)
+    return below + int(load_word(at) < key) + int(load_word(at + 8) < key) + int(load_word(at + 16) < key)
 
 
 @kernel
 def set_level(side: int, key: int, quantity: int) -> None:
     """Set the absolute quantity at `key`; 0 removes the level, and removing what is not there is normal."""
-    count = load_word(side + COUNT)
-    index = find(side, key)
-    at = pair(side, index)
-    if index < count and load_word(at) == key:
+    index = _find_block(side, key)
+    block = _block(side, index)
+    place = _find_key(block, key)
+    if load_word(_key(block, place)) != key:
         if quantity != 0:
-            store_word(at + 8, quantity)
-        else:
-            _move(at, at + PAIR_BYTES, count - index - 1)
-            store_word(side + COUNT, count - 1)
+            _add(side, key, quantity)
         return
-    if quantity == 0:
+    at = _quantity(block, place)
+    levels = load_word(side + LEVELS)
+    change = int(quantity != 0) - int(load_word(at) != 0)
+    if (change > 0) & (levels == load_word(side + CAPACITY)):
+        _add(side, key, quantity)
         return
-    if count == load_word(side + CAPACITY):
+    live = load_word(block + LIVE) + change
+    used = load_word(block + USED)
+    store_word(at, quantity)
+    store_word(block + LIVE, live)
+    store_word(side + LEVELS, levels + change)
+    if (change < 0) & ((place == used - 1) | (live < LIVE_MIN) | (used - live > GRAVES_MAX)):
+        _tidy(side, index)
+
+
+@kernel
+def _add(side: int, key: int, quantity: int) -> None:
+    """Set a level that its side does not have, and for which room may have to be made."""
+    if load_word(side + LEVELS) == load_word(side + CAPACITY):
         store_word(side + DROPPED, load_word(side + DROPPED) + 1)
-        if index == 0:
-            return  # deeper than all: it is the one that is dropped
-        _move(pair(side, 0), pair(side, 1), index - 1)
-        at -= PAIR_BYTES
-    else:
-        _move(at + PAIR_BYTES, at, count - index)
-        store_word(side + COUNT, count + 1)
-    store_word(at, key)
-    store_word(at + 8, quantity)
+        if not _drop_deepest(side, key):
+            return
+    index = _find_block(side, key)
+    block = _block(side, index)
+    if load_word(block + USED) == USED_MAX:
+        if load_word(block + LIVE) <= JOINED_MAX:
+            _bury(block)
+        else:
+            if load_word(side + BLOCKS) == load_word(side + BLOCKS_MAX):
+                _drop_block(side)
+                index = _find_block(side, key)
+            _split(side, index)
+        block = _block(side, _find_block(side, key))
+    used, place = load_word(block + USED), _find_key(block, key)
+    if load_word(_key(block, place)) != key:  # not even a grave
+        for at in range(used, place, -1):
+            store_word(_key(block, at), load_word(_key(block, at - 1)))
+            store_word(_quantity(block, at), load_word(_quantity(block, at - 1)))
+        store_word(_key(block, place), key)
+        store_word(block + USED, used + 1)
+    store_word(_quantity(block, place), quantity)
+    store_word(block + LIVE, load_word(block + LIVE) + 1)
+    store_word(side + LEVELS, load_word(side + LEVELS) + 1)
+
+
+@primitive
+def _fill(block: int, used: int, live: int) -> None:
+    """The block holds `used` keys, `live` of them with a quantity, and no key beyond."""
+    for index in range(used, BLOCK_KEYS):
+        store_word(_key(block, index), NO_KEY)
+    store_word(block + USED, used)
+    store_word(block + LIVE, live)
+
+
+@kernel
+def _bury(block: int) -> None:
+    """Give up the graves of a block."""
+    kept = 0
+    for index in range(load_word(block + USED)):
+        key, quantity = load_word(_key(block, index)), load_word(_quantity(block, index))
+        store_word(_key(block, kept), key)
+        store_word(_quantity(block, kept), quantity)
+        kept += int(quantity != 0)
+    _fill(block, kept, kept)
+
+
+@kernel
+def _split(side: int, index: int) -> None:
+    """Move the upper half of full block `index` to a new block behind it. A free block must be there."""
+    blocks = load_word(side + BLOCKS)
+    free = load_word(_offset(side, blocks))
+    for at in range(blocks, index + 1, -1):
+        store_word(_low(side, at), load_word(_low(side, at - 1)))
+        store_word(_offset(side, at), load_word(_offset(side, at - 1)))
+    block, upper, live = _block(side, index), side + free, 0
+    for at in range(USED_MAX - HALF):
+        quantity = load_word(_quantity(block, HALF + at))
+        store_word(_key(upper, at), load_word(_key(block, HALF + at)))
+        store_word(_quantity(upper, at), quantity)
+        live += int(quantity != 0)
+    _fill(upper, USED_MAX - HALF, live)
+    _fill(block, HALF, load_word(block + LIVE) - live)
+    store_word(_low(side, index + 1), load_word(_key(upper, 0)))
+    store_word(_offset(side, index + 1), free)
+    store_word(side + BLOCKS, blocks + 1)
+
+
+@kernel
+def _remove_block(side: int, index: int) -> None:
+    """Take block `index` out of the directory; what it held belongs to nobody, or to the block before."""
+    blocks = load_word(side + BLOCKS) - 1
+    free = load_word(_offset(side, index))
+    for at in range(index, blocks):
+        store_word(_low(side, at), load_word(_low(side, at + 1)))
+        store_word(_offset(side, at), load_word(_offset(side, at + 1)))
+    store_word(_offset(side, blocks), free)
+    store_word(_low(side, 0), LOWEST)
+    store_word(side + BLOCKS, blocks)
+
+
+@kernel
+def _tidy(side: int, index: int) -> None:
+    """A level has left block `index`: give up graves, join it to a neighbour, end the side with a live level."""
+    block = _block(side, index)
+    live = load_word(block + LIVE)
+    if load_word(block + USED) - live > GRAVES_MAX or live == 0:
+        _bury(block)
+    if live < LIVE_MIN and load_word(side + BLOCKS) > 1:
+        if live == 0:
+            _remove_block(side, index)
+        elif index + 1 < load_word(side + BLOCKS) and live + load_word(_block(side, index + 1) + LIVE) <= JOINED_MAX:
+            _join(side, index)
+        elif index > 0 and live + load_word(_block(side, index - 1) + LIVE) <= JOINED_MAX:
+            _join(side, index - 1)
+    _trim(side)
+
+
+@kernel
+def _join(side: int, index: int) -> None:
+    """Put what block `index` + 1 holds behind what block `index` does."""
+    block, upper = _block(side, index), _block(side, index + 1)
+    _bury(block)
+    _bury(upper)
+    used, more = load_word(block + USED), load_word(upper + USED)
+    for at in range(more):
+        store_word(_key(block, used + at), load_word(_key(upper, at)))
+        store_word(_quantity(block, used + at), load_word(_quantity(upper, at)))
+    _fill(block, used + more, used + more)
+    _remove_block(side, index + 1)
+
+
+@primitive
+def _trim(side: int) -> None:
+    """Give up the graves, and the empty blocks, above the best level."""
+    while True:
+        blocks = load_word(side + BLOCKS)
+        block = _block(side, blocks - 1)
+        used = load_word(block + USED)
+        while used > 0 and load_word(_quantity(block, used - 1)) == 0:
+            used -= 1
+            store_word(_key(block, used), NO_KEY)
+        store_word(block + USED, used)
+        if used > 0 or blocks == 1:
+            break
+        store_word(side + BLOCKS, blocks - 1)  # a free block stays where it is, behind those in use
+
+
+@primitive
+def _drop_deepest(side: int, key: int) -> bool:
+    """Forget the deepest level of a side that has one. False, and nothing is done, when `key` is deeper."""
+    index, at = 0, 0
+    block = _block(side, 0)
+    while load_word(block + LIVE) == 0:
+        index += 1
+        block = _block(side, index)
+    while load_word(_quantity(block, at)) == 0:
+        at += 1
+    if key < load_word(_key(block, at)):
+        return False
+    store_word(_quantity(block, at), 0)
+    store_word(block + LIVE, load_word(block + LIVE) - 1)
+    store_word(side + LEVELS, load_word(side + LEVELS) - 1)
+    _tidy(side, index)
+    return True
+
+
+@primitive
+def _drop_block(side: int) -> None:
+    """Forget all levels of the deepest block, for want of blocks."""
+    live = load_word(_block(side, 0) + LIVE)
+    store_word(side + DROPPED, load_word(side + DROPPED) + live)
+    store_word(side + LEVELS, load_word(side + LEVELS) - live)
+    _remove_block(side, 0)
 
 
 @primitive
@@ -147,13 +364,23 @@ def copy_best(side: int, levels: int, sign: int, prices: int, quantities: int) -
 
     Zeros fill up what the side does not have. Returns how many there were.
     """
-    count = load_word(side + COUNT)
-    copied = min(count, levels)
-    for index in range(copied):
-        at = pair(side, count - 1 - index)
-        store_word(prices + 8 * index, sign * load_word(at))
-        store_word(quantities + 8 * index, load_word(at + 8))
-    for index in range(copied, levels):
-        store_word(prices + 8 * index, 0)
-        store_word(quantities + 8 * index, 0)
+    wanted = min(load_word(side + LEVELS), levels)
+    index = load_word(side + BLOCKS) - 1
+    block = _block(side, index)
+    at = load_word(block + USED)
+    copied = 0
+    while copied < wanted:
+        if at == 0:
+            index -= 1
+            block = _block(side, index)
+            at = load_word(block + USED)
+            continue
+        at -= 1
+        quantity = load_word(_quantity(block, at))
+        store_word(prices + 8 * copied, sign * load_word(_key(block, at)))
+        store_word(quantities + 8 * copied, quantity)
+        copied += int(quantity != 0)
+    for rest in range(copied, levels):
+        store_word(prices + 8 * rest, 0)
+        store_word(quantities + 8 * rest, 0)
     return copied
