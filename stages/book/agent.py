@@ -61,6 +61,7 @@ class BookAgent(Agent):
             book["bids"], book["asks"] = sides[0].ctypes.data, sides[1].ctypes.data
             book["tickers"] = tickers.ctypes.data
             book["tick"], book["lot"] = instrument["tick"], instrument["lot"]
+            book["per_tick"], book["per_lot"] = 1 / instrument["tick"], 1 / instrument["lot"]
             for side in sides:
                 l2.format_side(side.ctypes.data, settings.levels_max)
         state = self.context.state[0]

@@ -68,6 +68,8 @@ BOOK = record_dtype(
         ("ticker_count", "<i8"),  # ever seen
         ("tick", "<i8"),
         ("lot", "<i8"),
+        ("per_tick", "<f8"),  # 1 / tick
+        ("per_lot", "<f8"),
         ("state", "<i8"),  # BookState
         ("last_id", "<i8"),
         ("volume", "<i8"),
@@ -78,7 +80,7 @@ BOOK = record_dtype(
         ("pending_read_ns", "<i8"),  # of the oldest event not told
         ("pending_merged", "<i8"),  # events merged beyond the first
     ],
-    128,
+    192,
 )
 
 

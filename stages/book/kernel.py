@@ -151,18 +151,26 @@ def _take(context: Context, record: int) -> None:
 def _apply(context: Context, record: int, symbol: int, bid_count: int, level_count: int) -> int:
     """Set the levels of one record; returns how many were off the grid. Not inlined, for the rehearsal's sake."""
     book = context.books[symbol]
-    bids, asks, tick, lot = book["bids"], book["asks"], book["tick"], book["lot"]
     off_grid = 0
     for index in range(level_count):
-        price = load_word(record + PRICE + 8 * index)
-        quantity = load_word(record + QUANTITY + 8 * index)
-        if price % tick != 0 or quantity % lot != 0:
-            off_grid += 1  # legal: old orders survive changes of the grid
-        if index < bid_count:
-            l2.set_level(bids, price, quantity)
-        else:
-            l2.set_level(asks, -price, quantity)
+        off_tick = _is_off(load_word(record + PRICE + 8 * index), book["tick"], book["per_tick"])
+        off_lot = _is_off(load_word(record + QUANTITY + 8 * index), book["lot"], book["per_lot"])
+        off_grid += int(off_tick | off_lot)
+    for index in range(bid_count):
+        l2.set_level(book["bids"], load_word(record + PRICE + 8 * index), load_word(record + QUANTITY + 8 * index))
+    for index in range(bid_count, level_count):
+        l2.set_level(book["asks"], -load_word(record + PRICE + 8 * index), load_word(record + QUANTITY + 8 * index))
     return off_grid
+
+
+@primitive
+def _is_off(mantissa: int, step: int, per_step: float) -> bool:
+    """Whether a mantissa is no multiple of the step: legal, for old orders survive changes of the grid.
+
+    No whole number times the step gives one that is not; the nearest to the quotient gives one that is, as long as the
+    quotient is below 2**51. An integer division would take 10 ns.
+    """
+    return int(mantissa * per_step + 0.5) * step != mantissa
 
 
 @primitive

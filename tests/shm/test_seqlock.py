@@ -43,11 +43,14 @@ def peek_version(row: int) -> int:
 
 @kernel
 def _check_many(row: int, words: np.ndarray, count: int) -> int:
-    """Read `count` times; the newest version seen, or -1 on a torn or backward read."""
+    """Read `count` times; the newest version seen, or -1 on a torn or backward read.
+
+    A read may also find nothing (0) or give up (-1: the writer overtook every try); that promises nothing.
+    """
     newest = 0
     for _ in range(count):
         version = seqlock.read(row, words.ctypes.data, 8 * words.size)
-        if version == 0:
+        if version <= 0:
             continue
         if version < newest:
             return -1
