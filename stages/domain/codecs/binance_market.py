@@ -46,6 +46,9 @@ __all__ = [
     "parse_snapshot",
 ]
 
+PRICE_LIMIT = 2**62
+"""A level's price is below this: a book's keys are prices of both signs, whose differences must fit int64."""
+
 SNAPSHOT, DIFF = int(MarketKind.SNAPSHOT), int(MarketKind.DIFF)
 TICKER, TRADE = int(MarketKind.TICKER), int(MarketKind.TRADE)
 FIRST, END = int(MarketFlag.FIRST), int(MarketFlag.END)
@@ -129,6 +132,8 @@ def _read_levels(at: int, end: int, staging: int, count: int, limit: int) -> tup
         at, price = read_decimal(at + 1, end)
         if at < 0:
             return at, count
+        if price >= PRICE_LIMIT:
+            return OVERFLOW, count
         if load_u8(at) != _COMMA:
             return SYNTAX, count
         at, quantity = read_decimal(at + 1, end)

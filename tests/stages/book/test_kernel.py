@@ -190,3 +190,17 @@ def test_an_idle_input_says_so() -> None:
     poll_feed(line.feed.context, 0)
     assert not line.book.idle_input()
     assert pop(line.segments[FEED_TO_BOOK].address, np.zeros(1, MARKET).ctypes.data)
+
+
+@pytest.mark.parametrize("price", ["46116860184.27387904", "50000000000.00000000", "92233720368.54775807"])
+def test_a_price_beyond_what_a_book_can_sort_is_counted_and_changes_nothing(price: str) -> None:
+    line = synced()
+    _, before = line.row("depth")
+    send(line, diff(12, 12, [(price, "1.0")]), diff(12, 12, [], [(price, "1.0")]))
+    assert line.counters("feed")["overflowed"] == 2
+    _, after = line.row("depth")
+    assert before.tobytes() == after.tobytes()
+    send(line, diff(12, 12, [("100.50", "1.0")], [("46116860184.27387903", "1.0")]))
+    _, bbo = line.row("bbo")
+    assert (int(bbo["bid_price"]), int(bbo["state"])) == (10_050_000_000, BookState.VALID)
+    assert int(bbo["levels"]) == 3 << 32 | 2
