@@ -171,6 +171,12 @@ class Supervisor:
         except ProcessFailedError as error:
             failure, reason = error, str(error)
             self._say(f"{error}; stopping the others in order")
+        except ForcedError:
+            raise
+        except BaseException:
+            # Ours, in `until` or `tick`: a figure that could not be drawn must not leave orders at the venue.
+            self.stop()
+            raise
         self._take_facts()
         notes = self.stop()
         if failure is not None:

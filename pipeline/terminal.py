@@ -4,11 +4,12 @@ No thread refreshes anything (the supervisor forks, so it has none): progress an
 On a terminal they are drawn in place; without one each is a plain line, and few of them.
 """
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -22,13 +23,47 @@ PLAIN_COLUMNS = 140
 """Width of tables where standard output is no terminal: every figure is there in full."""
 
 
+class _Words:
+    """Standard error, which may go away before we do: its reader left, or the terminal was closed.
+
+    What is said from then on is lost. Trading must not end by it: an orderly stop takes a live supervisor.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._lose()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        """What is buffered, and all that follows, goes nowhere; the interpreter must not complain at its end."""
+        with contextlib.suppress(OSError):
+            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class Terminal:
     """Standard error of the command."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        words = cast(TextIO, _Words(sys.stderr)) if sys.stderr is not None else None
+        self.console = Console(file=words, stderr=True, highlight=False, soft_wrap=True)
         self.data = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_COLUMNS)
         self.is_terminal = self.console.is_terminal and os.environ.get("TERM") != "dumb"
         self._quiet = quiet

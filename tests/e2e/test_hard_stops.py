@@ -88,3 +88,16 @@ def test_without_its_supervisor_the_line_ends_and_the_next_start_sweeps(
     assert "the supervisor is gone: refusing orders, cancelling those at the venue" in log
     assert "leaving with 0 orders at the venue" in log
     until(lambda: not psutil.pid_exists(pids["venue"]), VENUE_LEAVES_S, "the paper venue leaves")
+
+
+def test_words_that_nobody_reads_any_more_do_not_end_a_run(pipeline: Runs) -> None:
+    process = pipeline.start("up", "--duration", "3s", "--json")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("run "):
+            break
+    process.stderr.close()
+    process.stderr = None
+    done = pipeline.finish(process, 60)
+    assert (done.code, done.report["exit"]) == (0, "clean")
+    assert done.report["orders"]["acked"] > 0

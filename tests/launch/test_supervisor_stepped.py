@@ -198,3 +198,17 @@ def _deaf(supervisor: Supervisor, world: World) -> Callable[[str], int | None]:
         return None
 
     return act
+
+
+@pytest.mark.parametrize("error", [OSError("the terminal is gone"), SystemExit(1)])
+def test_an_error_of_our_own_while_watching_stops_the_line_in_order(
+    supervisor: Supervisor, world: World, error: BaseException
+) -> None:
+    def tick() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        supervisor.run(lambda: None, duration_s=10.0, tick=tick)
+    assert world.killed == []
+    assert {name for name, command in world.told if command is Command.STOP} == set(AGENTS)
+    assert ("first", Command.QUIESCE) in world.told

@@ -1,5 +1,7 @@
 """Durations, run names, TOML text: the small parts of the command."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -62,3 +64,19 @@ def test_a_run_directory_is_its_users_alone(state: Path) -> None:
     assert directory.path.parent == runs_folder() == state / "tickpipe" / "runs"
     assert directory.path.stat().st_mode & 0o777 == 0o700
     assert directory.logs.is_dir()
+
+
+def test_words_that_nobody_can_read_any_more_are_lost_without_harm() -> None:
+    code = (
+        "import sys; from pipeline.terminal import Terminal; t = Terminal(); t.say('first'); sys.stdin.read();"
+        "t.say('lost'); t.warn('lost', 'lost'); t.status(lambda: 'lost'); t.end_drawing(); print('alive')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"first\n"
+    process.stderr.close()
+    process.stderr = None
+    out, _ = process.communicate(b"", timeout=20)
+    assert (process.returncode, out) == (0, b"alive\n")
