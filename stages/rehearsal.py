@@ -129,7 +129,7 @@ class Twins:
             (orders + TAIL, 1),
             *(_word(risk.state, name, 0) for name in ("last_order_id", "open_orders", "rate_count", "rate_cursor")),
             *(_word(risk.exposures, name, 0) for name in ("working_buy_lots", "open_orders")),
-            _word(risk.working[ORDER_ID:], "order_id", 0),
+            _word(risk.working[ORDER_ID:], "is_open", 0),
         ]
 
     def _push_order(self, orders: int) -> None:

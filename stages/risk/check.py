@@ -113,7 +113,10 @@ def check_order(state: np.void, order: np.void, limits: np.void, exposure: np.vo
     is_buy = np.int64(order["side"]) == BUY
     if is_market:  # it has no price: judged by the price it would pay, rounded against us
         price = (bbo["ask_price"] + tick - 1) // tick if is_buy else (bbo["bid_price"] + tick - 1) // tick
-    if exceeds(quantity, price, limits["maximum_notional"]):
+    value_price = price
+    if not is_buy and price <= limits["maximum_price_ticks"] and price * tick < bbo["bid_price"]:
+        value_price = (bbo["bid_price"] + tick - 1) // tick  # it trades at the bid: its own price would hide its value
+    if exceeds(quantity, value_price, limits["maximum_notional"]):
         return NOTIONAL_EXCEEDS_MAXIMUM
     if quantity * price < limits["minimum_notional"]:
         return NOTIONAL_BELOW_MINIMUM
@@ -127,7 +130,7 @@ def check_order(state: np.void, order: np.void, limits: np.void, exposure: np.vo
         worst = exposure["position_lots"] + exposure["working_buy_lots"] + quantity
     else:
         worst = exposure["working_sell_lots"] + quantity - exposure["position_lots"]
-    if worst > 0 and exceeds(worst, price, limits["maximum_position_notional"]):
+    if worst > 0 and exceeds(worst, value_price, limits["maximum_position_notional"]):
         return POSITION_EXCEEDS_MAXIMUM
     if exposure["open_orders"] >= limits["maximum_open_orders"]:
         return OPEN_ORDERS_EXCEED_MAXIMUM

@@ -91,7 +91,8 @@ EXPOSURE = record_dtype(
 
 WORKING = record_dtype(
     [
-        ("order_id", "<i8"),  # 0: the row is free
+        ("order_id", "<i8"),  # stays when the order has ended: a fill may be told after its end
+        ("is_open", "<i8"),
         ("symbol", "<i8"),
         ("side", "<i8"),
         ("leaves_lots", "<i8"),
@@ -241,13 +242,14 @@ def _verdict(context: Context, order: np.void, now_ns: int, is_rehearsal: int) -
     if reason != NONE:
         return reason
     working = context.working[slot_of(order_id)]
-    if working["order_id"] != 0:
+    if working["is_open"] != 0:
         return OPEN_ORDERS_EXCEED_MAXIMUM
     if is_rehearsal != 0:
         return NONE if context.accepted_ns[state["rate_cursor"]] <= now_ns else ORDER_RATE_EXCEEDED
     if not take_rate(state, context.accepted_ns, now_ns):
         return ORDER_RATE_EXCEEDED
     working["order_id"] = order_id
+    working["is_open"] = 1
     working["symbol"] = symbol
     working["side"] = np.int64(order["side"])
     working["leaves_lots"] = order["quantity_lots"]
@@ -264,7 +266,7 @@ def _verdict_on_cancel(context: Context, order: np.void) -> int:
     if np.int64(order["symbol"]) >= len(context.limits):
         return UNKNOWN_SYMBOL
     working = context.working[slot_of(order["order_id"])]
-    if order["order_id"] < 1 or working["order_id"] != order["order_id"]:
+    if order["order_id"] < 1 or working["order_id"] != order["order_id"] or working["is_open"] == 0:
         return UNKNOWN_ORDER
     if working["symbol"] != np.int64(order["symbol"]) or working["side"] != np.int64(order["side"]):
         return MALFORMED_ORDER
@@ -327,17 +329,24 @@ def forward_report(context: Context) -> None:
 
 @primitive
 def _take_report(context: Context, report: np.void) -> None:
-    """Positions and working lots by cumulative quantity, so that a report told twice changes nothing."""
+    """Positions and working lots by cumulative quantity, so that a report told twice changes nothing.
+
+    A fill counts after the order's end as well: the position follows the router's, which follows the venue.
+    """
     working = context.working[slot_of(report["order_id"])]
-    if working["order_id"] != report["order_id"]:
+    is_ours = working["order_id"] == report["order_id"]
+    filled = report["cumulative_lots"] - working["cumulative_lots"]
+    if not is_ours or (working["is_open"] == 0 and filled <= 0):
         context.counters[0]["reports_unmatched"] += 1
         return
     exposure = context.exposures[working["symbol"]]
     side = working["side"]
-    filled = report["cumulative_lots"] - working["cumulative_lots"]
     if filled > 0:
         working["cumulative_lots"] = report["cumulative_lots"]
         exposure["position_lots"] += filled if side == BUY else -filled
+    if working["is_open"] == 0:
+        return
+    if filled > 0:
         leaves = working["leaves_lots"] - filled
         _work(exposure, side, -filled)
         working["leaves_lots"] = leaves
@@ -345,7 +354,7 @@ def _take_report(context: Context, report: np.void) -> None:
         _work(exposure, side, -working["leaves_lots"])
         exposure["open_orders"] -= 1
         context.state[0]["open_orders"] -= 1
-        working["order_id"] = 0
+        working["is_open"] = 0
 
 
 assert ORDER_SLOTS & (ORDER_SLOTS - 1) == 0

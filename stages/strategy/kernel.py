@@ -138,18 +138,21 @@ def take_report(context: Context) -> bool:
 
 @primitive
 def _apply(context: Context, report: np.void) -> None:
-    """By cumulative quantity: a report told twice changes nothing."""
+    """By cumulative quantity: a report told twice changes nothing. A fill counts after the order's end as well."""
     order = context.orders[slot_of(report["order_id"])]
-    if order["order_id"] != report["order_id"] or order["status"] == FREE:
+    is_ours = order["order_id"] == report["order_id"]
+    filled = report["cumulative_lots"] - order["cumulative_lots"]
+    if not is_ours or (order["status"] == FREE and filled <= 0):
         context.counters[0]["reports_unmatched"] += 1
         return
-    symbol = order["symbol"]
-    filled = report["cumulative_lots"] - order["cumulative_lots"]
     if filled > 0:
         order["cumulative_lots"] = report["cumulative_lots"]
-        order["leaves_lots"] -= filled
-        context.positions[symbol] += filled if order["side"] == BUY else -filled
+        context.positions[order["symbol"]] += filled if order["side"] == BUY else -filled
         context.counters[0]["fills"] += 1
+    if order["status"] == FREE:
+        return
+    if filled > 0:
+        order["leaves_lots"] -= filled
         _work(context, order, -filled)
     kind = np.int64(report["kind"])
     if np.int64(report["final"]) != 0:

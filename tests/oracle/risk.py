@@ -53,6 +53,8 @@ class Risk:
     rate_window_ns: int
     positions: dict[int, int] = field(default_factory=dict)
     open: dict[int, Order] = field(default_factory=dict)
+    ended: dict[int, Order] = field(default_factory=dict)
+    """By row, the order that was there last."""
     accepted_ns: list[int] = field(default_factory=list)
     last_id: int = 0
 
@@ -60,19 +62,21 @@ class Risk:
         reason = self._reason(order, now_ns)
         if reason == Reason.NONE:
             self.open[order.order_id] = order
+            self.ended.pop(order.order_id % ORDER_SLOTS, None)
             self.accepted_ns.append(now_ns)
         return reason
 
     def report(self, order_id: int, cumulative: int, final: bool) -> None:
-        order = self.open.get(order_id)
-        if order is None:
+        row = order_id % ORDER_SLOTS
+        order = self.open.get(order_id) or self.ended.get(row)
+        if order is None or order.order_id != order_id:
             return
         step = max(0, cumulative - order.filled)
         order.filled += step
         signed = step if order.side == Side.BUY else -step
         self.positions[order.symbol] = self.positions.get(order.symbol, 0) + signed
-        if final:
-            del self.open[order_id]
+        if final and order_id in self.open:
+            self.ended[row] = self.open.pop(order_id)
 
     def working(self, symbol: int, side: int) -> int:
         return sum(o.lots - o.filled for o in self.open.values() if o.symbol == symbol and o.side == side)
@@ -109,7 +113,8 @@ class Risk:
         price = order.price
         if is_market:
             price = -(-(market.ask if order.side == Side.BUY else market.bid) // limits.tick)
-        if order.lots * price > limits.maximum_notional:
+        value = price if order.side == Side.BUY else max(price, -(-market.bid // limits.tick))
+        if order.lots * value > limits.maximum_notional:
             return Reason.NOTIONAL_EXCEEDS_MAXIMUM
         if order.lots * price < limits.minimum_notional:
             return Reason.NOTIONAL_BELOW_MINIMUM
@@ -121,7 +126,7 @@ class Risk:
                 return Reason.PRICE_OUTSIDE_COLLAR
         position = self.positions.get(order.symbol, 0)
         signed = position if order.side == Side.BUY else -position
-        if (signed + self.working(order.symbol, order.side) + order.lots) * price > limits.maximum_position_notional:
+        if (signed + self.working(order.symbol, order.side) + order.lots) * value > limits.maximum_position_notional:
             return Reason.POSITION_EXCEEDS_MAXIMUM
         if sum(o.symbol == order.symbol for o in self.open.values()) >= limits.maximum_open_orders:
             return Reason.OPEN_ORDERS_EXCEED_MAXIMUM

@@ -156,9 +156,10 @@ def test_every_verdict_is_the_oracles_and_so_is_the_view(steps: list[tuple[Any, 
                 assert line.forwarded() == []
         else:
             _, nth, cumulative, final = step
-            if expected.open:
-                known = sorted(expected.open)[nth % len(expected.open)]
-                cumulative = min(cumulative, expected.open[known].lots)
+            told = expected.open | {order.order_id: order for order in expected.ended.values()}
+            if told:
+                known = sorted(told)[nth % len(told)]
+                cumulative = min(cumulative, told[known].lots)
                 line.report(order_id=known, cumulative_lots=cumulative, final=final)
                 expected.report(known, cumulative, final)
                 line.poll(now_ns)
@@ -274,3 +275,36 @@ def test_a_symbol_without_limits_is_denied() -> None:
     line.order(order_id=1, symbol=0, side=0, price_ticks=6_000_000, quantity_lots=100)
     line.poll()
     assert [int(answer["reason"]) for answer in line.answers()] == [Reason.NO_LIMIT_CONFIGURED]
+
+
+def test_a_fill_told_after_the_orders_end_still_moves_the_position() -> None:
+    line = Line()
+    line.market(0, BIDS[0], BIDS[0] + TICK, 0)
+    line.order(order_id=1, symbol=0, side=0, price_ticks=6_000_000, quantity_lots=100)
+    line.poll()
+    line.report(order_id=1, kind=ReportKind.REJECTED, final=1)
+    line.report(order_id=1, cumulative_lots=40, final=1)
+    line.report(order_id=1, cumulative_lots=40, final=1)
+    line.poll()
+    view = line.agent.context.exposures[0]
+    assert [int(view[name]) for name in ("position_lots", "working_buy_lots", "open_orders")] == [40, 0, 0]
+    assert line.count("reports_unmatched") == 1
+    line.order(order_id=1, symbol=0, side=0, kind=OrderKind.CANCEL)
+    line.poll()
+    assert [int(answer["reason"]) for answer in line.answers()][-1] == Reason.UNKNOWN_ORDER
+
+
+def test_a_sell_far_below_the_bid_is_judged_by_what_it_trades_at() -> None:
+    line = Line(SETTINGS.model_copy(update={"collar_bps": 10_000}))
+    line.market(0, BIDS[0], BIDS[0] + TICK, 0)
+    line.order(order_id=1, symbol=0, side=1, price_ticks=600_000, quantity_lots=10_000)  # 0.1 BTC at a tenth of the bid
+    line.poll()
+    line.order(order_id=2, symbol=0, side=1, price_ticks=600_000, quantity_lots=3_000)
+    line.order(order_id=3, symbol=0, side=1, price_ticks=600_000, quantity_lots=3_000)
+    line.order(order_id=4, symbol=0, side=1, price_ticks=600_000, quantity_lots=3_000)
+    line.poll()
+    assert [int(answer["reason"]) for answer in line.answers()] == [
+        Reason.NOTIONAL_EXCEEDS_MAXIMUM,
+        Reason.POSITION_EXCEEDS_MAXIMUM,
+    ]
+    assert [int(order["order_id"]) for order in line.forwarded()] == [2, 3]

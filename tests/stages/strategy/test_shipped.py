@@ -177,3 +177,16 @@ def test_market_maker_never_works_more_than_one_order_a_side_nor_beyond_its_limi
     stage.poll()
     assert stage.agent.context.positions[0] == position
     assert abs(position) <= 3_000 * 10**5 // 59_000  # the limit in lots, at the lowest price drawn
+
+
+def test_a_fill_told_after_the_orders_end_still_moves_the_position(spread: Any) -> None:
+    stage = Stage(spread)
+    stage.book(1, 250_000, 250_010)
+    stage.poll()
+    stage.report(1, kind=ReportKind.REJECTED, final=1, symbol=1)
+    stage.report(1, kind=ReportKind.FILLED, cumulative_lots=3, final=1, symbol=1)
+    stage.report(1, kind=ReportKind.FILLED, cumulative_lots=3, final=1, symbol=1)
+    stage.poll()
+    context = stage.agent.context
+    assert [int(context.positions[1]), int(context.working_buys[1]), int(context.orders[1]["status"])] == [3, 0, 0]
+    assert stage.count("reports_unmatched") == 1
