@@ -5,7 +5,9 @@ options still trades, only later.
 """
 
 import socket
+from urllib.parse import urlsplit
 
+HTTP_PORT = 80
 BUFFER_BYTES = 4 << 20
 """Asked for in both directions; Linux doubles it for its own book-keeping and caps it at net.core.[rw]mem_max."""
 
@@ -32,6 +34,32 @@ _OPTIONS: tuple[tuple[str, int, int, int, int, str], ...] = (
     ("TCP_USER_TIMEOUT", socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS, USER_TIMEOUT_MS, ""),
     ("SO_BUSY_POLL", socket.SOL_SOCKET, SO_BUSY_POLL, BUSY_POLL_US, BUSY_POLL_US, "needs CAP_NET_ADMIN"),
 )
+
+
+def connect_directly(url: str, timeout_s: float, receive_bytes: int = 0) -> socket.socket:
+    """A TCP connection to the host and port of `url`, through no proxy, whatever the environment says of proxies.
+
+    `receive_bytes` sets SO_RCVBUF before connecting, when it still decides on the window. Blocks; raises OSError, and
+    ValueError for a URL without a host.
+    """
+    parts = urlsplit(url)
+    if parts.hostname is None:
+        raise ValueError(f"{url!r} names no host")
+    failure = OSError(f"no address of {parts.hostname} can be reached")
+    places = socket.getaddrinfo(parts.hostname, parts.port or HTTP_PORT, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in places:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(timeout_s)
+            if receive_bytes:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            return sock
+    raise failure
 
 
 def tune(sock: socket.socket) -> list[str]:

@@ -6,7 +6,7 @@ import socket
 import websocket
 from websocket import ABNF
 
-from stages.domain.sockets import BUFFER_BYTES, tune
+from stages.domain.sockets import BUFFER_BYTES, connect_directly, tune
 from stages.feed.reader import SO_TIMESTAMPNS
 
 OUTBOUND_BYTES_MAX = 65_536
@@ -54,18 +54,16 @@ class Connection:
 
 def connect(url: str, timeout_s: float) -> Connection:
     """Make the handshake with `url` and hand over the socket, non-blocking and tuned. Blocks; raises ConnectError."""
+    held = None
     try:
+        held = connect_directly(url, timeout_s, BUFFER_BYTES)
         client = websocket.create_connection(
-            url,
-            timeout=timeout_s,
-            sockopt=((socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES),),  # before connecting: it sets the window
-            enable_multithread=False,
-            redirect_limit=0,
+            url, timeout=timeout_s, enable_multithread=False, redirect_limit=0, socket=held
         )
     except (websocket.WebSocketException, OSError, ValueError) as error:
+        if held is not None:
+            held.close()
         raise ConnectError(f"venue not reachable at {url}: {error}") from error
-    held = client.sock
-    assert held is not None, "websocket-client returned without a socket"
     # The handshake reads byte by byte up to the empty line; what the venue sends behind it is ours to read.
     if client.frame_buffer.recv_buffer:
         held.close()

@@ -217,7 +217,7 @@ class RouterAgent(Agent):
     def state(self) -> State:
         state = self.context.state[0]
         if not self._was_connected:
-            return State.STARTING
+            return State.QUIET if state["is_stopped"] else State.STARTING  # nothing of ours can be at the venue
         if not state["is_stopped"]:
             return State.RUNNING
         is_quiet = not state["open_orders"] and not self._cold_events and self.idle_input() and self._is_flushed()

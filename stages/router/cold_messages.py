@@ -5,7 +5,6 @@ parser reads: escapes in a text, white space. What they say goes the same way as
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ def event_of(document: Any, symbols: Sequence[str], prefix: str) -> tuple[int, n
             return REPLY, _reply(document)
         if isinstance(request_id, str) and request_id.startswith(STATUS_ID):
             return status_event(document, int(request_id.removeprefix(STATUS_ID)), symbols)
-    except (KeyError, TypeError, ValueError, ArithmeticError, InvalidOperation, OverflowError):
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError):
         return None
     return None
 

@@ -10,7 +10,7 @@ from typing import Any
 import simplejson
 import websocket
 
-from stages.domain.sockets import tune
+from stages.domain.sockets import connect_directly, tune
 from stages.router.credentials import Credentials
 from stages.router.settings import RouterSettings
 
@@ -36,7 +36,15 @@ class Session:
 def open_session(url: str, credentials: Credentials, settings: RouterSettings) -> Session:
     """One attempt. Raises OSError, websocket.WebSocketException or SessionError."""
     timeout_s = settings.connect_timeout_ms / 1_000
-    connection: Any = websocket.create_connection(url, timeout=timeout_s, suppress_origin=True)
+    sock = connect_directly(url, timeout_s)
+    try:
+        # Orders go where `url` says and nowhere else: through no proxy, and no redirection is followed.
+        connection: Any = websocket.create_connection(
+            url, timeout=timeout_s, suppress_origin=True, redirect_limit=0, socket=sock
+        )
+    except BaseException:
+        sock.close()
+        raise
     try:
         early: list[bytes] = []
         timestamp = str(time.time_ns() // 1_000_000)
@@ -77,12 +85,13 @@ def _ask(connection: Any, early: list[bytes], method: str, params: dict[str, str
         raw = text if isinstance(text, bytes) else text.encode()
         try:
             answer = simplejson.loads(raw, use_decimal=True)
-        except ValueError:
+        except (ValueError, RecursionError):
             early.append(raw)
             continue
         if isinstance(answer, dict) and answer.get("id") == method:
             if answer.get("status") != 200:
-                error = answer.get("error") or {}
-                raise SessionError(f"{method}: {error.get('code')} {error.get('msg')}")
+                error = answer.get("error")
+                words = f"{error.get('code')} {error.get('msg')}" if isinstance(error, dict) else repr(answer)[:200]
+                raise SessionError(f"{method}: {words}")
             return
         early.append(raw)

@@ -57,3 +57,16 @@ def test_waiting_for_a_venue_can_be_interrupted(pipeline: Runs, until: Callable[
         process.send_signal(signal.SIGINT)
         assert pipeline.finish(process, 20).code == 0, said.read_text()
     assert "Traceback" not in said.read_text()
+
+
+def test_waiting_for_the_order_connection_can_be_interrupted(
+    pipeline: Runs, until: Callable[..., None], tmp_path: Path
+) -> None:
+    said = tmp_path / "words"
+    with FakeVenue(refused_upgrades=1_000_000) as venue, said.open("w") as words:
+        venue.open()
+        process = pipeline.start("up", "--json", "--strategy", STRATEGY, *venue.settings(), stderr=words)
+        until(lambda: "router is not ready yet" in said.read_text(), 120, "the router waits for the venue")
+        process.send_signal(signal.SIGINT)
+        done = pipeline.finish(process, 30)
+    assert (done.code, done.report["exit"], done.report["notes"]) == (0, "clean", []), said.read_text()

@@ -1,17 +1,23 @@
 """What a venue should not do, and sockets do: garbage, half sends, silence, lies about orders, closed connections."""
 
+import contextlib
+import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
+import websocket
 
 from shm.control import State
 from stages.agent import AgentError
 from stages.domain.messages import Reason, ReportKind, Side
 from stages.router.endpoint import EndpointError, require_loopback
+from stages.router.session import SessionError, _ask, open_session
+from stages.router.settings import RouterSettings
 from tests.stages.router.fake_venue import FakeVenue, frame
-from tests.stages.router.support import Router, url
+from tests.stages.router.support import CREDENTIALS, Router, url
 
 
 @pytest.fixture
@@ -203,3 +209,68 @@ def test_loopback_endpoints_are_accepted(good: str) -> None:
 def test_every_other_endpoint_is_refused_with_a_hint(bad: str) -> None:
     with pytest.raises(EndpointError, match=r"hint|[Pp]ort"):
         require_loopback(bad)
+
+
+def test_an_execution_report_with_members_of_wrong_types_is_shown_and_hurts_nobody(
+    fake: FakeVenue, router: Router
+) -> None:
+    report = {"e": "executionReport", "s": "BTCUSDT", "X": "NEW", "c": 5, "z": "0", "Z": "0"}
+    fake.send({"event": report})
+    numbers = {"c": "x", "N": 7, "i": 1, "l": "0", "L": "0", "n": "0", "I": 1, "t": 1, "T": 1}
+    fake.send_raw(frame(json.dumps({"event": report | numbers}).encode()))  # with spaces: for the cold side
+    router.order(1, Side.BUY, 6_000_000, 1_000)
+    router.until(lambda: router.count("sent") == 1)
+    fake.send({"id": 2, "status": 200, "result": {"orderId": 9}})
+    router.until(lambda: router.kinds(1) == [ReportKind.ACKED])
+    assert router.count("unrecognised") == 2
+
+
+def test_a_router_that_never_reached_the_venue_is_quiet_as_soon_as_it_is_told() -> None:
+    router = Router("ws://127.0.0.1:1/ws-api/v3")
+    assert router.agent.state() == State.STARTING
+    router.agent.quiesce()
+    assert router.agent.state() == State.QUIET
+
+
+def _answered_by(answer: bytes) -> socket.socket:
+    """A server that takes connections, reads a request each, and gives one answer."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener
+
+
+def test_orders_go_through_no_proxy_and_follow_no_redirection(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = socket.create_server(("127.0.0.1", 0))
+    elsewhere.settimeout(0.2)
+    place = f"127.0.0.1:{elsewhere.getsockname()[1]}"
+    monkeypatch.setenv("http_proxy", f"http://{place}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    away = f"HTTP/1.1 302 Found\r\nLocation: ws://{place}/\r\nContent-Length: 0\r\n\r\n".encode()
+    with elsewhere, _answered_by(away) as listener:
+        with pytest.raises(websocket.WebSocketException, match=r"302|[Rr]edirect"):
+            open_session(url(listener.getsockname()[1]), CREDENTIALS, RouterSettings(connect_timeout_ms=1_000))
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+
+
+@pytest.mark.parametrize("error", ["no", ["no"], 5, None])
+def test_a_refused_log_on_is_tried_again_whatever_the_refusal_looks_like(error: object) -> None:
+    class Refusing:
+        def send(self, text: str) -> None:
+            pass
+
+        def recv(self) -> str:
+            return json.dumps({"id": "session.logon", "status": 400, "error": error})
+
+    with pytest.raises(SessionError, match=r"session\.logon"):
+        _ask(Refusing(), [], "session.logon", {})
