@@ -35,8 +35,14 @@ def read_file(path: Path) -> Tree:
         where = f" (at line {place.line + 1}, column {place.column + 1})" if place else ""
         problem = str(getattr(error, "problem", None) or error).splitlines()[0]
         raise UsageError(f"{path}: not YAML: {problem}{where}", "sections look like `risk:`") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}", "no setting has such a value") from None
     if tree is None:
         return {}
+    try:
+        json.dumps(tree, default=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: holds what is no setting: {error}", "keys are text") from None
     if not isinstance(tree, dict):
         raise UsageError(f"{path}: holds a {type(tree).__name__}, sections were expected", "sections look like [risk]")
     return tree
@@ -56,7 +62,7 @@ def read_assignments(assignments: Sequence[str], model: type[BaseModel]) -> Tree
 
 def _value(raw: str, field: FieldInfo | None) -> Any:
     candidates: list[Any] = []
-    with contextlib.suppress(tomllib.TOMLDecodeError):
+    with contextlib.suppress(ValueError, RecursionError):
         candidates.append(tomllib.loads(f"value = {raw}")["value"])
     candidates.append(raw)
     candidates.append([part.strip() for part in raw.split(",") if part.strip()])

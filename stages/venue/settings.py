@@ -52,7 +52,7 @@ def _speed(text: str) -> str:
         value = Decimal(text)
     except InvalidOperation:
         raise ValueError(f"{text!r} is neither a number nor 'max'") from None
-    if not Decimal("0.001") <= value <= 100_000:
+    if not value.is_finite() or not Decimal("0.001") <= value <= 100_000:
         raise ValueError(f"{text!r} must lie between 0.001 and 100000, or be 'max'")
     return text
 

@@ -180,3 +180,28 @@ def test_every_setting_has_help_and_a_default_that_is_valid() -> None:
     for row in rows:
         assert row["help"], row["key"]
         assert row["value"] == row["default"], row["key"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", f"[risk]\ncollar_bps = {'9' * 5000}\n"),
+        ("b.toml", f"x = {'[' * 5000}{']' * 5000}\n"),
+        ("c.yaml", f"risk: {{collar_bps: {'9' * 5000}}}\n"),
+        ("d.yaml", "risk:\n  2024-01-01: 5\n"),
+        ("e.yaml", "risk: &a\n  x: *a\n"),
+        ("f.yaml", f"a: {'[' * 2000}{']' * 2000}\n"),
+    ],
+)
+def test_a_file_that_no_configuration_looks_like_is_one_clear_line(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(written(tmp_path, text, name))
+    assert str(caught.value).startswith(str(tmp_path / name))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"risk\.collar_bps"):
+        load(None, [f"risk.collar_bps={'9' * 5000}"])
+    with pytest.raises(UsageError, match=r"venue\.speed"):
+        load(None, ["venue.speed=nan"])
