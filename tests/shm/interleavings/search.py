@@ -1,0 +1,237 @@
+"""The search: every schedule of the sides' steps, every value a load may return, a kill before every step.
+
+Breadth first over memoised states, so the trace of what went wrong is a shortest one. A state is where each side is,
+the memory, and how many kills are left. Steps that commute with all other sides' (see the models) are taken at once,
+alone but for the kill that may come before them: every other order leads to the same states.
+
+Besides what must never happen (the sides say so, and the models), every state must still be able to lead to the end:
+that finds lost wake-ups and sides that poll for ever.
+"""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from tests.shm.interleavings.operations import Node, Operation, Outcome, Trees, WrongError
+from tests.shm.interleavings.places import LearntError, Places
+from tests.shm.interleavings.source import Event, Program
+
+
+class Side(Protocol):
+    """What one process does: operations, one after the other. States are hashable and hold all it knows."""
+
+    name: str
+    start: Hashable
+    restarts: bool
+    """Whether a killed one gets a successor."""
+
+    def operation(self, state: Any) -> Operation | None:
+        """What it does next; None: it is done."""
+
+    def finish(self, state: Any, outcome: Outcome) -> Hashable:
+        """Its state after the operation. Raises WrongError for what must never happen."""
+
+    def restart(self, state: Any) -> Hashable:
+        """The state its successor starts in. What the dead one knew may be kept as what really happened."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Sides, the memory they start on, and how to call its words."""
+
+    name: str
+    sides: tuple[Side, ...]
+    memory: Callable[[Program], dict[int, int]]
+    address_name: Callable[[int], str]
+    kills: int = 1
+    elided: Callable[[int], bool] = lambda address: False
+
+
+class Model(Protocol):
+    """A memory model: see `tso` and `weak`."""
+
+    def start(self) -> Any: ...
+    def is_local(self, side: int, event: Event) -> bool: ...
+    def step(self, memory: Any, side: int, event: Event) -> list[tuple[int, Any]]: ...
+    def hidden_steps(self, memory: Any) -> list[tuple[str, Any]]: ...
+    def restarted(self, memory: Any, side: int) -> Any | None: ...
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a search found: `wrong` is None when nothing that must never happen can happen."""
+
+    states: int
+    wrong: str | None
+    trace: tuple[str, ...] = ()
+
+
+class _Process(NamedTuple):
+    state: Hashable
+    node: int
+    """Number of the tree's node it is at; DONE or DEAD."""
+
+
+DONE, DEAD = -1, -2
+STATES_MAX = 3_000_000
+
+
+def explore(
+    scenario: Scenario, model: Callable[[Places, int], Model], program: Program, *, states_max: int = STATES_MAX
+) -> Verdict:
+    """Walk all executions of `scenario`; the first wrong one, or the number of states."""
+    places = Places(scenario.memory(program), scenario.address_name)
+    trees = Trees(program, scenario.elided)
+    while True:
+        try:
+            return _Search(scenario, model(places, len(scenario.sides)), trees, places, states_max).run()
+        except LearntError:
+            continue
+
+
+class _Search:
+    def __init__(self, scenario: Scenario, model: Model, trees: Trees, places: Places, states_max: int) -> None:
+        self._scenario, self._model, self._trees, self._places = scenario, model, trees, places
+        self._states_max = states_max
+        self._nodes: dict[int, Node] = {}
+        self._numbers: dict[Any, int] = {}
+        self._states: list[Any] = []
+        self._came_from: list[tuple[int, str]] = []
+        self._before: list[list[int]] = []
+        self._queue: deque[int] = deque()
+
+    def run(self) -> Verdict:
+        try:
+            processes = tuple(self._next(side, side.start) for side in self._scenario.sides)
+        except WrongError as error:
+            return Verdict(0, str(error))
+        self._reach((processes, self._model.start(), self._scenario.kills), 0, "start")
+        while self._queue:
+            number = self._queue.popleft()
+            label = ""
+            try:
+                for label, make in self._successors(self._states[number]):
+                    self._reach(make(), number, label)
+            except WrongError as error:
+                return Verdict(len(self._states), str(error), (*self._trace(number), label))
+            if len(self._states) > self._states_max:
+                raise AssertionError(f"{self._scenario.name}: more than {self._states_max} states")
+        return self._check_progress()
+
+    def _successors(self, state: Any) -> list[tuple[str, Callable[[], Any]]]:
+        """(label, how to make the state) of every step; making may raise WrongError."""
+        processes, memory, kills = state
+        running = [side for side, process in enumerate(processes) if process.node >= 0]
+        local = next((s for s in running if self._model.is_local(s, self._event(processes[s]))), None)
+        found: list[tuple[str, Callable[[], Any]]] = []
+        for side in running if local is None else [local]:
+            event = self._event(processes[side])
+            name = self._scenario.sides[side].name
+            try:
+                outcomes = self._model.step(memory, side, event)
+            except WrongError as error:
+                found.append((self._label(name, event, None), _raise(error)))
+                continue
+            for value, after in outcomes:
+                def make(side: int = side, value: int = value, after: Any = after) -> Any:
+                    node = self._trees.after(self._nodes[processes[side].node], value)
+                    process = self._settled(self._scenario.sides[side], processes[side].state, node)
+                    return _with(processes, side, process), after, kills
+
+                found.append((self._label(name, event, value), make))
+            if kills:
+                dead = (_with(processes, side, _Process(processes[side].state, DEAD)), memory, kills - 1)
+                found.append((f"{name} is killed", lambda dead=dead: dead))  # type: ignore[misc]
+        if local is None:
+            for label, after in self._model.hidden_steps(memory):
+                found.append((label, lambda after=after: (processes, after, kills)))  # type: ignore[misc]
+            for number, side in enumerate(self._scenario.sides):
+                if processes[number].node == DEAD and side.restarts:
+                    after = self._model.restarted(memory, number)
+                    if after is not None:
+                        def again(number: int = number, side: Side = side, after: Any = after) -> Any:
+                            process = self._next(side, side.restart(processes[number].state))
+                            return _with(processes, number, process), after, kills
+
+                        found.append((f"{side.name} is started again", again))
+        return found
+
+    def _event(self, process: _Process) -> Event:
+        event = self._nodes[process.node].event
+        assert event is not None
+        return event
+
+    def _next(self, side: Side, state: Hashable) -> _Process:
+        operation = side.operation(state)
+        if operation is None:
+            return _Process(state, DONE)
+        return self._settled(side, state, self._trees.root(operation))
+
+    def _settled(self, side: Side, state: Hashable, node: Node) -> _Process:
+        if node.outcome is not None:
+            return self._next(side, side.finish(state, node.outcome))
+        self._nodes[node.number] = node
+        return _Process(state, node.number)
+
+    def _reach(self, state: Any, source: int, label: str) -> None:
+        number = self._numbers.get(state)
+        if number is None:
+            number = self._numbers[state] = len(self._states)
+            self._states.append(state)
+            self._came_from.append((source, label))
+            self._before.append([])
+            self._queue.append(number)
+        self._before[number].append(source)
+
+    def _check_progress(self) -> Verdict:
+        """Every state must be able to lead to one in which every side is done, or dead without a successor."""
+        good = [number for number, state in enumerate(self._states) if self._is_end(state[0])]
+        reached = set(good)
+        while good:
+            for source in self._before[good.pop()]:
+                if source not in reached:
+                    reached.add(source)
+                    good.append(source)
+        for number in range(len(self._states)):
+            if number not in reached:
+                waits = ", ".join(
+                    f"{side.name} at {self._label('', self._event(process), None).strip()}"
+                    for side, process in zip(self._scenario.sides, self._states[number][0], strict=True)
+                    if process.node >= 0
+                )
+                return Verdict(len(self._states), f"nobody gets on any more: {waits}", self._trace(number))
+        return Verdict(len(self._states), None)
+
+    def _is_end(self, processes: Sequence[_Process]) -> bool:
+        return all(
+            process.node == DONE or (process.node == DEAD and not side.restarts)
+            for side, process in zip(self._scenario.sides, processes, strict=True)
+        )
+
+    def _trace(self, number: int) -> tuple[str, ...]:
+        labels = []
+        while number:
+            number, label = self._came_from[number]
+            labels.append(label)
+        return tuple(reversed(labels))
+
+    def _label(self, side: str, event: Event, value: int | None) -> str:
+        name, *args = event
+        if not args:
+            return f"{side}: {name}"
+        place = self._scenario.address_name(args[0])
+        if name.startswith("store"):
+            return f"{side}: {name} {place} = {args[1]}"
+        return f"{side}: {name} {place}" + ("" if value is None else f" -> {value}")
+
+
+def _raise(error: WrongError) -> Callable[[], Any]:
+    def make() -> Any:
+        raise error
+
+    return make
+
+
+def _with(processes: tuple[_Process, ...], at: int, process: _Process) -> tuple[_Process, ...]:
+    return (*processes[:at], process, *processes[at + 1 :])
