@@ -5,6 +5,7 @@ already. Words hold `content(number, word, life)`, so a word tells whose it is; 
 a record that a killed writer had begun is not the one its successor writes in its place.
 """
 
+import contextlib
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import chain
@@ -40,15 +41,20 @@ def read_content(words: tuple[int, int], what: str) -> tuple[int, int]:
     return number, life
 
 
-def formatted(module: str, name: str, *args: int) -> Callable[[Program], dict[int, int]]:
-    """Memory as the primitive's own formatting function leaves it."""
+def prepared(*operations: Operation) -> Callable[[Program], dict[int, int]]:
+    """Memory as these operations leave it, before anybody starts."""
 
     def run(program: Program) -> dict[int, int]:
         memory: dict[int, int] = {}
-        coroutine = program(module, name)(*args)
-        for event in coroutine:
-            assert event[0] == "poke", f"{name} only stores"
-            memory[event[1]] = event[2]
+        for operation in operations:
+            memory |= operation.private
+            coroutine, value = program(operation.module, operation.name)(*operation.args), None
+            with contextlib.suppress(StopIteration):
+                while True:
+                    name, *args = coroutine.send(value)  # type: ignore[arg-type]  # None starts it
+                    value = memory.get(args[0], 0) if name.startswith("load") else 0
+                    if name.startswith("store") or name == "poke":
+                        memory[args[0]] = args[1]
         return memory
 
     return run
@@ -191,7 +197,7 @@ def ring_scenario(capacity: int, total: int, *, batch: int = 0, acts: bool = Fal
     reader = Actor(total) if acts else Popper(total, batch)
     return Scenario(
         f"ring of {capacity}, {total} records, {style}", (Pusher(total, batch), reader),
-        formatted("shm.ring", "format_ring", BASE, capacity, RING_RECORD_BYTES),
+        prepared(Operation("shm.ring", "format_ring", (BASE, capacity, RING_RECORD_BYTES))),
         names(BASE, tail=ring.TAIL, head=ring.HEAD, records=ring.RECORDS), kills, ring_elided,
     )  # fmt: skip
 
@@ -276,7 +282,7 @@ def broadcast_scenario(capacity: int, total: int, *, batch: int = 1, taken: int 
     return Scenario(
         f"broadcast of {capacity}, {total} records, batches of {batch} and {taken}",
         (Publisher(total, batch), Watcher(total, taken)),
-        formatted("shm.broadcast", "format_broadcast", BASE, capacity, 16),
+        prepared(Operation("shm.broadcast", "format_broadcast", (BASE, capacity, 16))),
         names(BASE, claimed=broadcast.CLAIMED, published=broadcast.PUBLISHED, records=broadcast.RECORDS), kills,
     )  # fmt: skip
 
@@ -289,9 +295,9 @@ class CellWriter:
     """Writes versions up to `total`. The state is (last version or None: not known yet, life)."""
 
     total: int
-    name: str = "writer"
     start: Hashable = (0, 0)
     restarts: bool = True
+    name: str = "writer"
 
     def operation(self, state: Any) -> Operation | None:
         version, life = state
@@ -315,19 +321,20 @@ class CellReader:
 
     tries: int
     start: Hashable
-    function: str = "try_read"
+    insists: bool = False
+    """Whether only a read that returns a value counts as one."""
     name: str = "reader"
     restarts: bool = False
     """It writes nothing: its death touches nobody."""
 
     def operation(self, state: Any) -> Operation | None:
-        return Operation("shm.seqlock", self.function, (BASE, RECORD, 16)) if state[0] else None
+        return Operation("shm.seqlock", "try_read", (BASE, RECORD, 16)) if state[0] else None
 
     def finish(self, state: Any, outcome: Outcome) -> Hashable:
         left, newest = state
         version = outcome.result
         if version <= 0:
-            return left - 1, newest
+            return left - (not self.insists), newest
         number, _ = read_content((outcome.private.get(RECORD, 0), outcome.private.get(RECORD + 8, 0)), "a value")
         if number != version:
             raise WrongError(f"version {version} read with the words of version {number}")
@@ -343,7 +350,18 @@ def seqlock_scenario(versions: int, reads: int, *, kills: int = 1) -> Scenario:
     """One row of two words."""
     return Scenario(
         f"seqlock, {versions} versions, {reads} reads", (CellWriter(versions), CellReader(reads, (reads, 0))),
-        lambda program: {}, names(BASE, version=seqlock.VERSION, cells=seqlock.CELLS), kills,
+        prepared(), names(BASE, version=seqlock.VERSION, cells=seqlock.CELLS), kills,
+    )  # fmt: skip
+
+
+def abandoned_seqlock_scenario() -> Scenario:
+    """A row with a value, and a writer that is killed for good: readers must still get a value."""
+    first = Operation(
+        "shm.seqlock", "write", (BASE, RECORD, 16), ((RECORD, content(1, 0)), (RECORD + 8, content(1, 1)))
+    )
+    return Scenario(
+        "seqlock whose writer is not replaced", (CellWriter(3, (1, 0), False), CellReader(1, (1, 0), True)),
+        prepared(first), names(BASE, version=seqlock.VERSION, cells=seqlock.CELLS),
     )  # fmt: skip
 
 
@@ -412,6 +430,58 @@ def doorbell_scenario(capacity: int, total: int, *, kills: int = 1) -> Scenario:
     """`total` records through a ring of `capacity` to a reader that sleeps."""
     return Scenario(
         f"doorbell, ring of {capacity}, {total} records", (Ringer(total), Sleeper(total)),
-        formatted("shm.ring", "format_ring", BASE, capacity, RING_RECORD_BYTES),
+        prepared(Operation("shm.ring", "format_ring", (BASE, capacity, RING_RECORD_BYTES))),
         names(BASE, tail=ring.TAIL, head=ring.HEAD, records=ring.RECORDS), kills, ring_elided,
+    )  # fmt: skip
+
+
+# --- the segment's header --------------------------------------------------------------------------------------------
+
+HEADER = 1 << 18
+
+
+@dataclass(frozen=True)
+class Creator:
+    """Writes the header of a segment that holds a ring."""
+
+    name: str = "creator"
+    start: Hashable = True
+    restarts: bool = False
+    """A half-built segment stays half-built."""
+
+    def operation(self, state: Any) -> Operation | None:
+        return Operation("shm.segment", "publish", (HEADER, BASE)) if state else None
+
+    def finish(self, state: Any, outcome: Outcome) -> Hashable:
+        return False
+
+    def restart(self, state: Any) -> Hashable:
+        raise AssertionError("it has no successor")
+
+
+@dataclass(frozen=True)
+class Attacher:
+    """Attaches twice, ready or not. The state is the number of tries left."""
+
+    name: str = "attacher"
+    start: Hashable = 2
+    restarts: bool = False
+
+    def operation(self, state: Any) -> Operation | None:
+        return Operation("shm.segment", "attach", (HEADER, BASE)) if state else None
+
+    def finish(self, state: Any, outcome: Outcome) -> Hashable:
+        if outcome.result not in (-1, 4):
+            raise WrongError(f"attached to a half-built segment: words 1, 2 and 1 add up to {outcome.result}")
+        return state - 1
+
+    def restart(self, state: Any) -> Hashable:
+        raise AssertionError("it has no successor")
+
+
+def segment_scenario() -> Scenario:
+    """A segment is attached while it is made."""
+    return Scenario(
+        "segment header", (Creator(), Attacher()), prepared(),
+        names(HEADER, magic=0, ready=72, description=80, payload=BASE - HEADER),
     )  # fmt: skip

@@ -46,6 +46,8 @@ class Scenario:
     address_name: Callable[[int], str]
     kills: int = 1
     elided: Callable[[int], bool] = lambda address: False
+    at_end: Callable[[tuple[Any, ...]], None] = lambda states: None
+    """Looks at the sides' last states. Raises WrongError for what must never happen."""
 
 
 class Model(Protocol):
@@ -112,7 +114,7 @@ class _Search:
             label = ""
             try:
                 for label, make in self._successors(self._states[number]):
-                    self._reach(make(), number, label)
+                    self._reach(self._checked(make()), number, label)
             except WrongError as error:
                 return Verdict(len(self._states), str(error), (*self._trace(number), label))
             if len(self._states) > self._states_max:
@@ -134,6 +136,7 @@ class _Search:
                 found.append((self._label(name, event, None), _raise(error)))
                 continue
             for value, after in outcomes:
+
                 def make(side: int = side, value: int = value, after: Any = after) -> Any:
                     node = self._trees.after(self._nodes[processes[side].node], value)
                     process = self._settled(self._scenario.sides[side], processes[side].state, node)
@@ -150,6 +153,7 @@ class _Search:
                 if processes[number].node == DEAD and side.restarts:
                     after = self._model.restarted(memory, number)
                     if after is not None:
+
                         def again(number: int = number, side: Side = side, after: Any = after) -> Any:
                             process = self._next(side, side.restart(processes[number].state))
                             return _with(processes, number, process), after, kills
@@ -173,6 +177,11 @@ class _Search:
             return self._next(side, side.finish(state, node.outcome))
         self._nodes[node.number] = node
         return _Process(state, node.number)
+
+    def _checked(self, state: Any) -> Any:
+        if all(process.node == DONE for process in state[0]):
+            self._scenario.at_end(tuple(process.state for process in state[0]))
+        return state
 
     def _reach(self, state: Any, source: int, label: str) -> None:
         number = self._numbers.get(state)

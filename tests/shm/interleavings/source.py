@@ -26,6 +26,7 @@ class Program:
     """Modules as coroutines, some of them edited. `program("shm.ring", "try_push")` is a generator function."""
 
     def __init__(self, edits: Mapping[str, Edit] | None = None) -> None:
+        """`edits`: what to change, by module."""
         self._edits = dict(edits or {})
         self._modules: dict[str, dict[str, Any]] = {}
 
@@ -40,6 +41,8 @@ class Program:
             tree = ast.parse(inspect.getsource(module))
             if module_name in self._edits:
                 self._edits[module_name](tree)
+            if module_name == "shm.segment":
+                derive_publication(tree)
             self._modules[module_name] = self._translate(module, tree)
         return self._modules[module_name]
 
@@ -77,6 +80,41 @@ class Program:
             namespace[bound] = self._load(source)[name]
 
 
+def derive_publication(tree: ast.Module) -> None:
+    """Add `publish(header, payload)` and `attach(header, payload)`: what `Segment` does to memory, in its order.
+
+    The header is written and read with `struct`, which says nothing about memory, so each of the statements that touch
+    shared memory is replaced by accesses of one word that it touches; their order is the source's. `attach` returns -1
+    for a segment that is not ready, else the sum of the words it read: 1 + 2 + 1 for a complete one.
+    """
+    writes = {
+        "_HEADER.pack_into(": "store_word(header, 1); store_word(header + _READY_OFFSET, 0)",
+        "memory[_DESCRIPTION_OFFSET": "store_word(header + _DESCRIPTION_OFFSET, 2)",
+        "format_ring(": "format_ring(payload, 1, 64)",
+        "_publish_ready(": "_publish_ready(header + _READY_OFFSET)",
+    }
+    reads = {
+        "_is_ready(": "if not _is_ready(header + _READY_OFFSET): return -1",
+        "_HEADER.unpack_from(": "found += load_word(header)",
+        "json.loads(": "found += load_word(header + _DESCRIPTION_OFFSET)",
+    }
+    lines = ["from shm.atomics import load_word, store_word", "def publish(header, payload):"]
+    lines += [f"    {line}" for line in _accesses(tree, "create", writes)]
+    lines += ["def attach(header, payload):", "    found = 0"]
+    lines += [f"    {line}" for line in _accesses(tree, "attach", reads)]
+    lines += ["    return found + load_word(payload)"]
+    tree.body += ast.parse("\n".join(lines)).body
+
+
+def _accesses(tree: ast.Module, method: str, replacements: Mapping[str, str]) -> list[str]:
+    segment = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Segment")
+    function = next(node for node in segment.body if isinstance(node, ast.FunctionDef) and node.name == method)
+    statements = [ast.unparse(statement) for statement in function.body]
+    found = [(text, line) for statement in statements for text, line in replacements.items() if text in statement]
+    assert sorted(text for text, _ in found) == sorted(replacements), f"Segment.{method} touches memory in another way"
+    return [line for _, line in found]
+
+
 class _Rewriter(ast.NodeTransformer):
     def __init__(self, namespace: dict[str, Any], leaves: set[str], coroutines: set[str]) -> None:
         self._namespace, self._leaves, self._coroutines = namespace, leaves, coroutines
@@ -107,7 +145,7 @@ class _Rewriter(ast.NodeTransformer):
             return "coroutine" if inspect.isgeneratorfunction(attribute) else ""
         return ""
 
-    def visit_Call(self, node: ast.Call) -> ast.expr:  # noqa: N802  (the name is ast's)
+    def visit_Call(self, node: ast.Call) -> ast.expr:
         kind = self._kind(node.func)
         self.generic_visit(node)
         if kind == "leaf":

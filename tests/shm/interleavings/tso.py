@@ -73,7 +73,7 @@ class Tso:
         """What memory may do by itself: one side's oldest store becomes visible."""
         values, buffers = memory
         return [
-            (f"side {side}'s oldest store drains", (_replaced(values, *buffer[0]), _replaced(buffers, side, buffer[1:])))
+            (f"a store of side {side} drains", (_replaced(values, *buffer[0]), _replaced(buffers, side, buffer[1:])))
             for side, buffer in enumerate(buffers)
             if buffer
         ]  # fmt: skip
