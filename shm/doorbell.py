@@ -42,7 +42,7 @@ import numpy as np
 import posix_ipc
 
 from shm import libc
-from shm.atomics import fence_seq_cst, load_acquire, load_word, store_relaxed, store_release, store_word
+from shm.atomics import fence_seq_cst, load_acquire, load_word, store_relaxed, store_word
 from shm.kernel import primitive
 from shm.layout import WRITER_SEPARATION_BYTES, record_dtype
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY, owner_is_alive
@@ -112,7 +112,7 @@ def wait_ring(bell: int, timeout_ns: int) -> bool:
 def end_sleep(bell: int) -> None:
     """Sleeper: awake again, whether it waited or not."""
     door = load_word(bell + DOOR)
-    store_release(door + SLEEPS, load_word(door + SLEEPS) + 1)
+    store_relaxed(door + SLEEPS, load_word(door + SLEEPS) + 1)
     for _ in range(LATE_POSTS_MAX):
         if libc.sem_trywait(load_word(bell + SEMAPHORE)) != 0:
             break

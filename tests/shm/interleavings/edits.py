@@ -7,8 +7,13 @@ from tests.shm.interleavings.source import Edit
 
 
 def _function(tree: ast.Module, name: str) -> ast.FunctionDef:
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name]
-    assert len(found) == 1, f"{len(found)} functions are called {name}"
+    """The function `name`, or the method `Class.name`."""
+    body: list[ast.stmt] = tree.body
+    for part in name.split("."):
+        found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
+        assert len(found) == 1, f"{len(found)} functions are called {name}"
+        body = found[0].body
+    assert isinstance(found[0], ast.FunctionDef)
     return found[0]
 
 

@@ -8,6 +8,7 @@ Besides what must never happen (the sides say so, and the models), every state m
 that finds lost wake-ups and sides that poll for ever.
 """
 
+import gc
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,9 @@ class Scenario:
     memory: Callable[[Program], dict[int, int]]
     address_name: Callable[[int], str]
     kills: int = 1
+    """How many kills an execution may have, of any of `victims`."""
     elided: Callable[[int], bool] = lambda address: False
+    victims: tuple[int, ...] = (0, 1)
     at_end: Callable[[tuple[Any, ...]], None] = lambda states: None
     """Looks at the sides' last states. Raises WrongError for what must never happen."""
 
@@ -75,6 +78,9 @@ class _Process(NamedTuple):
     """Number of the tree's node it is at; DONE or DEAD."""
 
 
+_Step = str | tuple[int, Event, int | None]
+"""What led from one state to the next, in words or as (side, access, value returned)."""
+
 DONE, DEAD = -1, -2
 STATES_MAX = 3_000_000
 
@@ -85,6 +91,18 @@ def explore(
     """Walk all executions of `scenario`; the first wrong one, or the number of states."""
     places = Places(scenario.memory(program), scenario.address_name)
     trees = Trees(program, scenario.elided)
+    was_collecting = gc.isenabled()
+    gc.disable()  # the search only adds tuples; looking for cycles among them took a third of the time
+    try:
+        return _explored(scenario, model, trees, places, states_max)
+    finally:
+        if was_collecting:
+            gc.enable()
+
+
+def _explored(
+    scenario: Scenario, model: Callable[[Places, int], Model], trees: Trees, places: Places, states_max: int
+) -> Verdict:
     while True:
         try:
             return _Search(scenario, model(places, len(scenario.sides)), trees, places, states_max).run()
@@ -99,7 +117,7 @@ class _Search:
         self._nodes: dict[int, Node] = {}
         self._numbers: dict[Any, int] = {}
         self._states: list[Any] = []
-        self._came_from: list[tuple[int, str]] = []
+        self._came_from: list[tuple[int, _Step]] = []
         self._before: list[list[int]] = []
         self._queue: deque[int] = deque()
 
@@ -108,32 +126,31 @@ class _Search:
             processes = tuple(self._next(side, side.start) for side in self._scenario.sides)
         except WrongError as error:
             return Verdict(0, str(error))
-        self._reach((processes, self._model.start(), self._scenario.kills), 0, "start")
+        self._reach((processes, self._model.start(), self._scenario.kills), 0, "")
         while self._queue:
             number = self._queue.popleft()
-            label = ""
+            step: _Step = ""
             try:
-                for label, make in self._successors(self._states[number]):
-                    self._reach(self._checked(make()), number, label)
+                for step, make in self._successors(self._states[number]):
+                    self._reach(self._checked(make()), number, step)
             except WrongError as error:
-                return Verdict(len(self._states), str(error), (*self._trace(number), label))
+                return Verdict(len(self._states), str(error), (*self._trace(number), self._words(step)))
             if len(self._states) > self._states_max:
                 raise AssertionError(f"{self._scenario.name}: more than {self._states_max} states")
         return self._check_progress()
 
-    def _successors(self, state: Any) -> list[tuple[str, Callable[[], Any]]]:
-        """(label, how to make the state) of every step; making may raise WrongError."""
+    def _successors(self, state: Any) -> list[tuple[_Step, Callable[[], Any]]]:
+        """(step, how to make the state after it) of every step; making may raise WrongError."""
         processes, memory, kills = state
         running = [side for side, process in enumerate(processes) if process.node >= 0]
         local = next((s for s in running if self._model.is_local(s, self._event(processes[s]))), None)
-        found: list[tuple[str, Callable[[], Any]]] = []
+        found: list[tuple[_Step, Callable[[], Any]]] = []
         for side in running if local is None else [local]:
             event = self._event(processes[side])
-            name = self._scenario.sides[side].name
             try:
                 outcomes = self._model.step(memory, side, event)
             except WrongError as error:
-                found.append((self._label(name, event, None), _raise(error)))
+                found.append(((side, event, None), _raise(error)))
                 continue
             for value, after in outcomes:
 
@@ -142,10 +159,10 @@ class _Search:
                     process = self._settled(self._scenario.sides[side], processes[side].state, node)
                     return _with(processes, side, process), after, kills
 
-                found.append((self._label(name, event, value), make))
-            if kills:
+                found.append(((side, event, value), make))
+            if kills and side in self._scenario.victims:
                 dead = (_with(processes, side, _Process(processes[side].state, DEAD)), memory, kills - 1)
-                found.append((f"{name} is killed", lambda dead=dead: dead))  # type: ignore[misc]
+                found.append((f"{self._scenario.sides[side].name} is killed", lambda dead=dead: dead))  # type: ignore[misc]
         if local is None:
             for label, after in self._model.hidden_steps(memory):
                 found.append((label, lambda after=after: (processes, after, kills)))  # type: ignore[misc]
@@ -183,12 +200,12 @@ class _Search:
             self._scenario.at_end(tuple(process.state for process in state[0]))
         return state
 
-    def _reach(self, state: Any, source: int, label: str) -> None:
+    def _reach(self, state: Any, source: int, step: _Step) -> None:
         number = self._numbers.get(state)
         if number is None:
             number = self._numbers[state] = len(self._states)
             self._states.append(state)
-            self._came_from.append((source, label))
+            self._came_from.append((source, step))
             self._before.append([])
             self._queue.append(number)
         self._before[number].append(source)
@@ -205,7 +222,7 @@ class _Search:
         for number in range(len(self._states)):
             if number not in reached:
                 waits = ", ".join(
-                    f"{side.name} at {self._label('', self._event(process), None).strip()}"
+                    f"{side.name} at {self._access(self._event(process))}"
                     for side, process in zip(self._scenario.sides, self._states[number][0], strict=True)
                     if process.node >= 0
                 )
@@ -219,20 +236,25 @@ class _Search:
         )
 
     def _trace(self, number: int) -> tuple[str, ...]:
-        labels = []
+        steps = []
         while number:
-            number, label = self._came_from[number]
-            labels.append(label)
-        return tuple(reversed(labels))
+            number, step = self._came_from[number]
+            steps.append(self._words(step))
+        return tuple(reversed(steps))
 
-    def _label(self, side: str, event: Event, value: int | None) -> str:
+    def _words(self, step: _Step) -> str:
+        if isinstance(step, str):
+            return step
+        side, event, value = step
+        result = "" if value is None or event[0].startswith(("store", "fence")) else f" -> {value}"
+        return f"{self._scenario.sides[side].name}: {self._access(event)}{result}"
+
+    def _access(self, event: Event) -> str:
         name, *args = event
         if not args:
-            return f"{side}: {name}"
-        place = self._scenario.address_name(args[0])
-        if name.startswith("store"):
-            return f"{side}: {name} {place} = {args[1]}"
-        return f"{side}: {name} {place}" + ("" if value is None else f" -> {value}")
+            return str(name)
+        stored = f" = {args[1]}" if name.startswith("store") else ""
+        return f"{name} {self._scenario.address_name(args[0])}{stored}"
 
 
 def _raise(error: WrongError) -> Callable[[], Any]:

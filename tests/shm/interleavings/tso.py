@@ -15,8 +15,6 @@ from tests.shm.interleavings.operations import WrongError
 from tests.shm.interleavings.places import Places
 from tests.shm.interleavings.source import Event
 
-NAME = "TSO"
-
 Buffer = tuple[tuple[int, int], ...]
 Memory = tuple[tuple[int, ...], tuple[Buffer, ...]]
 """(the words, each side's buffer of (place, value), oldest first)"""

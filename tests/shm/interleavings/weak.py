@@ -24,8 +24,6 @@ from tests.shm.interleavings.places import Places
 from tests.shm.interleavings.source import Event
 from tests.shm.interleavings.tso import LOADS, STORES
 
-NAME = "weak"
-
 PLAIN = {"load_word", "store_word"}
 
 View = tuple[int, ...]
@@ -96,12 +94,12 @@ class Weak:
         view, pending, lent, unordered = sides[side]
         stored = values[place]
         foreign = self._places.is_foreign(place, side)
-        if name in PLAIN and foreign:
-            if self._races and view[place] < len(stored) - 1:
+        if self._races and name in PLAIN and foreign:
+            if view[place] < len(stored) - 1:
                 raise WrongError(f"data race: {self._places.name(address)} is loaded, a store to it not ordered before")
             reads = self._count + place * self._sides + side
             view, pending = _raised(view, reads, view[reads] + 1), _raised(pending, reads, view[reads] + 1)
-        if name == "load_relaxed" and foreign:
+        if self._races and name == "load_relaxed" and foreign:
             unordered = True
         outcomes = []
         for number in range(view[place], len(stored)):
@@ -124,7 +122,7 @@ class Weak:
         number = len(values[place])
         if view[place] < number - 1:
             raise WrongError(f"two writers: {self._places.name(address)} is stored over a value not seen")
-        if unordered and name != "store_release":
+        if self._races and unordered and name != "store_release":
             raise WrongError(f"{self._places.name(address)}: this store may overtake a relaxed load before it")
         if self._races:
             self._check_readers(memory, side, place, address)
