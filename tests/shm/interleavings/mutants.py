@@ -50,8 +50,8 @@ SCENARIOS: dict[str, list[Scenario]] = {
 """What each module's source is run through: small enough for every run of the suite."""
 
 LONG_SCENARIOS: list[Scenario] = [
-    ring_scenario(2, 5, kills=2),
-    ring_scenario(4, 9, batch=3, kills=2),
+    ring_scenario(2, 4, kills=2),
+    ring_scenario(4, 9, batch=3),
     ring_scenario(2, 5, acts=True, kills=2),
     broadcast_scenario(2, 4, kills=2),
     broadcast_scenario(4, 7, batch=3, taken=2),
@@ -225,10 +225,21 @@ MODELS: dict[str, Callable[[Places, int], Model]] = {"TSO": Tso, "weak": WEAK_VA
 """The second looks at what is read only; the third also takes a data race for an error, as C11 does."""
 
 
-def hunt(mutant: Mutant, model: str) -> Death | None:
+def unreduced(model: str) -> Callable[[Places, int], Model]:
+    """The model without its knowledge of which steps commute: the search tries everything in every order."""
+
+    def make(places: Places, sides: int) -> Model:
+        made = MODELS[model](places, sides)
+        made.is_local = lambda side, event: False  # type: ignore[method-assign]
+        return made
+
+    return make
+
+
+def hunt(mutant: Mutant, model: str, *, reduced: bool = True) -> Death | None:
     """Run the mutant through its module's scenarios under `model`; the first death, None when it survives them all."""
     for scenario in SCENARIOS[mutant.scenarios_of]:
-        verdict = explore(scenario, MODELS[model], Program(mutant.edits))
+        verdict = explore(scenario, MODELS[model] if reduced else unreduced(model), Program(mutant.edits))
         if verdict.wrong is not None:
             return Death(model, scenario.name, verdict.wrong, verdict.trace)
     return None

@@ -82,7 +82,8 @@ _Step = str | tuple[int, Event, int | None]
 """What led from one state to the next, in words or as (side, access, value returned)."""
 
 DONE, DEAD = -1, -2
-STATES_MAX = 3_000_000
+STATES_MAX = 1_000_000
+"""About 1 GB."""
 
 
 def explore(

@@ -62,3 +62,10 @@ def test_taking_an_order_away_harms_x86_only_at_the_doorbell() -> None:
     """Its compiler aside: the hardware's own order is what hides such mistakes on the machine they are made on."""
     harmed = {mutant.what.partition(":")[0] for mutant in weakenings() if hunt(mutant, "TSO") is not None}
     assert harmed == {"ring", "announce_sleep"}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutant", [each for each in weakenings() if each.what in NOT_NEEDED], ids=_name)
+def test_what_survives_survives_the_search_in_every_order_too(mutant: Mutant) -> None:
+    assert hunt(mutant, "weak, races", reduced=False) is None
