@@ -204,7 +204,7 @@ def ring_scenario(capacity: int, total: int, *, batch: int = 0, acts: bool = Fal
     return Scenario(
         f"ring of {capacity}, {total} records, {style}", (Pusher(total, batch), reader),
         prepared(Operation("shm.ring", "format_ring", (BASE, capacity, RING_RECORD_BYTES))),
-        names(BASE, tail=ring.TAIL, head=ring.HEAD, records=ring.RECORDS), kills, ring_elided,
+        names(BASE, header=0, tail=ring.TAIL, head=ring.HEAD, records=ring.RECORDS), kills, ring_elided,
     )  # fmt: skip
 
 
@@ -289,7 +289,7 @@ def broadcast_scenario(capacity: int, total: int, *, batch: int = 1, taken: int 
         f"broadcast of {capacity}, {total} records, batches of {batch} and {taken}",
         (Publisher(total, batch), Watcher(total, taken)),
         prepared(Operation("shm.broadcast", "format_broadcast", (BASE, capacity, 16))),
-        names(BASE, claimed=broadcast.CLAIMED, published=broadcast.PUBLISHED, records=broadcast.RECORDS), kills,
+        names(BASE, header=0, claimed=broadcast.CLAIMED, published=broadcast.PUBLISHED, records=broadcast.RECORDS), kills,
     )  # fmt: skip
 
 
@@ -438,7 +438,7 @@ def doorbell_scenario(capacity: int, total: int, *, kills: int = 1, victims: tup
     return Scenario(
         f"doorbell, ring of {capacity}, {total} records, {kills} of {victims} killed", (Ringer(total), Sleeper(total)),
         prepared(Operation("shm.ring", "format_ring", (BASE, capacity, RING_RECORD_BYTES))),
-        names(BASE, tail=ring.TAIL, head=ring.HEAD, records=ring.RECORDS), kills,
+        names(BASE, header=0, tail=ring.TAIL, head=ring.HEAD, records=ring.RECORDS), kills,
         lambda address: ring_elided(address) or ring_last_word(address), victims=victims,
     )  # fmt: skip
 

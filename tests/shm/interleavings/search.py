@@ -220,15 +220,18 @@ class _Search:
                 if source not in reached:
                     reached.add(source)
                     good.append(source)
-        for number in range(len(self._states)):
-            if number not in reached:
-                waits = ", ".join(
-                    f"{side.name} at {self._access(self._event(process))}"
-                    for side, process in zip(self._scenario.sides, self._states[number][0], strict=True)
-                    if process.node >= 0
-                )
-                return Verdict(len(self._states), f"nobody gets on any more: {waits}", self._trace(number))
-        return Verdict(len(self._states), None)
+        lost = [number for number in range(len(self._states)) if number not in reached]
+        if not lost:
+            return Verdict(len(self._states), None)
+        # Rather one in which nobody can move at all than one that is only doomed: it says who waits for what.
+        left = {source for number in lost for source in self._before[number]}
+        number = next((number for number in lost if number not in left), lost[0])
+        waits = ", ".join(
+            f"{side.name} at {self._access(self._event(process))}"
+            for side, process in zip(self._scenario.sides, self._states[number][0], strict=True)
+            if process.node >= 0
+        )
+        return Verdict(len(self._states), f"nobody gets on any more: {waits}", self._trace(number))
 
     def _is_end(self, processes: Sequence[_Process]) -> bool:
         return all(
