@@ -289,7 +289,8 @@ def broadcast_scenario(capacity: int, total: int, *, batch: int = 1, taken: int 
         f"broadcast of {capacity}, {total} records, batches of {batch} and {taken}",
         (Publisher(total, batch), Watcher(total, taken)),
         prepared(Operation("shm.broadcast", "format_broadcast", (BASE, capacity, 16))),
-        names(BASE, header=0, claimed=broadcast.CLAIMED, published=broadcast.PUBLISHED, records=broadcast.RECORDS), kills,
+        names(BASE, header=0, claimed=broadcast.CLAIMED, published=broadcast.PUBLISHED, records=broadcast.RECORDS),
+        kills,
     )  # fmt: skip
 
 
