@@ -205,7 +205,9 @@ class Segment:
             format_ring(segment.address, *layout.ring)
         if layout.broadcast is not None:
             format_broadcast(segment.address, *layout.broadcast)
-        _publish_ready(segment.address - HEADER_BYTES + _READY_OFFSET)
+        ready = segment.address - HEADER_BYTES + _READY_OFFSET
+        _publish_ready(ready)
+        assert _is_ready(ready)  # here also because this compiles it, before the stages that attach are forked
         return segment
 
     @classmethod
