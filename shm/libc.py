@@ -23,6 +23,23 @@ CLOCK_REALTIME = 0
 CLOCK_MONOTONIC = 1
 
 _i32, _i64 = types.int32, types.int64
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.sem_open.restype, _libc.sem_open.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
+_libc.sem_close.argtypes = (ctypes.c_void_p,)
+
+
+def sem_open(name):
+    """Address of the existing semaphore `name`, for cold code. Raises OSError."""
+    address = _libc.sem_open(f"/{name}".encode(), 0)
+    if not address:
+        raise OSError(ctypes.get_errno(), f"sem_open {name}")
+    return address
+
+
+def sem_close(semaphore):
+    """Give an address from `sem_open` back, in cold code."""
+    _libc.sem_close(semaphore)
+
 
 if JIT:
     recv = types.ExternalFunction("recv", _i64(_i32, _i64, _i64, _i32))
@@ -33,6 +50,9 @@ if JIT:
     nanosleep = types.ExternalFunction("nanosleep", _i32(_i64, _i64))
     clock_gettime = types.ExternalFunction("clock_gettime", _i32(_i32, _i64))
     memmove = types.ExternalFunction("memmove", _i64(_i64, _i64, _i64))
+    sem_post = types.ExternalFunction("sem_post", _i32(_i64))
+    sem_trywait = types.ExternalFunction("sem_trywait", _i32(_i64))
+    sem_clockwait = types.ExternalFunction("sem_clockwait", _i32(_i64, _i32, _i64))
     _errno_location = types.ExternalFunction("__errno_location", _i64())
 
     @njit(inline="never")
@@ -40,7 +60,6 @@ if JIT:
         return load_u32(_errno_location())
 
 else:
-    _libc = ctypes.CDLL(None, use_errno=True)
     _P, _N = ctypes.c_void_p, ctypes.c_size_t
 
     def _twin(name, result, *arguments):
@@ -61,6 +80,9 @@ else:
     nanosleep = _twin("nanosleep", ctypes.c_int, _P, _P)
     clock_gettime = _twin("clock_gettime", ctypes.c_int, ctypes.c_int, _P)
     memmove = _twin("memmove", ctypes.c_void_p, _P, _P, _N)
+    sem_post = _twin("sem_post", ctypes.c_int, _P)
+    sem_trywait = _twin("sem_trywait", ctypes.c_int, _P)
+    sem_clockwait = _twin("sem_clockwait", ctypes.c_int, _P, ctypes.c_int, _P)
 
     def errno_value():
         return ctypes.get_errno()

@@ -35,7 +35,8 @@ from typing import Any
 
 import numpy as np
 
-from shm.atomics import fence_release, store_release
+from shm.atomics import fence_release, load_acquire, store_release
+from shm.broadcast import broadcast_bytes, format_broadcast
 from shm.kernel import kernel
 from shm.layout import describe, differences, fingerprint
 from shm.ring import format_ring, ring_bytes
@@ -85,6 +86,8 @@ class Layout:
     payload_bytes: int
     ring: tuple[int, int] | None = None
     """(capacity, record_bytes) when the payload is a ring, whose header must be written."""
+    broadcast: tuple[int, int] | None = None
+    """The same when the payload is a broadcast ring."""
 
 
 def _fields(dtype: np.dtype) -> dict[str, str]:
@@ -103,6 +106,13 @@ def ring_layout(dtype: np.dtype, capacity: int) -> Layout:
     return Layout({"kind": "ring", "capacity": str(capacity), **_fields(dtype)}, size, (capacity, dtype.itemsize))
 
 
+def broadcast_layout(dtype: np.dtype, capacity: int) -> Layout:
+    """A broadcast ring of `capacity` records of `dtype`."""
+    size = broadcast_bytes(capacity, dtype.itemsize)
+    description = {"kind": "broadcast", "capacity": str(capacity), **_fields(dtype)}
+    return Layout(description, size, broadcast=(capacity, dtype.itemsize))
+
+
 def seqlock_layout(dtype: np.dtype, rows: int) -> Layout:
     """A seqlock table of `rows` rows with payload `dtype`."""
     size = rows * row_bytes(dtype.itemsize)
@@ -113,6 +123,11 @@ def seqlock_layout(dtype: np.dtype, rows: int) -> Layout:
 def _publish_ready(address: int) -> None:
     fence_release()
     store_release(address, 1)
+
+
+@kernel
+def _is_ready(address: int) -> bool:
+    return load_acquire(address) == 1
 
 
 def process_start_ticks(pid: int) -> int | None:
@@ -188,7 +203,11 @@ class Segment:
         memory[_DESCRIPTION_OFFSET : _DESCRIPTION_OFFSET + len(description)] = description
         if layout.ring is not None:
             format_ring(segment.address, *layout.ring)
-        _publish_ready(segment.address - HEADER_BYTES + _READY_OFFSET)
+        if layout.broadcast is not None:
+            format_broadcast(segment.address, *layout.broadcast)
+        ready = segment.address - HEADER_BYTES + _READY_OFFSET
+        _publish_ready(ready)
+        assert _is_ready(ready)  # here also because this compiles it, before the stages that attach are forked
         return segment
 
     @classmethod
@@ -200,9 +219,10 @@ class Segment:
         memory = _map_existing(name, writable)
         if len(memory) < HEADER_BYTES:
             raise NotReadyError(f"segment {name}: size={len(memory)} is less than its header; creation unfinished")
-        magic, version, mark, _, _, payload_bytes, ready, length = _HEADER.unpack_from(memory, 0)
-        if not ready:
+        # Before the rest is read: its words may be as old as the moment each was read at.
+        if not _is_ready(int(np.frombuffer(memory, np.uint8).ctypes.data) + _READY_OFFSET):
             raise NotReadyError(f"segment {name}: ready=0; its creator has not finished or died")
+        magic, version, mark, _, _, payload_bytes, _, length = _HEADER.unpack_from(memory, 0)
         if magic != MAGIC or version != LAYOUT_VERSION:
             raise LayoutMismatchError(
                 f"segment {name}: magic={magic:#x} version={version}, expected {MAGIC:#x} and {LAYOUT_VERSION}"
@@ -325,6 +345,6 @@ def sweep(prefix: str = NAME_PREFIX) -> list[str]:
 
 __all__ = [
     "Layout", "LayoutMismatchError", "NoSpaceError", "NotReadyError", "Segment", "SegmentError", "SegmentExistsError",
-    "SegmentMissingError", "process_start_ticks", "record_layout", "ring_layout", "seqlock_layout", "sweep",
-    "unlink",
+    "SegmentMissingError", "broadcast_layout", "process_start_ticks", "record_layout", "ring_layout", "seqlock_layout",
+    "sweep", "unlink",
 ]  # fmt: skip

@@ -42,7 +42,10 @@ def until() -> Callable[..., None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_segments_left_behind() -> Iterator[None]:
-    before = {path.name for path in SHM_DIRECTORY.glob(f"{NAME_PREFIX}*")}
+    def ours() -> set[str]:
+        return {path.name for glob in ("", "sem.") for path in SHM_DIRECTORY.glob(f"{glob}{NAME_PREFIX}*")}
+
+    before = ours()
     yield
-    left = {path.name for path in SHM_DIRECTORY.glob(f"{NAME_PREFIX}*")} - before
-    assert not left, f"segments left in {SHM_DIRECTORY}: {sorted(left)}"
+    left = ours() - before
+    assert not left, f"segments or semaphores left in {SHM_DIRECTORY}: {sorted(left)}"

@@ -1,0 +1,48 @@
+"""What a stage does with the primitives, as the checker runs it. Never run as it stands: see `source`."""
+
+from shm import broadcast, doorbell, ring, seqlock
+from shm.atomics import load_word
+
+
+def look(base: int, record: int) -> bool:
+    """Copy the oldest record without consuming it."""
+    source = ring.peek_record(base)
+    if source == 0:
+        return False
+    ring.copy_record(record, source, load_word(base + ring.RECORD_BYTES))
+    return True
+
+
+def published(base: int) -> int:
+    """Where a successor of a broadcast ring's writer goes on."""
+    return load_word(base + broadcast.PUBLISHED)
+
+
+def version(row: int) -> int:
+    """Where a successor of a seqlock's writer goes on."""
+    return load_word(row + seqlock.VERSION)
+
+
+def send(base: int, record: int, bell: int) -> bool:
+    """Push and ring."""
+    if not ring.try_push(base, record):
+        return False
+    doorbell.ring(bell)
+    return True
+
+
+def ring_first(base: int, bell: int) -> int:
+    """Start of a ringer: it rings once, for its predecessor, and finds where to go on."""
+    doorbell.ring(bell)
+    return ring.cursors(base)[1]
+
+
+def receive(base: int, record: int, bell: int) -> bool:
+    """Pop, or sleep."""
+    if ring.try_pop(base, record):
+        return True
+    doorbell.announce_sleep(bell)
+    if ring.available(base, 1) == 0:
+        doorbell.wait_ring(bell, 0)
+    doorbell.end_sleep(bell)
+    return False
