@@ -1,0 +1,311 @@
+"""Emit the machine code of the primitives, for this machine and for aarch64, and take it apart.
+
+Run as a module it prints {machine: {subject: assembly of the kernel's own symbol}} as JSON; it wants a process of its
+own, because code found in a cache has no unoptimised module to cross-compile, and LLVM aborts on mixed targets.
+
+This machine's text is what Numba's own pipeline emits. For aarch64 the unoptimised module of every function is given
+the other triple and data layout, linked, optimised as Numba does it and emitted.
+"""
+
+import json
+import platform
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding as llvm
+from numba.core.codegen import CPUCodeLibrary
+
+from shm import ring, seqlock
+from shm.atomics import fence_seq_cst, load_acquire, load_word, store_word
+from shm.libc import sched_yield
+
+AARCH64 = "aarch64"
+HOST = "x86_64" if platform.machine() == "AMD64" else platform.machine()
+PAYLOAD_BYTES = 104
+
+
+def push(base: int, record: int) -> bool:
+    return ring.try_push(base, record)
+
+
+def pop(base: int, record: int) -> bool:
+    return ring.try_pop(base, record)
+
+
+def push_batch(base: int, records: int, count: int) -> int:
+    return ring.push_batch(base, records, count)
+
+
+def pop_batch(base: int, records: int, count: int) -> int:
+    return ring.pop_batch(base, records, count)
+
+
+def push_in_place(base: int, word: int) -> bool:
+    if ring.room(base, 1) < 1:
+        return False
+    store_word(ring.claim(base, 0), word)
+    ring.commit(base, 1)
+    return True
+
+
+def pop_in_place(base: int) -> int:
+    record = ring.peek_record(base)
+    if record == 0:
+        return 0
+    word = load_word(record)
+    ring.advance(base, 1)
+    return word
+
+
+def write(row: int, source: int) -> int:
+    return seqlock.write(row, source, PAYLOAD_BYTES)
+
+
+def read(row: int, target: int) -> int:
+    return seqlock.read(row, target, PAYLOAD_BYTES)
+
+
+def spin_until_nonempty(base: int) -> int:
+    while ring.available(base, 1) < 1:
+        pass
+    return load_word(ring.slot(base, 0))
+
+
+def spin_until_room(base: int) -> None:
+    while ring.room(base, 1) < 1:
+        pass
+
+
+def spin_until_popped(base: int, records: int) -> None:
+    while ring.pop_batch(base, records, 8) == 0:
+        pass
+
+
+def spin_until_newer(row: int, target: int, version: int) -> None:
+    while seqlock.try_read(row, target, PAYLOAD_BYTES) <= version:
+        pass
+
+
+# Controls: what the checks must flag.
+
+
+def spin_on_a_plain_word(base: int) -> None:
+    while load_word(base + ring.TAIL) == 0:
+        pass
+
+
+def spin_on_an_array(words: np.ndarray) -> None:
+    while words[0] == 0:
+        pass
+
+
+def push_that_calls(base: int, record: int) -> bool:
+    if not ring.try_push(base, record):
+        sched_yield()
+        return False
+    return True
+
+
+def push_with_a_full_fence(base: int, record: int) -> bool:
+    pushed = ring.try_push(base, record)
+    fence_seq_cst()
+    return pushed
+
+
+def push_without_release(base: int, record: int) -> bool:
+    if ring.room(base, 1) < 1:
+        return False
+    ring.copy_record(ring.claim(base, 0), record, 64)
+    store_word(base + ring.TAIL, load_word(base + ring.TAIL) + 1)
+    return True
+
+
+def read_without_fence(row: int, target: int) -> int:
+    version = load_acquire(row)
+    for offset in range(0, PAYLOAD_BYTES, 8):
+        store_word(target + offset, load_word(row + seqlock.CELLS + 8 + offset))
+    return version
+
+
+RING_PATHS = (push, pop, push_batch, pop_batch, push_in_place, pop_in_place)
+SEQLOCK_PATHS = (write, read)
+SPINS = (spin_until_nonempty, spin_until_room, spin_until_popped, spin_until_newer)
+CONTROLS = (
+    spin_on_a_plain_word, spin_on_an_array, push_that_calls, push_with_a_full_fence, push_without_release,
+    read_without_fence,
+)  # fmt: skip
+SUBJECTS: tuple[Callable[..., Any], ...] = RING_PATHS + SEQLOCK_PATHS + SPINS + CONTROLS
+
+
+def own_symbol(assembly: str, symbol: str) -> str:
+    """The text of one function: not the wrapper for Python, not the runtime's helpers."""
+    start = assembly.index(f"\n{symbol}:") + len(symbol) + 2
+    return assembly[start : assembly.index(".Lfunc_end", start)]
+
+
+def emit() -> dict[str, dict[str, str]]:
+    """Compile every subject for this machine and for aarch64."""
+    modules: list[str] = []
+    add_ir_module = CPUCodeLibrary.add_ir_module
+
+    def keep_text(library: Any, module: Any) -> None:
+        modules.append(str(module))
+        add_ir_module(library, module)
+
+    CPUCodeLibrary.add_ir_module = keep_text  # type: ignore[method-assign]
+    symbols, texts = {}, {HOST: {}}
+    for subject in SUBJECTS:
+        arguments = [
+            numba.int64[::1] if name == "words" else numba.int64
+            for name in subject.__code__.co_varnames[: subject.__code__.co_argcount]
+        ]
+        function = numba.njit(
+            nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True, _nrt=False
+        )(subject)
+        function.compile(tuple(arguments))
+        compiled = function.overloads[function.signatures[0]]
+        symbols[subject.__name__] = compiled.fndesc.llvm_func_name
+        texts[HOST][subject.__name__] = own_symbol(compiled.library.get_asm_str(), symbols[subject.__name__])
+    if HOST != AARCH64:
+        assembly = cross_compile(modules, "aarch64-unknown-linux-gnu")
+        texts[AARCH64] = {name: own_symbol(assembly, symbol) for name, symbol in symbols.items()}
+    return texts
+
+
+def cross_compile(modules: list[str], triple: str) -> str:
+    """Assembly of all unoptimised `modules`, linked and optimised for `triple`."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu="generic", opt=3)
+    linked = llvm.parse_assembly("")
+    linked.triple, linked.data_layout = triple, str(machine.target_data)
+    for text in dict.fromkeys(modules):
+        text = re.sub(r'(target triple = )".*"', rf'\1"{triple}"', text)
+        text = re.sub(r'(target datalayout = )".*"', rf'\1"{machine.target_data}"', text)
+        linked.link_in(llvm.parse_assembly(text))
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = tuning.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, tuning)
+    # Twice, as Numba does it (a cheap and a full run of the O3 pipeline): once alone leaves calls inside loops.
+    cheap = builder.getModulePassManager()
+    cheap.add_loop_rotate_pass()
+    cheap.add_instruction_combine_pass()
+    cheap.add_jump_threading_pass()
+    cheap.run(linked, builder)
+    builder.getModulePassManager().run(linked, builder)
+    return machine.emit_assembly(linked)
+
+
+def matching(pattern: str, instructions: list[str]) -> list[str]:
+    """Those of `instructions` that begin with `pattern`."""
+    return [instruction for instruction in instructions if re.match(pattern, instruction)]
+
+
+@dataclass
+class Block:
+    """A basic block: its instructions, and the labels it may go to."""
+
+    instructions: list[str]
+    successors: list[str]
+
+
+class Code:
+    """One function's assembly as basic blocks, with the questions the tests ask of it."""
+
+    def __init__(self, machine: str, text: str) -> None:
+        self.machine = machine
+        self.blocks: dict[str, Block] = {}
+        self._split(text)
+
+    def _split(self, text: str) -> None:
+        label, falls_through = "entry", False
+        self.blocks[label] = Block([], [])
+        for line in text.splitlines():
+            line = line.partition("#" if self.machine == "x86_64" else "//")[0].strip()
+            named = re.fullmatch(r"(\.L\w+):", line)
+            if named:
+                if falls_through:
+                    self.blocks[label].successors.append(named[1])
+                label, falls_through = named[1], True
+                self.blocks[label] = Block([], [])
+            elif line and not line.startswith("."):
+                if not falls_through and self.blocks[label].instructions and self.blocks[label].successors:
+                    label = f"after {label}"
+                    self.blocks[label] = Block([], [])
+                instruction = re.sub(r"\s+", " ", line)
+                self.blocks[label].instructions.append(instruction)
+                target = re.search(r"(\.L\w+)$", instruction)
+                if target and self._branches(instruction):
+                    self.blocks[label].successors.append(target[1])
+                falls_through = not re.match(r"(jmp|ret|retq|b|br|ud2|brk)\b(?!\.)", instruction)
+
+    def _branches(self, instruction: str) -> bool:
+        pattern = r"j\w+ " if self.machine == "x86_64" else r"(b|b\.\w+|cbn?z|tbn?z) "
+        return re.match(pattern, instruction) is not None
+
+    @property
+    def instructions(self) -> list[str]:
+        """All of them, in the order of the text."""
+        return [instruction for block in self.blocks.values() for instruction in block.instructions]
+
+    def calls(self) -> list[str]:
+        """Instructions that leave the function other than by returning: calls, tail calls, indirect jumps."""
+        if self.machine == "x86_64":
+            leaves = r"(notrack )?(call\w*|jmp\w* (?!\.L)|syscall|int3?\b)"
+        else:
+            leaves = r"(blr?|br|svc)\b(?!\.)|b (?!\.L)"
+        return [instruction for instruction in self.instructions if re.match(leaves, instruction)]
+
+    def locked(self) -> list[str]:
+        """Read-modify-write instructions and full store-load fences: what makes a core wait for its store buffer."""
+        if self.machine == "x86_64":
+            slow = r"lock\b|mfence|xchg\w* .*\("
+        else:
+            slow = r"(ld|st)(a|l)?xr|stlxr|cas|swp|ld(add|clr|set|eor|[su]max|[su]min)"
+        return [instruction for instruction in self.instructions if re.match(slow, instruction)]
+
+    def matching(self, pattern: str) -> list[str]:
+        """Instructions that begin with `pattern`."""
+        return matching(pattern, self.instructions)
+
+    def loops(self) -> list[list[str]]:
+        """The instructions of each cycle: of the blocks that reach each other."""
+        reach = {label: self._reachable(label) for label in self.blocks}
+        cycles: dict[frozenset[str], list[str]] = {}
+        for label in self.blocks:
+            cycle = frozenset(other for other in reach[label] if label in reach[other])
+            if cycle:
+                cycles[cycle] = [
+                    text for name in self.blocks if name in cycle for text in self.blocks[name].instructions
+                ]
+        return list(cycles.values())
+
+    def _reachable(self, label: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = list(self.blocks[label].successors)
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += self.blocks[name].successors
+        return seen
+
+    def loads(self, instructions: list[str]) -> list[str]:
+        """Those of `instructions` that read memory."""
+        return [instruction for instruction in instructions if self._is_load(instruction)]
+
+    def _is_load(self, instruction: str) -> bool:
+        if self.machine != "x86_64":
+            return re.match(r"ld", instruction) is not None
+        if "(" not in instruction or re.match(r"lea|nop|prefetch", instruction):
+            return False
+        return not re.match(r"v?mov", instruction) or not instruction.endswith(")")
+
+
+if __name__ == "__main__":
+    json.dump(emit(), sys.stdout)
