@@ -206,7 +206,10 @@ class _Session:
             )
             self.terminal.end_drawing()
             report = self._report(run, supervisor, outcome, prepared)
-        directory.report.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        try:
+            directory.report.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        except OSError as error:
+            self.terminal.warn(f"the report cannot be kept: {error}")
         self._tell(outcome, report, directory)
         return EXIT_CODES[outcome.exit]
 

@@ -37,6 +37,9 @@ SLICE_NS = 250_000_000
 WIND_DOWN_S = 5.0
 """How long the agents of a process that failed may take to cancel their orders."""
 
+EXIT_FAILED = 3
+"""Exit code of a process one of whose agents failed."""
+
 IDLE, IDLE_COUNT, FAULT_AGENT, FAULT_CODE, AGENTS = 1, 2, 3, 4, 5
 TIMESPEC = 6
 PER_AGENT = 8
@@ -118,6 +121,7 @@ class Runner:
         self._agents, self._run, self._duty, self._attention = list(agents), run, duty, attention
         self._pages = pages
         self._commands = dict(command_addresses)
+        self._unfit: list[Agent] = []
         for index, agent in enumerate(self._agents):
             at = PER_AGENT + AGENT_WORDS * index
             duty.words[at + COMMAND_ADDRESS] = command_addresses[agent.name]
@@ -125,7 +129,7 @@ class Runner:
             duty.words[at + STATUS_ADDRESS] = pages[agent.name]["status"].ctypes.data
 
     def run(self) -> int:
-        """Until every agent is told to STOP (returns 0) or one fails (returns 3)."""
+        """Until every agent is told to STOP (returns 0) or one fails (returns EXIT_FAILED)."""
         sys.setswitchinterval(0.0005)  # a busy helper thread keeps the interpreter from us for at most this long
         gc.collect()
         gc.freeze()
@@ -133,11 +137,11 @@ class Runner:
         try:
             while self._slice():
                 pass
-        except AgentError as error:
-            log.error("%s", error)
+        except Exception as error:
+            _log_failure(error)
             self._wind_down()
             self._set_all(State.FAILED)
-            return 3
+            return EXIT_FAILED
         for agent in self._agents:
             agent.close()
         self._set_all(State.STOPPED)
@@ -148,13 +152,16 @@ class Runner:
         for agent in self._agents:
             agent.give_up()
         end = time.monotonic() + WIND_DOWN_S
-        try:
-            while time.monotonic() < end and any(
-                agent.holds_orders and agent.state() != State.QUIET for agent in self._agents
-            ):
+        while time.monotonic() < end and any(
+            agent.holds_orders and agent.state() != State.QUIET for agent in self._agents
+        ):
+            unfit = len(self._unfit)
+            try:
                 self._slice()
-        except AgentError as error:
-            log.error("while winding down: %s", error)
+            except Exception as error:
+                _log_failure(error)
+                if len(self._unfit) == unfit:
+                    return  # not one more agent's cold side: the compiled loop itself cannot go on
 
     def _slice(self) -> bool:
         duty = self._duty
@@ -173,7 +180,13 @@ class Runner:
         set_realtime_offset(duty.clock)
         stopping = self._take_commands()
         for agent in self._agents:
-            agent.service(now_ns)
+            if agent in self._unfit:
+                continue
+            try:
+                agent.service(now_ns)
+            except Exception:
+                self._unfit.append(agent)  # its kernel can still cancel; its cold side is not asked again
+                raise
             self._set(agent, agent.state())
         gc.collect(0)
         return not stopping
@@ -197,3 +210,11 @@ class Runner:
     def _set_all(self, state: State) -> None:
         for agent in self._agents:
             self._set(agent, state)
+
+
+def _log_failure(error: Exception) -> None:
+    """What an agent says itself in its words; anything else is a defect, and is told with all that is known."""
+    if isinstance(error, AgentError):
+        log.error("%s", error)
+    else:
+        log.error("unexpected: %r", error, exc_info=error)

@@ -5,11 +5,14 @@ strings. There is only one path on which events are made, so a rewritten message
 its turn there, with the same checks as all others.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import simplejson
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
 MESSAGE_BYTES_MAX = 65_536
 """Longer messages are not worth a millisecond of the stage's time; the gap they leave is noticed by their ids."""
@@ -102,10 +105,12 @@ def _symbol(value: Mapping[str, Any]) -> str:
 def _decimal(found: Any, key: str) -> str:
     if isinstance(found, bool) or not isinstance(found, str | int | Decimal):
         raise MalformedMessageError(f"{key}={_show(found)} is not a decimal number")
+    if isinstance(found, str) and not _NUMBER.fullmatch(found):  # Decimal takes "1_0" and other scripts' digits too
+        raise MalformedMessageError(f"{key}={_show(found)} is not a decimal number")
     try:
         number = Decimal(found)
     except InvalidOperation as error:
-        raise MalformedMessageError(f"{key}={_show(found)} is not a decimal number") from error
+        raise MalformedMessageError(f"{key}={_show(found)} is out of range") from error
     if not number.is_finite() or number.is_signed() or abs(number.adjusted()) > 40:
         raise MalformedMessageError(f"{key}={_show(found)} is out of range")
     return f'"{number:f}"'

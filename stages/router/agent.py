@@ -35,6 +35,7 @@ from stages.router.cold_messages import ENDS_OF_SESSION, event_of, kind_of
 from stages.router.credentials import Credentials
 from stages.router.endpoint import require_loopback
 from stages.router.inbound import take_cold_event
+from stages.router.kernel import mark_overdue
 from stages.router.outbound import TEXT, append_frame
 from stages.router.records import (
     GRID,
@@ -82,7 +83,10 @@ class RouterAgent(Agent):
         Counter("expired", "Orders the venue ended without our asking (IOC remainder, FOK)"),
         Counter("rejected_by_venue", "New orders the venue refused"),
         Counter("unknown", "Orders whose fate is not known now; the venue is being asked", kind="gauge"),
-        Counter("became_unknown", "Times an order's fate became unknown (connection or answer lost)"),
+        Counter(
+            "became_unknown",
+            "Times an order's fate became unknown: connection or answer lost, nothing to cancel",
+        ),
         Counter("cancels_sent", "Cancels sent"),
         Counter("cancels_refused", "Cancels the venue refused; mostly the order had ended already"),
         Counter("refused", "Orders and cancels not sent: stopped, not connected, table full, or unknown order"),
@@ -174,15 +178,18 @@ class RouterAgent(Agent):
         state["quick_ack"] = self._quick_ack.ctypes.data
         state["position_row_bytes"] = row_bytes(POSITION.itemsize)
         state["sweep_interval_ns"] = self._settings.cancel_again_ms * 1_000_000
+        state["answer_wait_ns"] = self._settings.answer_wait_ms * 1_000_000
+        state["not_found_wait_ns"] = self._settings.not_found_wait_ms * 1_000_000
         for name in _ADDRESSES:
             state[name] = getattr(self.context, name).ctypes.data
 
     def _compile(self) -> None:
         """The kernels that the cold side calls, now: compiling one in the running stage would stop it for seconds."""
         context, integer = numba.typeof(self.context), numba.types.int64
-        kernels: Any = (take_cold_event, append_frame)
+        kernels: Any = (take_cold_event, mark_overdue, append_frame)
         kernels[0].compile((context, integer))
-        kernels[1].compile((context, integer, integer, integer))
+        kernels[1].compile((context, integer))
+        kernels[2].compile((context, integer, integer, integer))
 
     def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
         state = self.context.state[0]
@@ -244,7 +251,9 @@ class RouterAgent(Agent):
         self._take_loss()
         self._take_cold_text(now_ns)
         self._take_cold_events()
-        self._ask_about_unknown(now_ns)
+        if self.context.state[0]["open_orders"]:
+            mark_overdue(self.context, now_ns)
+            self._ask_about_unknown(now_ns)
         self._watch_supervisor(now_ns)
 
     def close(self) -> None:
@@ -283,7 +292,7 @@ class RouterAgent(Agent):
         ctypes.memmove(base, early, len(early))
         frames.start(int(state["cutter"]), base)
         state["in_end"] = base + len(early)
-        state["read_ns"] = state["connected_ns"] = time.monotonic_ns()
+        state["read_ns"] = time.monotonic_ns()
         state["fd"] = session.sock.fileno()
         log.info("order connection to %s is open", self._url)
         self._was_connected = True

@@ -18,6 +18,9 @@ from stages.router.replies import NO_SUCH_ORDER, OK
 ENDS_OF_SESSION = ("serverShutdown", "eventStreamTerminated")
 STATUS_ID = "status-"
 
+OTHER_ASSET = -1
+"""In place of the word of an asset whose name is none: neither the base nor the quote asset of any symbol."""
+
 _TARGETS = {
     "NEW": OrderState.WORKING,
     "PENDING_NEW": OrderState.WORKING,
@@ -93,7 +96,8 @@ def _execution(report: Mapping[str, Any], symbols: Sequence[str], prefix: str) -
     event["cumulative_quantity"] = mantissa(report["z"])
     event["cumulative_quote"] = mantissa(report["Z"])
     event["commission"] = mantissa(report["n"])
-    event["commission_asset"] = word(report["N"]) if report.get("N") else 0
+    asset = str(report.get("N") or "")
+    event["commission_asset"] = word(asset) if asset.isascii() and len(asset) <= 8 else OTHER_ASSET
     event["execution_id"] = report["I"]
     event["trade_id"] = report["t"]
     event["exchange_time_ns"] = _time_ns(int(report["T"]))

@@ -69,6 +69,7 @@ MARKET = int(OrderType.MARKET)
 MARKET_DATA = int(Origin.MARKET_DATA)
 TRADING_STOPPED = plain(Reason.TRADING_STOPPED)
 NOT_CONNECTED = plain(Reason.NOT_CONNECTED)
+NO_ANSWER = plain(Reason.NO_ANSWER)
 ROUTER_FULL = plain(Reason.ROUTER_FULL)
 UNKNOWN_ORDER = plain(Reason.UNKNOWN_ORDER)
 SERVICE = int(Poll.SERVICE)
@@ -160,6 +161,7 @@ def _take_new(context: Context, order: np.void, popped_ns: int) -> None:
     row["execution_id"] = 0
     row["sent_ns"] = 0
     row["is_acked"] = 0
+    row["requested_ns"] = popped_ns
     row["asked_ns"] = 0
     counters["sent"] += 1
     work(context, row, row["quantity_lots"], 1)
@@ -285,6 +287,7 @@ def queue_cancel(context: Context, row: np.void, now_ns: int) -> None:
         _timestamp_us(context, now_ns),
     )
     set_state(context, row, PENDING_CANCEL)
+    row["requested_ns"] = now_ns
     note(context.samples, state["encode_hop"], queue_request(context, end - at, NO_SLOT, NOT_COUNTED) - now_ns)
     context.counters[0]["cancels_sent"] += 1
 
@@ -327,6 +330,22 @@ def mark_unknown(context: Context) -> int:
         state["unknown_cursor"] = cursor + 1
         looked += 1
     return looked
+
+
+@kernel
+def mark_overdue(context: Context, now_ns: int) -> None:
+    """Orders and cancels that the venue leaves without an answer: their orders become UNKNOWN, so that it is asked."""
+    state = context.state[0]
+    state["cause_seq"] = 0
+    for slot in range(ORDER_SLOTS):
+        row = context.orders[slot]
+        is_pending = row["state"] == PENDING_NEW or row["state"] == PENDING_CANCEL
+        if not is_pending or now_ns - row["requested_ns"] < state["answer_wait_ns"]:
+            continue
+        if ring.room(state["reports_out"], 1) < 1:
+            break
+        set_state(context, row, UNKNOWN)
+        emit(context, row, REPORT_UNKNOWN, NO_ANSWER, NOT_FINAL)
 
 
 @kernel

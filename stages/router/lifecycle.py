@@ -15,7 +15,7 @@ from shm.kernel import kernel, primitive
 from stages.domain.messages import POSITION, Reason, ReportKind, Side
 from stages.domain.orders import ALLOWED, IS_OPEN, ORDER_SLOTS, SLOT_MASK, OrderState
 from stages.domain.samples import note
-from stages.router.position import apply_fee, apply_fill
+from stages.router.position import MANTISSA, apply_fee, apply_fill, multiply_divide
 from stages.router.records import Context, plain
 
 REPORTS_PER_MESSAGE = 3
@@ -168,6 +168,7 @@ def _fill(context: Context, row: np.void, lots: int, is_final: bool, was_open: b
     grid = context.grid[row["symbol"]]
     position = context.positions[row["symbol"]]
     quote = event["cumulative_quote"] - row["cumulative_quote"]
+    last_price = event["last_price"]
     counters["fills"] += 1
     if row["cumulative_lots"] == 0:
         counters["filled"] += 1
@@ -175,15 +176,16 @@ def _fill(context: Context, row: np.void, lots: int, is_final: bool, was_open: b
         # Part of this fill was never reported to us: its money is known from the totals, its commission is not.
         counters["fills_without_fee"] += 1
         position["fees_unconverted"] += 1
+        last_price = multiply_divide(max(quote, 0), MANTISSA, lots * grid["lot"])
     row["cumulative_lots"] += lots
     row["cumulative_quote"] = event["cumulative_quote"]
     apply_fill(position, row["side"], lots, quote)
     asset = event["commission_asset"]
     is_quote, is_base = asset == grid["quote_asset"], asset == grid["base_asset"]
-    apply_fee(position, event["commission"], is_quote, is_base, event["last_price"])
+    apply_fee(position, event["commission"], is_quote, is_base, last_price)
     if was_open:
         work(context, row, -lots, 0)
-    report["last_price_ticks"] = event["last_price"] // grid["tick"]
+    report["last_price_ticks"] = last_price // grid["tick"]
     report["last_quantity_lots"] = lots
     report["maker"] = event["is_maker"]
     report["execution_id"] = event["execution_id"]

@@ -75,7 +75,8 @@ STATE = record_dtype(
         ("rehearsal_fd", "<i8"),  # two ends of a connection to ourselves; -1 when a twin rehearses the sending
         ("rehearsal_sink", "<i8"),
         ("next_send_rehearsal_ns", "<i8"),
-        ("connected_ns", "<i8"),  # since when the present connection stands
+        ("not_found_wait_ns", "<i8"),  # how long an order sent may be unknown to the venue before that is believed
+        ("answer_wait_ns", "<i8"),  # how long the answer to a request may take before the venue is asked
     ],
     384,
 )
@@ -105,6 +106,7 @@ ORDER_ROW = record_dtype(
         ("execution_id", "<i8"),  # of the last report applied
         ("sent_ns", "<i8"),  # when its last byte was handed to the kernel; 0 before
         ("is_acked", "<i8"),
+        ("requested_ns", "<i8"),  # when the last order or cancel for it was taken in hand
         ("asked_ns", "<i8"),  # cold side: when order.status was last sent
     ],
     128,

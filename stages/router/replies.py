@@ -42,9 +42,6 @@ VENUE_UNKNOWN_ORDER = plain(Reason.VENUE_UNKNOWN_ORDER)
 VENUE_RATE_LIMIT = plain(Reason.VENUE_RATE_LIMIT)
 VENUE_OTHER = plain(Reason.VENUE_OTHER)
 
-UNKNOWN_GRACE_NS = 15_000_000_000
-"""How long an order may be unknown to the venue, on the connection it was sent on, before that is believed."""
-
 
 @primitive
 def reason_of(code: int, message_word: int) -> int:
@@ -87,13 +84,13 @@ def apply_reply(context: Context) -> None:
 
 @primitive
 def _may_still_arrive(context: Context, row: np.void) -> bool:
-    """Whether an order of unknown fate, sent on this very connection, may be known to the venue only later.
+    """Whether an order of unknown fate may be known to the venue only later.
 
-    Its engine takes up to 10 s before it gives up (binance.md 1.6), and a query may overtake an order.
+    Its engine takes up to 10 s before it gives up (binance.md 1.6), and a query, on this or on a later connection, may
+    overtake an order. One whose last byte was never handed over cannot arrive.
     """
-    sent_ns = row["sent_ns"]
-    state = context.state[0]
-    return row["state"] == UNKNOWN and sent_ns > state["connected_ns"] and state["read_ns"] - sent_ns < UNKNOWN_GRACE_NS
+    state, sent_ns = context.state[0], row["sent_ns"]
+    return row["state"] == UNKNOWN and sent_ns > 0 and state["read_ns"] - sent_ns < state["not_found_wait_ns"]
 
 
 @primitive
@@ -114,7 +111,11 @@ def _refused(context: Context, row: np.void, is_cancel: bool) -> None:
             report["venue_code"] = 0  # nothing is said: the code must not go out with the next report
     elif is_cancel:
         context.counters[0]["cancels_refused"] += 1
-        if row["state"] == PENDING_CANCEL:
+        if code == CANCEL_REJECTED and row["state"] != UNKNOWN:
+            # Not there to cancel, but open to us: its end is on the way, or was lost. Asked for, unless it comes first.
+            set_state(context, row, UNKNOWN)
+            row["asked_ns"] = context.state[0]["read_ns"]
+        elif row["state"] == PENDING_CANCEL:
             set_state(context, row, WORKING)
         emit(context, row, REPORT_CANCEL_REJECTED, reason, NOT_FINAL)
     else:

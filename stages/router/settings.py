@@ -22,6 +22,15 @@ class RouterSettings(BaseModel):
     ask_again_ms: int = Field(
         1_000, ge=10, le=60_000, description="Interval of order.status for an order whose fate is unknown, milliseconds"
     )
+    answer_wait_ms: int = Field(
+        3_000, ge=10, le=60_000, description="Longest wait for an answer before order.status is asked, in milliseconds"
+    )
+    not_found_wait_ms: int = Field(
+        15_000,
+        ge=0,
+        le=600_000,
+        description="How long after its sending an order that the venue does not know may still arrive, milliseconds",
+    )
     cancel_again_ms: int = Field(
         50, ge=1, le=60_000, description="Interval of cancels for orders still working when trading stops, milliseconds"
     )

@@ -1,7 +1,7 @@
 """What an order has become after a sequence of messages, by the rules in words; twin of stages/router/lifecycle.py.
 
 A fill is a fact, whenever it is told. An end is an end. A cancel under way stays under way until something ends it or
-the venue refuses it.
+the venue refuses it; an order that is not there to cancel, and yet is open, is of unknown fate.
 """
 
 from dataclasses import dataclass, field
@@ -47,8 +47,7 @@ class Order:
 
     def cancel_refused(self) -> None:
         if self.is_open:
-            if self.state == "PENDING_CANCEL":
-                self.state = "WORKING"
+            self.state = "UNKNOWN"
             self.said.append("CANCEL_REJECTED")
 
     def executed(self, status: str, cumulative: int, execution_id: int) -> None:

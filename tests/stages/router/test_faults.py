@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import websocket
@@ -33,6 +34,15 @@ def router(fake: FakeVenue) -> Iterator[Router]:
     fake.wait_ready()
     yield router
     router.close()
+
+
+def ask(fake: FakeVenue, router: Router) -> dict[str, Any]:
+    """The next question for an order's fate, while the router is cranked."""
+    asked: list[dict[str, Any]] = []
+    thread = fake.in_thread(lambda: asked.append(fake.read_json()))
+    router.until(lambda: not thread.is_alive())
+    assert asked[0]["method"] == "order.status"
+    return asked[0]
 
 
 def test_garbage_is_counted_and_what_follows_is_still_understood(fake: FakeVenue, router: Router) -> None:
@@ -72,21 +82,98 @@ def test_an_undecided_answer_makes_the_order_unknown_and_it_is_asked_for(fake: F
     client_id = fake.read_json()["params"]["newClientOrderId"]
     fake.send({"id": 2, "status": 500, "error": {"code": -1007, "msg": "Timeout waiting for response"}})
     router.until(lambda: router.kinds(1) == [ReportKind.UNKNOWN])
-    asked: list[dict] = []
-    thread = fake.in_thread(lambda: asked.append(fake.read_json()))
-    router.until(lambda: not thread.is_alive())
-    assert asked[0]["method"] == "order.status"
-    assert asked[0]["params"]["origClientOrderId"] == client_id
+    asked = ask(fake, router)
+    assert asked["params"]["origClientOrderId"] == client_id
     result = {
         "symbol": "BTCUSDT", "orderId": 3, "status": "PARTIALLY_FILLED", "executedQty": "0.00400000",
         "cummulativeQuoteQty": "240.00000000", "updateTime": 1723000000000,
     }  # fmt: skip
-    fake.send({"id": asked[0]["id"], "status": 200, "result": result})
+    fake.send({"id": asked["id"], "status": 200, "result": result})
     router.until(lambda: router.count("unknown") == 0)
     assert router.kinds(1) == [ReportKind.UNKNOWN, ReportKind.ACKED, ReportKind.FILLED]
     position = router.position(0)
     assert (position["quantity_lots"], position["cost_quote"], position["working_buy_lots"]) == (400, 240 * 10**8, 600)
     assert position["fees_unconverted"] == 1  # the fill's commission was never reported
+
+
+def test_an_order_the_venue_leaves_without_an_answer_is_asked_for(fake: FakeVenue) -> None:
+    router = Router(url(fake.port), ask_again_ms=20, answer_wait_ms=50).start()
+    fake.wait_ready()
+    router.order(1, Side.BUY, 6_000_000, 1_000)
+    router.until(lambda: router.count("sent") == 1)
+    client_id = fake.read_json()["params"]["newClientOrderId"]
+    asked = ask(fake, router)
+    assert asked["params"]["origClientOrderId"] == client_id
+    assert router.kinds(1) == [ReportKind.UNKNOWN]
+    assert router.reports[0]["reason"] == Reason.NO_ANSWER
+    fake.send({"id": 2, "status": 200, "result": {"orderId": 3}})  # the answer was only late
+    router.until(lambda: router.count("unknown") == 0)
+    assert router.kinds(1) == [ReportKind.UNKNOWN, ReportKind.ACKED]
+    router.close()
+
+
+def test_a_cancel_of_what_is_not_there_asks_what_became_of_the_order(fake: FakeVenue, router: Router) -> None:
+    router.order(1, Side.BUY, 6_000_000, 1_000)
+    router.until(lambda: router.count("sent") == 1)
+    fake.read_json()
+    fake.send({"id": 2, "status": 200, "result": {"orderId": 3}})
+    router.until(lambda: router.count("acked") == 1)
+    router.cancel(1)
+    router.until(lambda: router.count("cancels_sent") == 1)
+    fake.read_json()
+    fake.send({"id": 3, "status": 400, "error": {"code": -2011, "msg": "Unknown order sent."}})
+    asked = ask(fake, router)
+    result = {
+        "symbol": "BTCUSDT", "orderId": 3, "status": "FILLED", "executedQty": "0.01000000",
+        "cummulativeQuoteQty": "599.95000000", "updateTime": 1723000000000,
+    }  # fmt: skip
+    fake.send({"id": asked["id"], "status": 200, "result": result})
+    router.until(lambda: router.final(1) is not None)
+    assert router.kinds(1) == [ReportKind.ACKED, ReportKind.CANCEL_REJECTED, ReportKind.FILLED]
+    report = router.final(1)
+    assert report is not None
+    assert report["last_price_ticks"] == 5_999_500  # the average of what was never reported
+    assert router.count("unknown") == 0
+
+
+def test_an_order_still_on_its_way_is_not_given_up_for_an_early_answer(fake: FakeVenue) -> None:
+    router = Router(url(fake.port), ask_again_ms=20, backoff_ms_min=10).start()
+    fake.wait_ready()
+    router.order(1, Side.BUY, 6_000_000, 1_000)
+    router.until(lambda: router.count("sent") == 1)
+    fake.read_json()
+    assert fake.connection is not None
+    fake.connection.close()
+    router.until(lambda: router.count("unknown") == 1 and router.agent.context.state[0]["fd"] >= 0)
+    fake.wait_ready()  # the next connection: what went over the first may still arrive at the venue
+    for _ in range(3):
+        asked = ask(fake, router)
+        fake.send({"id": asked["id"], "status": 400, "error": {"code": -2013, "msg": "Order does not exist."}})
+    asked = ask(fake, router)
+    assert router.kinds(1) == [ReportKind.UNKNOWN]
+    result = {
+        "symbol": "BTCUSDT", "orderId": 3, "status": "NEW", "executedQty": "0.00000000",
+        "cummulativeQuoteQty": "0.00000000", "updateTime": 1723000000000,
+    }  # fmt: skip
+    fake.send({"id": asked["id"], "status": 200, "result": result})
+    router.until(lambda: router.count("unknown") == 0)
+    assert router.kinds(1) == [ReportKind.UNKNOWN, ReportKind.ACKED]
+    router.close()
+
+
+@pytest.mark.parametrize("asset", ["1000SATSX", "\u20bfTC"])
+def test_a_commission_in_an_asset_of_any_name_loses_no_fill(fake: FakeVenue, router: Router, asset: str) -> None:
+    router.order(1, Side.BUY, 6_000_000, 1_000)
+    router.until(lambda: router.count("sent") == 1)
+    client_id = fake.read_json()["params"]["newClientOrderId"]
+    fake.send({"subscriptionId": 0, "event": {
+        "e": "executionReport", "s": "BTCUSDT", "c": client_id, "C": "", "x": "TRADE", "X": "FILLED", "i": 5,
+        "l": "0.01000000", "z": "0.01000000", "L": "60000.00000000", "n": "0.5", "N": asset, "T": 1, "t": 1, "I": 7,
+        "m": True, "Z": "600.00000000",
+    }})  # fmt: skip
+    router.until(lambda: router.final(1) is not None)
+    assert router.count("filled") == 1
+    assert router.position(0)["fees_unconverted"] == 1
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_a_lost_connection_leaves_orders_unknown_until_the_venue_has_said(router
 
 def test_a_venue_that_comes_back_without_our_orders_ends_them() -> None:
     with venue() as (process, port):
-        router = Router(url(port), backoff_ms_min=20, ask_again_ms=50).start()
+        router = Router(url(port), backoff_ms_min=20, ask_again_ms=50, not_found_wait_ms=100).start()
         router.order(1, Side.BUY, BID, 1_000)
         router.until(lambda: router.count("acked") == 1)
         process.kill()

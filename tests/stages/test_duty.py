@@ -1,0 +1,94 @@
+"""What the agents of a process still do when one of them fails: nothing of ours may stay at the venue for it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shm.control import Command, State
+from shm.segment import Segment
+from stages.agent import Agent, AgentError, Array, Attention, SegmentUse
+from stages.duty import EXIT_FAILED, Runner, new_duty
+
+
+class Stub(Agent):
+    """Does what `failures` say at each service, then nothing."""
+
+    counters = ()
+    hops = ()
+    context = ()
+
+    def __init__(self, name: str, *, failures: tuple[Exception | None, ...] = (), cancels: int = 0) -> None:
+        self.name = name  # type: ignore[misc]
+        self.holds_orders = cancels > 0  # type: ignore[misc]
+        self.failures = list(failures)
+        self.cancels = cancels
+        self.is_quiesced = False
+        self.served = 0
+
+    def uses(self) -> list[SegmentUse]:
+        return []
+
+    def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
+        raise NotImplementedError
+
+    def quiesce(self) -> None:
+        self.is_quiesced = True
+
+    def service(self, now_ns: int) -> None:
+        self.served += 1
+        if self.failures and (failure := self.failures.pop(0)):
+            raise failure
+        if self.is_quiesced and self.cancels:
+            self.cancels -= 1
+
+    def state(self) -> State:
+        return State.QUIET if self.is_quiesced and not self.cancels else State.RUNNING
+
+
+def run(*agents: Stub, loop: Any = lambda *_: 0) -> tuple[int, dict[str, State]]:
+    """Exit code and last states of a process of these agents."""
+    pages = {agent.name: np.zeros(1, agent.page()) for agent in agents}
+    commands = np.full(len(agents), Command.RUN, np.int64)
+    addresses = {agent.name: commands.ctypes.data + 8 * index for index, agent in enumerate(agents)}
+    runner = Runner(agents, loop, new_duty(len(agents), "yield"), Attention(), pages, addresses)
+    code = runner.run()
+    return code, {name: State(int(page["status"]["state"][0])) for name, page in pages.items()}
+
+
+@pytest.mark.parametrize("failure", [AgentError("feed: cannot"), ValueError("nobody thought of this")])
+def test_a_failing_agent_does_not_keep_another_from_cancelling_its_orders(failure: Exception) -> None:
+    feed = Stub("feed", failures=(None, failure, failure))
+    router = Stub("router", cancels=5)
+    code, states = run(feed, router)
+    assert code == EXIT_FAILED
+    assert router.cancels == 0
+    assert feed.served == 2  # its cold side is not asked again
+    assert set(states.values()) == {State.FAILED}
+
+
+def test_the_order_holder_itself_may_fail_and_nobody_waits_for_it_forever() -> None:
+    router = Stub("router", failures=(ValueError("odd"),), cancels=1)
+    others = Stub("book"), Stub("risk", failures=(None, ValueError("another")))
+    now = iter(range(100))
+
+    def loop(*_: Any) -> int:
+        if next(now) == 3:
+            router.cancels = 0  # its kernel still works
+        return 0
+
+    code, _ = run(router, *others, loop=loop)
+    assert code == EXIT_FAILED
+    assert router.served == 1
+
+
+def test_compiled_code_that_raises_again_and_again_ends_the_process() -> None:
+    def loop(*_: Any) -> int:
+        raise ZeroDivisionError
+
+    router = Stub("router", cancels=5)
+    code, states = run(router, loop=loop)
+    assert code == EXIT_FAILED
+    assert router.is_quiesced
+    assert states["router"] == State.FAILED
