@@ -121,6 +121,7 @@ class Supervisor:
         self._spawner: Spawner = spawner or ForkSpawner()
         self.segments: dict[str, Segment] = {}
         self.children: dict[str, Child] = {}
+        self._heartbeats: dict[str, tuple[int, float]] = {}  # agent: last stamp seen, and when by our clock
         self.services: dict[str, Service] = {}
         self.facts: dict[str, ProcessFacts] = {}
         self.findings: list[Finding] = []
@@ -342,9 +343,18 @@ class Supervisor:
         return State(peek(self._status_address(agent) + STATUS_STATE))
 
     def heartbeat_age_s(self, agent: str) -> float | None:
-        """Seconds since the agent's duty cycle last came round; None before its first."""
-        stamp = peek(self._status_address(agent) + STATUS_HEARTBEAT)
-        return None if stamp == 0 else self._clock() - stamp / 1e9
+        """Seconds since the agent's heartbeat was last seen to move; None before its first.
+
+        The stamp is not compared with our clock: the agent's runs on the TSC, and they drift apart by seconds in weeks.
+        """
+        stamp, now_s = peek(self._status_address(agent) + STATUS_HEARTBEAT), self._clock()
+        if stamp == 0:
+            return None
+        last_stamp, seen_s = self._heartbeats.get(agent, (0, 0.0))
+        if stamp != last_stamp:
+            self._heartbeats[agent] = (stamp, now_s)
+            return 0.0
+        return now_s - seen_s
 
     def command(self, agent: str, command: Command) -> None:
         """Write the agent's command word."""

@@ -11,10 +11,11 @@ from launch.memory import needed_bytes
 from launch.plan import Plan
 from launch.topology import read_topology
 from pipeline.config import Config, Loaded
-from pipeline.line import Credentials, Endpoints, build_agents
+from pipeline.line import Endpoints, build_agents
 from pipeline.processes import core_map, make_plan
 from stages.agent import AgentError
 from stages.domain.instruments import INSTRUMENT
+from stages.router.credentials import Credentials
 from stages.strategy.loader import load, strategy_path
 
 
@@ -42,7 +43,7 @@ def plan_of(config: Config) -> Plan:
     cores = core_map(config, read_topology())
     here = Endpoints("ws://127.0.0.1:1", "http://127.0.0.1:1", "ws://127.0.0.1:1/ws-api/v3")
     agents = build_agents(
-        config, instruments, here, Credentials("dry-run", bytes(32)), load(strategy_path(config.strategy.name)),
+        config, instruments, here, Credentials.generate(), load(strategy_path(config.strategy.name)),
         delivery=config.delivery, run_start_ms=0, helper_cpus=(cores.housekeeping,),
     )  # fmt: skip
     return make_plan("dry-run", config, agents, len(instruments), cores)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numba
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from launch.plan import COMMAND_SEGMENT, page_segment
@@ -39,7 +38,7 @@ from stages.prefault import fault_in
 from stages.rehearsal import Twins, no_rehearsal
 from stages.risk.agent import RiskAgent
 from stages.router.agent import RouterAgent
-from stages.router.credentials import Credentials as RouterCredentials
+from stages.router.credentials import Credentials
 from stages.strategy.agent import StrategyAgent
 from stages.strategy.compose import poll_source
 from stages.strategy.loader import Strategy
@@ -75,14 +74,6 @@ class Endpoints:
     stream_url: str
     rest_url: str
     order_url: str
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """How the router logs on: an API key and a raw Ed25519 private key of 32 bytes."""
-
-    api_key: str
-    ed25519_private_key: bytes
 
 
 @dataclass(frozen=True)
@@ -144,9 +135,7 @@ def build_agents(
             instruments,
             config.router,
             endpoints.order_url,
-            RouterCredentials(
-                credentials.api_key, Ed25519PrivateKey.from_private_bytes(credentials.ed25519_private_key)
-            ),
+            credentials,
             run_start_ms,
             tuple(helper_cpus),
         ),

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from launch.supervisor import Outcome, Supervisor
-    from pipeline.line import Credentials, Endpoints, Line
+    from pipeline.line import Endpoints, Line
     from stages.agent import Agent
+    from stages.router.credentials import Credentials
 
 EXIT_CODES = {
     "clean": errors.CLEAN,
@@ -89,29 +90,32 @@ class _Session:
         self.stack.callback(RunLock(self.config.run.name, run).release)
         directory = create_run_directory(run)
         directory.config.write_text(to_toml(document(self.loaded)), encoding="utf-8")
-        private_key = self._start_venue(directory)
-        prepared, cores = self._prepare(private_key)
+        credentials = self._start_venue(directory)
+        prepared, cores = self._prepare(credentials)
         return self._trade(run, directory, prepared, cores)
 
     # -- before trading ------------------------------------------------------------------------------------------
 
-    def _start_venue(self, directory: RunDirectory) -> bytes:
-        """Start the paper venue, if it is one; returns the private key orders are signed on with."""
-        from pipeline.venue_process import own_key, read_key, start_paper_venue
+    def _start_venue(self, directory: RunDirectory) -> "Credentials":
+        """Start the paper venue, if it is one; returns what the router logs on with."""
+        from pipeline.venue_process import read_credentials, start_paper_venue
+        from stages.router.credentials import Credentials
 
         market = self.config.market
+        if market.api_key_file and market.venue != "paper":
+            return read_credentials(Path(market.api_key_file), Path(market.private_key_file))
+        credentials = Credentials.generate(self.config.venue.api_key)
         if market.venue != "paper":
-            return read_key(Path(market.private_key_file)) if market.private_key_file else own_key()
-        key = own_key()
+            return credentials
         # Where it will stay: the first usable core. The rest of the placement follows from the same topology.
         service = start_paper_venue(
-            self.config, key, directory.logs / "venue.log", _housekeeping(self.config, self.topology)
+            self.config, credentials, directory.logs / "venue.log", _housekeeping(self.config, self.topology)
         )
         self.stack.callback(service.end)
         self.service = service
-        return key
+        return credentials
 
-    def _prepare(self, private_key: bytes) -> tuple[_Prepared, CoreMap]:
+    def _prepare(self, credentials: "Credentials") -> tuple[_Prepared, CoreMap]:
         from pipeline import line as composition
         from pipeline.processes import core_map
         from pipeline.venue_process import fetch_exchange_info
@@ -133,7 +137,6 @@ class _Session:
             )  # fmt: skip
             symbols = config.market.symbols or [str(entry["symbol"]) for entry in info["symbols"]]
             instruments = instruments_from_exchange_info(info, symbols)
-            credentials = self._credentials(private_key)
 
             def build() -> "dict[str, Agent]":
                 return composition.build_agents(
@@ -159,17 +162,6 @@ class _Session:
         host, port = wait_ready(self.service, self.config.launch.start_deadline_s, self.signals.wait)
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         return Endpoints(f"ws://{place}", f"http://{place}", f"ws://{place}/ws-api/v3")
-
-    def _credentials(self, private_key: bytes) -> "Credentials":
-        from pipeline.line import Credentials
-
-        market = self.config.market
-        if market.venue == "paper" or not market.api_key_file:
-            return Credentials(self.config.venue.api_key, private_key)
-        try:
-            return Credentials(Path(market.api_key_file).read_text(encoding="ascii").strip(), private_key)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"market.api_key_file = {market.api_key_file}: {error}", "give a readable file") from None
 
     # -- trading -------------------------------------------------------------------------------------------------
 

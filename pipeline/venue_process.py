@@ -2,7 +2,6 @@
 
 import json
 import sys
-from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from launch.errors import ProcessFailedError
 from launch.service import Service
 from pipeline.config import Config
 from pipeline.errors import PipelineError, UsageError
+from stages.router.credentials import Credentials
 
 VENUE_USAGE = 2
 """Exit code by which the paper exchange refuses its configuration or a capture."""
@@ -22,13 +22,16 @@ RETRY_FIRST_S, RETRY_MOST_S = 0.2, 5.0
 HTTP_TIMEOUT_S = 10.0
 
 
-def own_key() -> bytes:
-    """A fresh Ed25519 private key, 32 raw bytes: made for each run, never stored."""
-    return Ed25519PrivateKey.generate().private_bytes_raw()
+def read_credentials(api_key_file: Path, private_key_file: Path) -> Credentials:
+    """What to log on with, from two files. Raises UsageError."""
+    key = _read_key(private_key_file)
+    try:
+        return Credentials(api_key_file.read_text(encoding="ascii").strip(), key)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"market.api_key_file = {api_key_file}: {error}", "give a readable file") from None
 
 
-def read_key(path: Path) -> bytes:
-    """The raw private key of a PEM file. Raises UsageError."""
+def _read_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except OSError as error:
@@ -37,13 +40,12 @@ def read_key(path: Path) -> bytes:
         raise UsageError(f"market.private_key_file = {path}: {error}", "an unencrypted PEM file is needed") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(f"market.private_key_file = {path}: not an Ed25519 key", "session.logon takes no other kind")
-    return key.private_bytes_raw()
+    return key
 
 
-def start_paper_venue(config: Config, private_key: bytes, log_path: Path, cpu: int) -> Service:
-    """Start it; it is ready when it says so."""
-    public = Ed25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
-    settings = config.venue.model_dump(mode="json") | {"ed25519_public_key": b64encode(public).decode()}
+def start_paper_venue(config: Config, credentials: Credentials, log_path: Path, cpu: int) -> Service:
+    """Start it for the holder of `credentials`; it is ready when it says so."""
+    settings = config.venue.model_dump(mode="json") | {"ed25519_public_key": credentials.public_key_base64()}
     return Service("venue", [sys.executable, "-m", "stages.venue"], settings, log_path, cpu)
 
 

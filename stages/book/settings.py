@@ -13,5 +13,5 @@ class BookSettings(BaseModel):
         ge=100,
         le=1_048_576,
         description="Price levels kept per side of a book; a deeper book forgets its deepest level, which is counted. "
-        "16 bytes each, allocated as used",
+        "75 bytes each, allocated at start",
     )

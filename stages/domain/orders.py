@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 ORDER_SLOTS = 1_024
 SLOT_MASK = ORDER_SLOTS - 1
 
-BASE36_DIGITS = 13
-"""Base 36 digits of the largest int64."""
-
 
 class OrderState(IntEnum):
     """Where an order is, as the router knows it."""

@@ -15,6 +15,7 @@ import simplejson
 from numpy.typing import NDArray
 
 from shm.atomics import JIT
+from shm.clock import read_now_ns
 from shm.control import State
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
@@ -292,7 +293,7 @@ class RouterAgent(Agent):
         ctypes.memmove(base, early, len(early))
         frames.start(int(state["cutter"]), base)
         state["in_end"] = base + len(early)
-        state["read_ns"] = time.monotonic_ns()
+        state["read_ns"] = read_now_ns(self.context.clock)
         state["fd"] = session.sock.fileno()
         log.info("order connection to %s is open", self._url)
         self._was_connected = True

@@ -35,9 +35,6 @@ TEMPLATE_BYTES = 256
 TEMPLATE_TEXT = 8
 """A template row is its text's length as a word, then the text."""
 
-FRAME_TEXT_BYTES_MAX = TEMPLATE_BYTES + 160
-"""No request is longer: a template, and the numbers and names after it."""
-
 CANCEL_BY_CLIENT_ID = 10
 CANCEL_BY_ORDER_ID = 11
 TEMPLATES_PER_SYMBOL = 12
