@@ -301,7 +301,7 @@ class Supervisor:
         """Rings with unread records whose writer and reader both live."""
         names = []
         for name, segment in self.segments.items():
-            if segment.layout.ring is None:
+            if segment.layout.kind != "ring":
                 continue
             users = [
                 process.name

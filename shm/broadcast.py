@@ -42,6 +42,7 @@ from shm.atomics import (
     store_word,
 )
 from shm.kernel import kernel, primitive
+from shm.layout import align_up, padded
 
 CAPACITY = 0
 RECORD_BYTES = 8
@@ -61,16 +62,16 @@ def broadcast_bytes(capacity: int, record_bytes: int) -> int:
     """Bytes of a broadcast ring of `capacity` records. Raises ValueError for sizes it cannot have."""
     if capacity < 1 or capacity & (capacity - 1):
         raise ValueError(f"broadcast capacity={capacity} must be a power of two")
-    if record_bytes < 8 or record_bytes % 8:
-        raise ValueError(f"broadcast record_bytes={record_bytes} must be a positive multiple of 8")
-    return RECORDS + capacity * record_bytes
+    if record_bytes < 1:
+        raise ValueError(f"broadcast record_bytes={record_bytes} must be positive")
+    return RECORDS + capacity * align_up(record_bytes, 8)
 
 
 def format_broadcast(base: int, capacity: int, record_bytes: int) -> None:
     """Write the header of a fresh, zeroed broadcast ring at `base`."""
     broadcast_bytes(capacity, record_bytes)
     poke(base + CAPACITY, capacity)
-    poke(base + RECORD_BYTES, record_bytes)
+    poke(base + RECORD_BYTES, align_up(record_bytes, 8))
 
 
 @primitive
@@ -155,18 +156,27 @@ def _observe(base: int, observer: int, records: int, count: int) -> int:
     return observe(base, observer, records, count)
 
 
+def _padded_as_in(base: int, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if peek(base + RECORD_BYTES) != padded(dtype).itemsize:
+        raise ValueError(
+            f"broadcast ring of record_bytes={peek(base + RECORD_BYTES)}, not of {dtype.itemsize} ({dtype})"
+        )
+    return padded(dtype)
+
+
 class Broadcaster:
     """The writer's end, for ordinary Python. One at a time for a ring; a second one is a second writer."""
 
     def __init__(self, base: int, dtype: np.dtype[Any]) -> None:
-        self._base, self._dtype = base, dtype
-        assert peek(base + RECORD_BYTES) == dtype.itemsize, f"record_bytes={peek(base + RECORD_BYTES)}, not {dtype}"
+        self._base, self._dtype, self._padded = base, dtype, _padded_as_in(base, dtype)
 
     def publish(self, records: np.ndarray[Any, Any]) -> None:
-        """Publish `records`, a contiguous array of the ring's dtype."""
-        assert records.dtype == self._dtype, f"records of {records.dtype}, ring of {self._dtype}"
-        assert records.flags.c_contiguous, "records with gaps"
-        _publish(self._base, records.ctypes.data, records.size)
+        """Publish `records`, an array of the ring's dtype."""
+        if records.dtype != self._dtype:
+            raise ValueError(f"records of {records.dtype}, ring of {self._dtype}")
+        copy = np.zeros(records.size, self._padded)
+        copy["record"] = records
+        _publish(self._base, copy.ctypes.data, copy.size)
 
 
 class Observer:
@@ -177,10 +187,9 @@ class Observer:
 
         `batch` is the most records one `read` returns. The mapping of `base` must outlive the observer.
         """
-        assert peek(base + RECORD_BYTES) == dtype.itemsize, f"record_bytes={peek(base + RECORD_BYTES)}, not {dtype}"
         self._base = base
         self._words = np.zeros(OBSERVER_BYTES // 8, np.int64)
-        self._records = np.zeros(batch, dtype)
+        self._records = np.zeros(batch, _padded_as_in(base, dtype))
         oldest = max(0, peek(base + CLAIMED) - peek(base + CAPACITY))
         self._words[CURSOR // 8] = oldest if from_oldest else peek(base + PUBLISHED)
 
@@ -197,4 +206,4 @@ class Observer:
     def read(self) -> np.ndarray[Any, Any]:
         """A copy of the next records, oldest first; empty when there is nothing new or the writer overtook us."""
         count = _observe(self._base, self._words.ctypes.data, self._records.ctypes.data, self._records.size)
-        return self._records[: max(0, count)].copy()
+        return self._records["record"][: max(0, count)].copy()

@@ -1,7 +1,9 @@
 """Layouts: a dtype, its description in words, its fingerprint, and the difference between two of them."""
 
+import ctypes
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 
@@ -62,3 +64,14 @@ def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
 def align_up(value: int, multiple: int) -> int:
     """The least multiple of `multiple` that is >= `value`."""
     return -(-value // multiple) * multiple
+
+
+def padded(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A record whose one field `record` has `dtype`, of whole 8-byte words: how primitives keep records of any size."""
+    size = align_up(dtype.itemsize, 8)
+    return np.dtype({"names": ["record"], "formats": [dtype], "itemsize": size})
+
+
+def bytes_at(address: int, size: int) -> memoryview:
+    """The `size` bytes at `address`, which the caller keeps mapped, to read and write."""
+    return memoryview((ctypes.c_uint8 * size).from_address(address))

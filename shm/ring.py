@@ -16,12 +16,20 @@ only when the copy says full or empty, so an operation usually touches no line o
 A writer that dies before its release store has published nothing; a reader that dies before its release store of
 `head` has consumed nothing and finds the same records again. The ring itself never loses a record.
 
-Records are copied as 8-byte words in blocks of eight: record sizes are multiples of 64 bytes. Functions take
-addresses, never arrays: array arguments would keep reference counting in the loop (20 ns instead of 3.4 ns).
+A record may have any size. It takes whole 8-byte words in the ring, and is copied as such, eight at a time and then
+the rest: what is handed over by address must be readable up to the next multiple of 8. Functions take addresses, never
+arrays: array arguments would keep reference counting in the loop (20 ns instead of 3.4 ns).
+
+Cursors are int64 and start at 0: at a thousand million records a second they last for 292 years.
 """
 
-from shm.atomics import load_acquire, load_word, peek, poke, store_release, store_word
-from shm.kernel import primitive
+from typing import Any
+
+import numpy as np
+
+from shm.atomics import load_acquire, load_relaxed, load_word, peek, poke, store_release, store_word
+from shm.kernel import kernel, primitive
+from shm.layout import align_up, bytes_at, padded
 
 CAPACITY = 0
 RECORD_BYTES = 8
@@ -38,16 +46,16 @@ def ring_bytes(capacity: int, record_bytes: int) -> int:
     """Bytes of a ring of `capacity` records. Raises ValueError for sizes the ring cannot have."""
     if capacity < 1 or capacity & (capacity - 1):
         raise ValueError(f"ring capacity={capacity} must be a power of two")
-    if record_bytes < 64 or record_bytes % 64:
-        raise ValueError(f"ring record_bytes={record_bytes} must be a multiple of 64")
-    return RECORDS + capacity * record_bytes
+    if record_bytes < 1:
+        raise ValueError(f"ring record_bytes={record_bytes} must be positive")
+    return RECORDS + capacity * align_up(record_bytes, 8)
 
 
 def format_ring(base: int, capacity: int, record_bytes: int) -> None:
     """Write the header of a fresh, zeroed ring at `base`."""
     ring_bytes(capacity, record_bytes)
     poke(base + CAPACITY, capacity)
-    poke(base + RECORD_BYTES, record_bytes)
+    poke(base + RECORD_BYTES, align_up(record_bytes, 8))
 
 
 def cursors(base: int) -> tuple[int, int]:
@@ -57,9 +65,10 @@ def cursors(base: int) -> tuple[int, int]:
 
 @primitive
 def copy_record(target: int, source: int, record_bytes: int) -> None:
-    """Copy a record as 8-byte words, eight at a time."""
+    """Copy a record as 8-byte words, eight at a time, then one at a time. `record_bytes` is a multiple of 8."""
+    blocks = record_bytes & -64
     offset = 0
-    while offset < record_bytes:
+    while offset < blocks:
         a = load_word(source + offset)
         b = load_word(source + offset + 8)
         c = load_word(source + offset + 16)
@@ -77,6 +86,9 @@ def copy_record(target: int, source: int, record_bytes: int) -> None:
         store_word(target + offset + 48, g)
         store_word(target + offset + 56, h)
         offset += 64
+    while offset < record_bytes:
+        store_word(target + offset, load_word(source + offset))
+        offset += 8
 
 
 @primitive
@@ -105,6 +117,29 @@ def available(base: int, wanted: int) -> int:
 
 
 @primitive
+def count(base: int) -> int:
+    """Unread records, without a look at them: to the reader never too many, to the writer never too few.
+
+    To an observer a number that was near the truth a moment ago.
+    """
+    unread = load_relaxed(base + TAIL) - load_relaxed(base + HEAD)
+    capacity = load_word(base + CAPACITY)
+    return max(0, min(unread, capacity))  # either side may have gone on between the two loads
+
+
+@primitive
+def is_empty(base: int) -> bool:
+    """Whether nothing is unread. To the reader False stays true, to the writer True does."""
+    return count(base) == 0
+
+
+@primitive
+def is_full(base: int) -> bool:
+    """Whether no slot is free. To the reader True stays true, to the writer False does."""
+    return count(base) == load_word(base + CAPACITY)
+
+
+@primitive
 def slot(base: int, number: int) -> int:
     """Address of the slot of record `number`."""
     return base + RECORDS + (number & (load_word(base + CAPACITY) - 1)) * load_word(base + RECORD_BYTES)
@@ -112,7 +147,10 @@ def slot(base: int, number: int) -> int:
 
 @primitive
 def claim(base: int, index: int) -> int:
-    """Writer: address of the `index`-th slot after the tail; check `room` first. Nothing is visible before `commit`."""
+    """Writer: address of the `index`-th slot after the tail; check `room` first. Nothing is visible before `commit`.
+
+    A claim that is not committed is forgotten: the next one gets the same slot.
+    """
     return slot(base, load_word(base + TAIL) + index)
 
 
@@ -182,3 +220,124 @@ def pop_batch(base: int, records: int, count: int) -> int:
     if popped > 0:
         advance(base, popped)
     return popped
+
+
+@kernel
+def _push(base: int, records: int, number: int) -> int:
+    return push_batch(base, records, number)
+
+
+@kernel
+def _pop(base: int, records: int, number: int) -> int:
+    return pop_batch(base, records, number)
+
+
+@kernel
+def _room(base: int, wanted: int) -> int:
+    return room(base, wanted)
+
+
+@kernel
+def _available(base: int, wanted: int) -> int:
+    return available(base, wanted)
+
+
+@kernel
+def _claim(base: int, index: int) -> int:
+    return claim(base, index)
+
+
+@kernel
+def _commit(base: int, number: int) -> None:
+    commit(base, number)
+
+
+@kernel
+def _peek_record(base: int) -> int:
+    return peek_record(base)
+
+
+@kernel
+def _advance(base: int, number: int) -> None:
+    advance(base, number)
+
+
+@kernel
+def _count(base: int) -> int:
+    return count(base)
+
+
+class Ring:
+    """A ring for ordinary Python, over the same bytes: for tools, tests and notebooks. A process holds one end of it.
+
+    Records come and go as arrays of the ring's dtype. The mapping of `base` must outlive the object.
+    """
+
+    def __init__(self, base: int, dtype: np.dtype[Any]) -> None:
+        """The ring at address `base`. Raises ValueError when its records have another size."""
+        self._base, self._dtype, self._padded = base, dtype, padded(dtype)
+        self.capacity = peek(base + CAPACITY)
+        if peek(base + RECORD_BYTES) != self._padded.itemsize:
+            raise ValueError(f"ring of record_bytes={peek(base + RECORD_BYTES)}, not of {dtype.itemsize} ({dtype})")
+
+    def __len__(self) -> int:
+        """Unread records."""
+        return int(_count(self._base))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is unread."""
+        return len(self) == 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no slot is free."""
+        return len(self) == self.capacity
+
+    def try_push(self, record: np.ndarray[Any, Any]) -> bool:
+        """Publish a 1-element array. False when the ring is full."""
+        return self.push_batch(record) == 1
+
+    def push_batch(self, records: np.ndarray[Any, Any]) -> int:
+        """Publish as many of `records` as there is room for, all at once. Returns how many."""
+        if records.dtype != self._dtype:
+            raise ValueError(f"records of {records.dtype}, ring of {self._dtype}")
+        copy = np.zeros(records.size, self._padded)
+        copy["record"] = records
+        return int(_push(self._base, copy.ctypes.data, copy.size))
+
+    def try_pop(self) -> np.ndarray[Any, Any] | None:
+        """Consume the oldest record, a 1-element array; None when the ring is empty."""
+        records = self.pop_batch(1)
+        return records if records.size else None
+
+    def pop_batch(self, most: int) -> np.ndarray[Any, Any]:
+        """Consume up to `most` records, oldest first."""
+        copy = np.zeros(min(most, self.capacity), self._padded)
+        return copy[: int(_pop(self._base, copy.ctypes.data, copy.size))]["record"].copy()
+
+    def claim(self, index: int = 0) -> np.ndarray[Any, Any] | None:
+        """The `index`-th free slot itself, a 1-element array to write to; None when there is no room for it."""
+        if _room(self._base, index + 1) <= index:
+            return None
+        return self._view(int(_claim(self._base, index)))
+
+    def commit(self, number: int = 1) -> None:
+        """Publish the first `number` claimed slots. Raises ValueError when there is no room for so many."""
+        if number < 0 or _room(self._base, number) < number:
+            raise ValueError(f"commit of {number} records, room for {_room(self._base, number)}")
+        _commit(self._base, number)
+
+    def peek(self) -> np.ndarray[Any, Any] | None:
+        """The oldest unread record where it stands, a 1-element array; it stays unread until `advance`."""
+        address = int(_peek_record(self._base))
+        return self._view(address) if address else None
+
+    def advance(self, number: int = 1) -> None:
+        """Hand back `number` records that were acted on. Raises ValueError when fewer are unread."""
+        if number < 0 or _available(self._base, number) < number:
+            raise ValueError(f"advance over {number} records, {_available(self._base, number)} unread")
+        _advance(self._base, number)
+
+    def _view(self, address: int) -> np.ndarray[Any, Any]:
+        return np.frombuffer(bytes_at(address, self._dtype.itemsize), self._dtype)

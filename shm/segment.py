@@ -25,7 +25,7 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
@@ -35,10 +35,12 @@ from typing import Any
 
 import numpy as np
 
+from shm.arena import arena_bytes, format_arena
 from shm.atomics import fence_release, load_acquire, store_release
 from shm.broadcast import broadcast_bytes, format_broadcast
 from shm.kernel import kernel
-from shm.layout import describe, differences, fingerprint
+from shm.layout import align_up, describe, differences, fingerprint
+from shm.pool import format_pool, pool_bytes
 from shm.ring import format_ring, ring_bytes
 from shm.seqlock import row_bytes
 
@@ -84,10 +86,23 @@ class Layout:
 
     description: dict[str, str]
     payload_bytes: int
-    ring: tuple[int, int] | None = None
-    """(capacity, record_bytes) when the payload is a ring, whose header must be written."""
-    broadcast: tuple[int, int] | None = None
-    """The same when the payload is a broadcast ring."""
+    sizes: tuple[int, ...] = ()
+    """What the header of a ring, broadcast ring or pool (capacity, record_bytes) or of an arena (bytes) is made of."""
+
+    @property
+    def kind(self) -> str:
+        """records, ring, broadcast, seqlock, pool or arena."""
+        return self.description["kind"]
+
+    def format(self, address: int) -> None:
+        """Write the header that the payload at `address`, fresh and zeroed, begins with, if its kind has one."""
+        if self.kind in _FORMATTERS:
+            _FORMATTERS[self.kind](address, *self.sizes)
+
+
+_FORMATTERS: dict[str, Callable[..., None]] = {
+    "ring": format_ring, "broadcast": format_broadcast, "pool": format_pool, "arena": format_arena,
+}  # fmt: skip
 
 
 def _fields(dtype: np.dtype) -> dict[str, str]:
@@ -106,16 +121,27 @@ def ring_layout(dtype: np.dtype, capacity: int) -> Layout:
     return Layout({"kind": "ring", "capacity": str(capacity), **_fields(dtype)}, size, (capacity, dtype.itemsize))
 
 
+def pool_layout(dtype: np.dtype, capacity: int) -> Layout:
+    """A pool of `capacity` objects of `dtype`."""
+    size = pool_bytes(capacity, dtype.itemsize)
+    return Layout({"kind": "pool", "capacity": str(capacity), **_fields(dtype)}, size, (capacity, dtype.itemsize))
+
+
+def arena_layout(capacity_bytes: int) -> Layout:
+    """An arena of `capacity_bytes`."""
+    return Layout({"kind": "arena", "bytes": str(capacity_bytes)}, arena_bytes(capacity_bytes), (capacity_bytes,))
+
+
 def broadcast_layout(dtype: np.dtype, capacity: int) -> Layout:
     """A broadcast ring of `capacity` records of `dtype`."""
     size = broadcast_bytes(capacity, dtype.itemsize)
     description = {"kind": "broadcast", "capacity": str(capacity), **_fields(dtype)}
-    return Layout(description, size, broadcast=(capacity, dtype.itemsize))
+    return Layout(description, size, (capacity, dtype.itemsize))
 
 
 def seqlock_layout(dtype: np.dtype, rows: int) -> Layout:
     """A seqlock table of `rows` rows with payload `dtype`."""
-    size = rows * row_bytes(dtype.itemsize)
+    size = rows * row_bytes(align_up(dtype.itemsize, 8))
     return Layout({"kind": "seqlock", "rows": str(rows), **_fields(dtype)}, size)
 
 
@@ -201,10 +227,7 @@ class Segment:
             process_start_ticks(pid) or 0, layout.payload_bytes, 0, len(description),
         )  # fmt: skip
         memory[_DESCRIPTION_OFFSET : _DESCRIPTION_OFFSET + len(description)] = description
-        if layout.ring is not None:
-            format_ring(segment.address, *layout.ring)
-        if layout.broadcast is not None:
-            format_broadcast(segment.address, *layout.broadcast)
+        layout.format(segment.address)
         ready = segment.address - HEADER_BYTES + _READY_OFFSET
         _publish_ready(ready)
         assert _is_ready(ready)  # here also because this compiles it, before the stages that attach are forked
@@ -341,10 +364,3 @@ def sweep(prefix: str = NAME_PREFIX) -> list[str]:
             unlink(path.name)
             removed.append(path.name)
     return sorted(removed)
-
-
-__all__ = [
-    "Layout", "LayoutMismatchError", "NoSpaceError", "NotReadyError", "Segment", "SegmentError", "SegmentExistsError",
-    "SegmentMissingError", "broadcast_layout", "process_start_ticks", "record_layout", "ring_layout", "seqlock_layout",
-    "sweep", "unlink",
-]  # fmt: skip

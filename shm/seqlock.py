@@ -19,6 +19,10 @@ may sink below it), relaxed load of the mark. Both marks equal to 2 * version: e
 A restarted writer continues from `version`. A value may be overwritten before anybody read it; that is its purpose.
 """
 
+from typing import Any
+
+import numpy as np
+
 from shm.atomics import (
     fence_acquire,
     fence_release,
@@ -29,8 +33,8 @@ from shm.atomics import (
     store_release,
     store_word,
 )
-from shm.kernel import primitive
-from shm.layout import align_up
+from shm.kernel import kernel, primitive
+from shm.layout import align_up, padded
 
 VERSION = 0
 CELLS = 64
@@ -95,3 +99,40 @@ def read(row: int, target: int, payload_bytes: int) -> int:
         if version >= 0:
             break
     return version
+
+
+@kernel
+def _write(row: int, source: int, payload_bytes: int) -> int:
+    return write(row, source, payload_bytes)
+
+
+@kernel
+def _read(row: int, target: int, payload_bytes: int) -> int:
+    return read(row, target, payload_bytes)
+
+
+class SeqlockTable:
+    """A seqlock table for ordinary Python, over the same bytes. The mapping of `base` must outlive the object."""
+
+    def __init__(self, base: int, dtype: np.dtype[Any], rows: int) -> None:
+        """`rows` rows of `dtype` at address `base`, laid out as the layout of the segment says (`seqlock_layout`)."""
+        self._base, self._dtype, self._padded, self.rows = base, dtype, padded(dtype), rows
+
+    def write(self, row: int, record: np.ndarray[Any, Any]) -> int:
+        """Publish a 1-element array as the row's value; returns its version. The process must be the only writer."""
+        if record.dtype != self._dtype or record.size != 1:
+            raise ValueError(f"{record.size} records of {record.dtype}, a row holds one of {self._dtype}")
+        copy = np.zeros(1, self._padded)
+        copy["record"] = record
+        return int(_write(self._address(row), copy.ctypes.data, self._padded.itemsize))
+
+    def read(self, row: int) -> tuple[int, np.ndarray[Any, Any]]:
+        """(version, 1-element array). Version 0: nothing written yet; -1: the writer was always faster than we."""
+        copy = np.zeros(1, self._padded)
+        version = int(_read(self._address(row), copy.ctypes.data, self._padded.itemsize))
+        return version, copy["record"].copy()
+
+    def _address(self, row: int) -> int:
+        if not 0 <= row < self.rows:
+            raise IndexError(f"row {row} of {self.rows}")
+        return self._base + row * row_bytes(self._padded.itemsize)

@@ -38,8 +38,8 @@ class PrivateSegments(dict[str, Any]):
         block = np.zeros(layout.payload_bytes + 128, np.uint8)
         self._blocks.append(block)
         address = -(-int(block.ctypes.data) // 128) * 128
-        if layout.ring is not None:
-            format_ring(address, capacity or layout.ring[0], layout.ring[1])
+        if layout.kind == "ring":
+            format_ring(address, capacity or layout.sizes[0], layout.sizes[1])
         return PrivateSegment(address, layout)
 
 

@@ -108,7 +108,7 @@ class Twins:
     def _ring_words(self) -> list[tuple[int, int]]:
         """Empty rings begin again at their first slot: twins that walk through theirs would flush the caches."""
         staging = int(self._agents["feed"].context.state["staging"][0])
-        rings = [segment.address for segment in self._segments.values() if segment.layout.ring is not None]
+        rings = [segment.address for segment in self._segments.values() if segment.layout.kind == "ring"]
         return [(base + cursor, 0) for base in (staging, *rings) for cursor in (HEAD, TAIL, CACHED_HEAD, CACHED_TAIL)]
 
     def _feed_words(self) -> list[tuple[int, int]]:

@@ -223,24 +223,24 @@ class Code:
         self._split(text)
 
     def _split(self, text: str) -> None:
-        label, falls_through = "entry", False
+        label, falls_through, has_branched = "entry", True, False
         self.blocks[label] = Block([], [])
         for line in text.splitlines():
             line = line.partition("#" if self.machine == "x86_64" else "//")[0].strip()
             named = re.fullmatch(r"(\.L\w+):", line)
-            if named:
+            is_instruction = bool(line) and not line.startswith(".")
+            if named or (is_instruction and has_branched):
+                following = named[1] if named else f"after {label}"
                 if falls_through:
-                    self.blocks[label].successors.append(named[1])
-                label, falls_through = named[1], True
+                    self.blocks[label].successors.append(following)
+                label, falls_through, has_branched = following, True, False
                 self.blocks[label] = Block([], [])
-            elif line and not line.startswith("."):
-                if not falls_through and self.blocks[label].instructions and self.blocks[label].successors:
-                    label = f"after {label}"
-                    self.blocks[label] = Block([], [])
+            if is_instruction and not named:
                 instruction = re.sub(r"\s+", " ", line)
                 self.blocks[label].instructions.append(instruction)
                 target = re.search(r"(\.L\w+)$", instruction)
-                if target and self._branches(instruction):
+                has_branched = target is not None and self._branches(instruction)
+                if target and has_branched:
                     self.blocks[label].successors.append(target[1])
                 falls_through = not re.match(r"(jmp|ret|retq|b|br|ud2|brk)\b(?!\.)", instruction)
 

@@ -135,10 +135,9 @@ def test_a_capacity_that_is_no_power_of_two_is_refused(capacity: int) -> None:
         broadcast.broadcast_bytes(capacity, 64)
 
 
-@pytest.mark.parametrize("record_bytes", [0, 4, 65])
-def test_a_record_that_is_not_made_of_words_is_refused(record_bytes: int) -> None:
-    with pytest.raises(ValueError, match=f"record_bytes={record_bytes}"):
-        broadcast.broadcast_bytes(8, record_bytes)
+def test_a_record_of_no_bytes_is_refused() -> None:
+    with pytest.raises(ValueError, match="record_bytes=0"):
+        broadcast.broadcast_bytes(8, 0)
 
 
 @kernel

@@ -18,6 +18,8 @@ RECORD = np.dtype([("seq", "<i8"), ("word", "<i8", (7,))])
 WORDS = np.zeros(8, np.int64)
 """Scratch of the process that runs a kernel."""
 WIDE = np.dtype([("word", "<i8", (16,))])
+NARROW = np.dtype("<i8")
+UNEVEN = np.dtype([("word", "<i8", (11,))])
 
 
 @kernel
@@ -53,7 +55,7 @@ def _ring(capacity: int, dtype: np.dtype, start: int = 0) -> tuple[np.ndarray, i
     capacity=st.sampled_from([1, 2, 4, 16]),
     start=st.sampled_from([0, 7, 2**63 - 40]),
     steps=st.lists(st.tuples(st.sampled_from(["push", "pop", "try_push", "try_pop"]), st.integers(0, 20)), max_size=60),
-    dtype=st.sampled_from([RECORD, WIDE]),
+    dtype=st.sampled_from([RECORD, WIDE, NARROW, UNEVEN]),
 )
 def test_ring_behaves_like_a_bounded_queue(
     capacity: int, start: int, steps: list[tuple[str, int]], dtype: np.dtype
@@ -95,10 +97,9 @@ def test_a_capacity_that_is_no_power_of_two_is_refused(capacity: int) -> None:
         ring.ring_bytes(capacity, 64)
 
 
-@pytest.mark.parametrize("record_bytes", [0, 8, 65, 96])
-def test_a_record_size_that_is_no_multiple_of_a_line_is_refused(record_bytes: int) -> None:
-    with pytest.raises(ValueError, match=f"record_bytes={record_bytes}"):
-        ring.ring_bytes(8, record_bytes)
+def test_a_record_of_no_bytes_is_refused() -> None:
+    with pytest.raises(ValueError, match="record_bytes=0"):
+        ring.ring_bytes(8, 0)
 
 
 def test_peeked_records_stay_unread_until_advance() -> None:

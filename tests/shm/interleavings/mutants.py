@@ -194,7 +194,7 @@ MISTAKES: Sequence[Mutant] = (
     _in_caller("a successor does not ring first", replace("ring_first", "doorbell.ring(bell)", "pass")),
     _in_segment("ready stored first", _ready_before("_HEADER.pack_into(")),
     _in_segment("ready stored before the description", _ready_before("memory[")),
-    _in_segment("ready stored before the ring's header", _ready_before("format_ring(")),
+    _in_segment("ready stored before the ring's header", _ready_before("layout.format(")),
     _in_segment("ready stored without any order", together(weaken("_publish_ready", 1), weaken("_publish_ready", 0))),
     _in_segment("header read before the ready word", _HEADER_READ_FIRST),
 )

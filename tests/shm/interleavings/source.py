@@ -90,7 +90,7 @@ def derive_publication(tree: ast.Module) -> None:
     writes = {
         "_HEADER.pack_into(": "store_word(header, 1); store_word(header + _READY_OFFSET, 0)",
         "memory[_DESCRIPTION_OFFSET": "store_word(header + _DESCRIPTION_OFFSET, 2)",
-        "format_ring(": "format_ring(payload, 1, 64)",
+        "layout.format(": "format_ring(payload, 1, 64)",
         "_publish_ready(": "_publish_ready(header + _READY_OFFSET)",
     }
     reads = {

@@ -44,8 +44,7 @@ class MemorySegment:
 def memory_segment(layout: Layout) -> MemorySegment:
     memory = np.zeros(layout.payload_bytes // 8 + 16, np.int64)
     address = -(-memory.ctypes.data // 128) * 128
-    if layout.ring is not None:
-        ring.format_ring(address, *layout.ring)
+    layout.format(address)
     return MemorySegment(memory, address)
 
 
