@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 BENCHES = {
+    "ring": "64-byte records between two processes on two cores, beside C++ and Python's peers",
     "wire": "market data frame sent to order frame received over loopback, beside a C echo of the same bytes",
 }
 
@@ -46,6 +47,11 @@ def run_bench(name: str, as_json: bool, quick: bool) -> None:
     console.print(table)
     for name_of_ratio, ratio in document["ratios"].items():
         console.print(f"{name_of_ratio}: {ratio}")
+    for name_of_part in document.keys() - {"bench", "machine", "results", "ratios", "budgets"}:
+        console.print(f"{name_of_part}: {document[name_of_part]}")
+    for budget in document.get("budgets", ()):
+        verdict = "holds" if budget["holds"] else "[bold]does not hold[/bold]"
+        console.print(f"{budget['what']}: {budget['figure']}, limit {budget['limit']}: {verdict}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import platform
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from shm.atomics import load_acquire, pause, store_release
+from shm.atomics import cycles, load_acquire, pause, store_release
 from shm.clock import calibrate, now_ns
 from shm.kernel import kernel
 
@@ -59,6 +60,20 @@ def raw_line_rtt_ns(rounds: int = 20_000) -> float | None:
     finally:
         os.waitpid(child, 0)
         os.sched_setaffinity(0, cores)
+
+
+@kernel
+def _read_cycles() -> int:
+    return cycles()
+
+
+def ns_per_cycle(seconds: float = 0.05) -> float:
+    """Length of one tick of the counter that kernels and C++ references read."""
+    _read_cycles()
+    before, first = time.monotonic_ns(), int(_read_cycles())
+    time.sleep(seconds)
+    after, last = time.monotonic_ns(), int(_read_cycles())
+    return (after - before) / (last - first)
 
 
 def machine() -> dict[str, Any]:
@@ -108,13 +123,25 @@ def ratio(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
     }
 
 
+def over_runs(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each figure's median over runs, and beside it `<figure>_low` and `<figure>_high`."""
+    result: dict[str, float] = {}
+    for name in runs[0]:
+        values = [run[name] for run in runs]
+        result[name] = round(statistics.median(values), 2)
+        result |= {f"{name}_low": round(min(values), 2), f"{name}_high": round(max(values), 2)}
+    return result
+
+
 @contextmanager
-def compiled_reference(source: Path) -> Iterator[Path | None]:
+def compiled_reference(source: Path, *flags: str) -> Iterator[Path | None]:
     """The C++ reference `source`, built with g++ -O3 in a temporary folder; None where there is no g++."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / source.stem
         try:
-            subprocess.run(["g++", "-O3", "-march=native", "-o", program, source], check=True, capture_output=True)
+            subprocess.run(
+                ["g++", "-O3", "-march=native", *flags, "-o", program, source], check=True, capture_output=True
+            )
         except FileNotFoundError:
             yield None
             return
