@@ -1,9 +1,10 @@
 """The ring between two processes on two cores: beside the same algorithm in C++, and beside Python's peers.
 
 Records of 64 bytes, each built, carried and checked word by word. `rtt` is a record there and its answer back;
-`single` and `batched` are records one way, in ns per record. A round is C++, ours and the peers, a slice of tens of
-milliseconds each, and only slices of one round are compared: virtual cores change their distance within seconds. The
-regime of a round is told by the C++ round trip in it: near up to 320 ns, far above.
+`single`, `in_place` and `batched` are records one way, in ns per record: built in private memory and pushed, one at a
+time; built and checked in the ring itself; and pushed 64 at a time. A round is C++, ours and the peers, a slice of
+tens of milliseconds each, and only slices of one round are compared: virtual cores change their distance within
+seconds. The regime of a round is told by the C++ round trip in it: near up to 320 ns, far above.
 """
 
 import ctypes
@@ -28,8 +29,14 @@ NEAR_RTT_NS = 320.0
 """C++ round trips up to this are of cores that are near each other."""
 FAST_CPP_NS = 15.0
 """The per-record budgets hold in rounds whose C++ reference stays under this."""
-MODES = ("rtt", "single", "batched")
-RATIO_LIMITS = {"rtt": 1.15, "single": 1.25, "batched": 1.25}
+ONE_WAY = {
+    "single": ("produce", "consume"),
+    "in_place": ("produce_in_place", "consume_in_place"),
+    "batched": ("produce_batched", "consume_batched"),
+}
+"""Mode: the loops of its two sides, by their names in ring_loops.py and ring.cpp."""
+MODES = ("rtt", *ONE_WAY)
+RATIO_LIMITS = {"rtt": 1.15, "single": 1.25, "in_place": 1.25, "batched": 1.25}
 NS_LIMITS = {"single": 50.0, "batched": 15.0}
 
 
@@ -70,19 +77,19 @@ class OurRing(RingContestant):
         # Compiled before the fork, by calls that do nothing but compile.
         ring_loops.ping(there, back, 0, samples, scratch)
         ring_loops.pong(there, back, 0, scratch)
-        for loop in (ring_loops.produce, ring_loops.produce_batched, ring_loops.consume, ring_loops.consume_batched):
-            loop.compile("int64(int64, int64, int64, Array(int64, 1, 'C'))")
+        for name in (name for pair in ONE_WAY.values() for name in pair):
+            getattr(ring_loops, name).compile("int64(int64, int64, int64, Array(int64, 1, 'C'))")
 
     def left(self, mode: str, count: int) -> np.ndarray:
         if mode == "rtt":
             wrong = ring_loops.ping(self.there, self.back, count, self.samples, self.scratch)
             return self.in_ns(self.samples[:count], wrong)
-        loop = ring_loops.produce if mode == "single" else ring_loops.produce_batched
+        loop = getattr(ring_loops, ONE_WAY[mode][0])
         return self.in_ns(loop(self.there, self.back, count, self.scratch) / count)
 
     def right(self, mode: str, count: int) -> None:
-        loops = {"rtt": ring_loops.pong, "single": ring_loops.consume, "batched": ring_loops.consume_batched}
-        self.in_ns(0.0, loops[mode](self.there, self.back, count, self.scratch))
+        loop = ring_loops.pong if mode == "rtt" else getattr(ring_loops, ONE_WAY[mode][1])
+        self.in_ns(0.0, loop(self.there, self.back, count, self.scratch))
 
 
 class CppRing(RingContestant):
@@ -91,7 +98,7 @@ class CppRing(RingContestant):
     def __init__(self, library: Path, ns_per_tick: float) -> None:
         super().__init__(CPP, ns_per_tick)
         self._library = ctypes.CDLL(str(library))
-        for name in ("ping", "pong", "consume", "consume_batched"):
+        for name in ("ping", "pong", *(consume for _, consume in ONE_WAY.values())):
             getattr(self._library, name).restype = ctypes.c_int64
 
     def _call(self, name: str, count: int, *more: Any) -> int:
@@ -105,12 +112,11 @@ class CppRing(RingContestant):
         samples = ctypes.c_void_p(self.samples.ctypes.data)
         if mode == "rtt":
             return self.in_ns(self.samples[:count], self._call("ping", count, samples))
-        self._call("produce" if mode == "single" else "produce_batched", count, samples)
+        self._call(ONE_WAY[mode][0], count, samples)
         return self.in_ns(self.samples[0] / count)
 
     def right(self, mode: str, count: int) -> None:
-        loops = {"rtt": "pong", "single": "consume", "batched": "consume_batched"}
-        self.in_ns(0.0, self._call(loops[mode], count))
+        self.in_ns(0.0, self._call("pong" if mode == "rtt" else ONE_WAY[mode][1], count))
 
 
 class Round(dict[tuple[str, str], float]):
@@ -171,7 +177,7 @@ def _round(between: Duel, contestants: Sequence[Contestant]) -> Round:
 
 def _medians(rounds: Sequence[Round], name: str) -> dict[str, float]:
     """One run's figures of one contestant."""
-    columns = {"rtt": "rtt_ns_p50", "single": "single_ns_per_op", "batched": "batched_ns_per_op"}
+    columns = {mode: "rtt_ns_p50" if mode == "rtt" else f"{mode}_ns_per_op" for mode in MODES}
     return {
         column: statistics.median(each[name, mode] for each in rounds)
         for mode, column in columns.items()

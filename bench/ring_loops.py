@@ -1,4 +1,4 @@
-"""The four loops of the ring benchmarks around this package's ring: round trips, and one way single and batched.
+"""The loops of the ring benchmark around this package's ring: round trips, and one way single, in place and batched.
 
 Record `number` holds number * 8 + w in word w. Every record is built and checked word by word, on both sides, exactly
 as in ring.cpp. Spins are bounded by nothing but the other side: the duel kills a worker whose driver died.
@@ -93,6 +93,40 @@ def consume(there: int, back: int, count: int, scratch: np.ndarray) -> int:
         if not holds(record, number):
             wrong += 1
     while not ring.try_push(back, record):
+        pass
+    return wrong
+
+
+@kernel
+def produce_in_place(there: int, back: int, count: int, scratch: np.ndarray) -> int:
+    """As `produce`, but each record is built where it will be read."""
+    while not ring.try_pop(back, scratch.ctypes.data):
+        pass
+    start = cycles()
+    for number in range(count):
+        while ring.room(there, 1) < 1:
+            pass
+        fill(ring.claim(there, 0), number)
+        ring.commit(there, 1)
+    while not ring.try_pop(back, scratch.ctypes.data):
+        pass
+    return cycles() - start
+
+
+@kernel
+def consume_in_place(there: int, back: int, count: int, scratch: np.ndarray) -> int:
+    """As `consume`, but each record is checked where it stands."""
+    wrong = 0
+    while not ring.try_push(back, scratch.ctypes.data):
+        pass
+    for number in range(count):
+        record = ring.peek_record(there)
+        while record == 0:
+            record = ring.peek_record(there)
+        if not holds(record, number):
+            wrong += 1
+        ring.advance(there, 1)
+    while not ring.try_push(back, scratch.ctypes.data):
         pass
     return wrong
 

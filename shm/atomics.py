@@ -107,6 +107,21 @@ if JIT:
     fence_seq_cst = _fencer("seq_cst", "Full fence: also orders an earlier store before a later load.")
 
     @intrinsic
+    def store_line(typingctx, address, a, b, c, d, e, f, g, h):
+        """Plain stores of eight words, in as few instructions as the machine has for it."""
+        signature = types.void(*[types.int64] * 9)
+
+        def codegen(context, builder, signature, args):
+            kind = ir.VectorType(_I64, 8)
+            value = ir.Constant(kind, ir.Undefined)
+            for index in range(8):
+                value = builder.insert_element(value, args[index + 1], ir.Constant(_I32, index))
+            builder.store(value, builder.inttoptr(args[0], kind.as_pointer()), align=8)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    @intrinsic
     def pause(typingctx):
         """Tell the core that this is a spin loop (x86 `pause`, aarch64 `isb`)."""
         signature = types.void()
@@ -205,6 +220,10 @@ else:
 
     def store_u8(address, value):
         ctypes.c_uint8.from_address(int(address)).value = int(value) & 255
+
+    def store_line(address, a, b, c, d, e, f, g, h):
+        for index, word in enumerate((a, b, c, d, e, f, g, h)):
+            store_word(address + 8 * index, word)
 
     def fence_acquire():
         pass

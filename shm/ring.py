@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from shm.atomics import load_acquire, load_relaxed, load_word, peek, poke, store_release, store_word
+from shm.atomics import load_acquire, load_relaxed, load_word, peek, poke, store_line, store_release, store_word
 from shm.kernel import kernel, primitive
 from shm.layout import align_up, bytes_at, padded
 
@@ -92,9 +92,33 @@ def copy_record(target: int, source: int, record_bytes: int) -> None:
 
 
 @primitive
-def room(base: int, wanted: int) -> int:
-    """Writer: free slots, at least exact when fewer than `wanted` (the reader's cursor is then reloaded)."""
-    tail = load_word(base + TAIL)
+def copy_fresh(target: int, source: int, record_bytes: int) -> None:
+    """Copy a record whose fields were stored just now: loaded word by word, stored eight words at once.
+
+    A load that is wider than the stores before it is not served from the store buffer. It waits until they are in the
+    cache, behind the store of `tail`, which waits for the other core (37 ns a record instead of 21).
+    """
+    blocks = record_bytes & -64
+    offset = 0
+    while offset < blocks:
+        a = load_relaxed(source + offset)
+        b = load_relaxed(source + offset + 8)
+        c = load_relaxed(source + offset + 16)
+        d = load_relaxed(source + offset + 24)
+        e = load_relaxed(source + offset + 32)
+        f = load_relaxed(source + offset + 40)
+        g = load_relaxed(source + offset + 48)
+        h = load_relaxed(source + offset + 56)
+        store_line(target + offset, a, b, c, d, e, f, g, h)
+        offset += 64
+    while offset < record_bytes:
+        store_word(target + offset, load_relaxed(source + offset))
+        offset += 8
+
+
+@primitive
+def room_after(base: int, tail: int, wanted: int) -> int:
+    """`room` for a writer that has its `tail` at hand."""
     capacity = load_word(base + CAPACITY)
     free = capacity - (tail - load_word(base + CACHED_HEAD))
     if free < wanted:
@@ -105,15 +129,26 @@ def room(base: int, wanted: int) -> int:
 
 
 @primitive
-def available(base: int, wanted: int) -> int:
-    """Reader: unread records, exact when fewer than `wanted` (the writer's cursor is then reloaded)."""
-    head = load_word(base + HEAD)
+def room(base: int, wanted: int) -> int:
+    """Writer: free slots, at least exact when fewer than `wanted` (the reader's cursor is then reloaded)."""
+    return room_after(base, load_word(base + TAIL), wanted)
+
+
+@primitive
+def available_after(base: int, head: int, wanted: int) -> int:
+    """`available` for a reader that has its `head` at hand."""
     unread = load_word(base + CACHED_TAIL) - head
     if unread < wanted:
         tail = load_acquire(base + TAIL)
         store_word(base + CACHED_TAIL, tail)
         unread = tail - head
     return unread
+
+
+@primitive
+def available(base: int, wanted: int) -> int:
+    """Reader: unread records, exact when fewer than `wanted` (the writer's cursor is then reloaded)."""
+    return available_after(base, load_word(base + HEAD), wanted)
 
 
 @primitive
@@ -177,48 +212,50 @@ def advance(base: int, count: int) -> None:
 @primitive
 def try_push(base: int, record: int) -> bool:
     """Writer: copy the record at address `record` in and publish it. False when the ring is full."""
-    if room(base, 1) < 1:
+    tail = load_word(base + TAIL)
+    if room_after(base, tail, 1) < 1:
         return False
-    copy_record(claim(base, 0), record, load_word(base + RECORD_BYTES))
-    commit(base, 1)
+    copy_fresh(slot(base, tail), record, load_word(base + RECORD_BYTES))
+    store_release(base + TAIL, tail + 1)
     return True
 
 
 @primitive
 def try_pop(base: int, record: int) -> bool:
     """Reader: copy the oldest record to address `record` and consume it. False when the ring is empty."""
-    source = peek_record(base)
-    if source == 0:
+    head = load_word(base + HEAD)
+    if available_after(base, head, 1) < 1:
         return False
-    copy_record(record, source, load_word(base + RECORD_BYTES))
-    advance(base, 1)
+    copy_record(record, slot(base, head), load_word(base + RECORD_BYTES))
+    store_release(base + HEAD, head + 1)
     return True
 
 
 @primitive
 def push_batch(base: int, records: int, count: int) -> int:
     """Writer: copy up to `count` records from address `records`; publish them at once. Returns how many fitted."""
-    free = room(base, count)
+    tail = load_word(base + TAIL)
+    free = room_after(base, tail, count)
     pushed = count if count < free else free
     record_bytes = load_word(base + RECORD_BYTES)
     for index in range(pushed):
-        copy_record(claim(base, index), records + index * record_bytes, record_bytes)
+        copy_record(slot(base, tail + index), records + index * record_bytes, record_bytes)
     if pushed > 0:
-        commit(base, pushed)
+        store_release(base + TAIL, tail + pushed)
     return pushed
 
 
 @primitive
 def pop_batch(base: int, records: int, count: int) -> int:
     """Reader: copy up to `count` records to address `records`; consume them at once. Returns how many there were."""
-    unread = available(base, count)
+    head = load_word(base + HEAD)
+    unread = available_after(base, head, count)
     popped = count if count < unread else unread
     record_bytes = load_word(base + RECORD_BYTES)
-    head = load_word(base + HEAD)
     for index in range(popped):
         copy_record(records + index * record_bytes, slot(base, head + index), record_bytes)
     if popped > 0:
-        advance(base, popped)
+        store_release(base + HEAD, head + popped)
     return popped
 
 

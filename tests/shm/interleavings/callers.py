@@ -4,6 +4,15 @@ from shm import broadcast, doorbell, ring, seqlock
 from shm.atomics import load_word
 
 
+def build(base: int, record: int) -> bool:
+    """Build a record where it will be read, then publish it."""
+    if ring.room(base, 1) < 1:
+        return False
+    ring.copy_record(ring.claim(base, 0), record, load_word(base + ring.RECORD_BYTES))
+    ring.commit(base, 1)
+    return True
+
+
 def look(base: int, record: int) -> bool:
     """Copy the oldest record without consuming it."""
     source = ring.peek_record(base)

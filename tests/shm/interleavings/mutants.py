@@ -128,10 +128,12 @@ _SECOND_LOOK = "if load_relaxed(base + CLAIMED) - cursor <= capacity:"
 _FENCES = "from shm.atomics import fence_acquire, fence_release"
 
 MISTAKES: Sequence[Mutant] = (
-    _in_ring("tail published before the copy", move_before("try_push", "commit(", "copy_record(")),
-    _in_ring("tail published before the copies of a batch", move_before("push_batch", "commit(", "copy_record(")),
-    _in_ring("head published before the copy", move_before("try_pop", "advance(", "copy_record(")),
-    _in_ring("head published before the copies of a batch", move_before("pop_batch", "advance(", "copy_record(")),
+    _in_ring("tail published before the copy", move_before("try_push", "store_release(", "copy_fresh(")),
+    _in_ring(
+        "tail published before the copies of a batch", move_before("push_batch", "store_release(", "copy_record(")
+    ),
+    _in_ring("head published before the copy", move_before("try_pop", "store_release(", "copy_record(")),
+    _in_ring("head published before the copies of a batch", move_before("pop_batch", "HEAD, head", "copy_record(")),
     _in_broadcast("fence before the claim", move_before("publish", "fence_release()", "CLAIMED")),
     _in_broadcast("claim after the copy", move_before("publish", "for index", "CLAIMED")),
     _in_broadcast(

@@ -104,6 +104,7 @@ class Pusher:
     total: int
     batch: int = 0
     """0: one by one."""
+    in_place: bool = False
     name: str = "writer"
     start: Hashable = 0
     restarts: bool = True
@@ -113,6 +114,8 @@ class Pusher:
             return Operation("shm.ring", "cursors", (BASE,))
         if state == self.total:
             return None
+        if self.in_place:
+            return Operation(CALLERS, "build", (BASE, RECORD), ring_words(state, 1))
         if not self.batch:
             return Operation("shm.ring", "try_push", (BASE, RECORD), ring_words(state, 1))
         count = min(self.batch, self.total - state)
@@ -198,11 +201,11 @@ class Actor:
 
 
 def ring_scenario(capacity: int, total: int, *, batch: int = 0, acts: bool = False, kills: int = 1) -> Scenario:
-    """`total` records through a ring of `capacity`."""
-    style = "act, then advance" if acts else f"batches of {batch}" if batch else "one by one"
+    """`total` records through a ring of `capacity`, by push and pop or, `acts`, by claim, commit, peek and advance."""
+    style = "built and acted on in place" if acts else f"batches of {batch}" if batch else "one by one"
     reader = Actor(total) if acts else Popper(total, batch)
     return Scenario(
-        f"ring of {capacity}, {total} records, {style}", (Pusher(total, batch), reader),
+        f"ring of {capacity}, {total} records, {style}", (Pusher(total, batch, acts), reader),
         prepared(Operation("shm.ring", "format_ring", (BASE, capacity, RING_RECORD_BYTES))),
         names(BASE, header=0, tail=ring.TAIL, head=ring.HEAD, records=ring.RECORDS), kills, ring_elided,
     )  # fmt: skip

@@ -22,6 +22,12 @@ Edit = Callable[[ast.Module], None]
 _LEAVES = {"shm.atomics", "shm.libc"}
 
 
+def _store_line(address: int, *words: int) -> Coroutine:
+    """`store_line` word by word: at least as many orders as the machine's wide stores have."""
+    for index, word in enumerate(words):
+        yield "store_word", address + 8 * index, word
+
+
 class Program:
     """Modules as coroutines, some of them edited. `program("shm.ring", "try_push")` is a generator function."""
 
@@ -72,6 +78,8 @@ class Program:
     def _import(self, source: str, name: str, bound: str, namespace: dict[str, Any], leaves: set[str]) -> None:
         if f"{source}.{name}" in _LEAVES:
             leaves.add(f"{bound}.")
+        elif name == "store_line":
+            namespace[bound] = _store_line
         elif source in _LEAVES:
             leaves.add(bound)
         elif source == "shm":
