@@ -10,7 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 BENCHES = {
+    "histogram": "recording into an HDR histogram, beside C++ and the hdrhistogram package",
+    "pool": "taking objects from a pool and giving them back, beside C++ and Python's queues",
     "ring": "64-byte records between two processes on two cores, beside C++ and Python's peers",
+    "seqlock": "reading and writing the latest value, beside C++ and a lock; and what readers cost the writer",
     "wire": "market data frame sent to order frame received over loopback, beside a C echo of the same bytes",
 }
 

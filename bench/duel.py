@@ -5,7 +5,6 @@ for the next slice's name on a pipe. Virtual cores change their distance within 
 each other are compared.
 """
 
-import ctypes
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -16,10 +15,11 @@ from typing import Protocol
 
 import numpy as np
 
+from bench.harness import die_with
+
 SLICE_NS = 20e6
 WARM_SLICES = 2
 COUNT_MAX = 1 << 22
-_PR_SET_PDEATHSIG = 1
 
 
 class Contestant(Protocol):
@@ -79,13 +79,11 @@ def duel(contestants: Sequence[Contestant], cores: tuple[int, int]) -> Iterator[
     if child == 0:
         code = 1
         try:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() == parent:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when the driver says so, or dies with it
-                os.sched_setaffinity(0, {cores[1]})
-                here.close()
-                _work(contestants, there)
-                code = 0
+            die_with(parent)
+            os.sched_setaffinity(0, {cores[1]})
+            here.close()
+            _work(contestants, there)
+            code = 0
         finally:
             os._exit(code)
     there.close()

@@ -1,8 +1,10 @@
 """What every benchmark prints and uses: the machine, the distance between two cores, slices compared pair by pair."""
 
+import ctypes
 import mmap
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -18,6 +20,8 @@ import numpy as np
 from shm.atomics import cycles, load_acquire, pause, store_release
 from shm.clock import calibrate, now_ns
 from shm.kernel import kernel
+
+_PR_SET_PDEATHSIG = 1
 
 
 @kernel
@@ -60,6 +64,14 @@ def raw_line_rtt_ns(rounds: int = 20_000) -> float | None:
     finally:
         os.waitpid(child, 0)
         os.sched_setaffinity(0, cores)
+
+
+def die_with(parent: int) -> None:
+    """In a forked child: be killed when the process `parent` ends, however it ends; Ctrl-C is for the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 @kernel
@@ -138,10 +150,9 @@ def compiled_reference(source: Path, *flags: str) -> Iterator[Path | None]:
     """The C++ reference `source`, built with g++ -O3 in a temporary folder; None where there is no g++."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / source.stem
+        command = ["g++", "-O3", "-march=native", *flags, "-o", program, source]
         try:
-            subprocess.run(
-                ["g++", "-O3", "-march=native", *flags, "-o", program, source], check=True, capture_output=True
-            )
+            subprocess.run(command, check=True, capture_output=True)
         except FileNotFoundError:
             yield None
             return
