@@ -14,8 +14,16 @@ Errors, all of `SegmentError`:
     ├── SegmentExistsError       create: the name is taken
     ├── NoSpaceError             create: /dev/shm has no room (found here, not later as a SIGBUS)
     ├── SegmentMissingError      attach: nothing of that name
-    ├── NotReadyError            attach: half-built, or its creator died building it
-    └── LayoutMismatchError      attach: not what was expected; says which field differs
+    ├── NotASegmentError         attach: a symbolic link, a folder, or a file that is none of ours
+    ├── ForeignSegmentError      attach: another user's, who could cut it short under us
+    ├── PermissionsError         attach: its mode is not 0600, so others may have written to it or read it
+    ├── NotReadyError            attach: its creator is still building it
+    ├── HalfBuiltError           attach: its creator died building it
+    ├── TruncatedError           attach: shorter than its header says; a look behind its end would be a SIGBUS
+    ├── VersionMismatchError     attach: built by another version of this package
+    └── LayoutMismatchError      attach: holds something else than expected; says which field differs
+
+Whoever is refused has changed nothing: the segment and those who use it do not notice.
 """
 
 import contextlib
@@ -49,6 +57,7 @@ LAYOUT_VERSION = 1
 HEADER_BYTES = 4096
 NAME_PREFIX = "tickpipe."
 SHM_DIRECTORY = Path("/dev/shm")
+MODE = 0o600
 MADV_POPULATE_WRITE = 23
 
 _HEADER = struct.Struct("<qq32sqqqqq")
@@ -72,8 +81,32 @@ class SegmentMissingError(SegmentError):
     """There is no segment of that name."""
 
 
+class NotASegmentError(SegmentError):
+    """What has the name is not a segment."""
+
+
+class ForeignSegmentError(SegmentError):
+    """The segment is another user's."""
+
+
+class PermissionsError(SegmentError):
+    """The segment's mode is not 0600."""
+
+
 class NotReadyError(SegmentError):
-    """The segment is half-built."""
+    """The segment's creator has not finished it."""
+
+
+class HalfBuiltError(SegmentError):
+    """The segment's creator died before it was finished."""
+
+
+class TruncatedError(SegmentError):
+    """The segment is shorter than its header says."""
+
+
+class VersionMismatchError(SegmentError):
+    """The segment was built by another version of this package."""
 
 
 class LayoutMismatchError(SegmentError):
@@ -237,27 +270,17 @@ class Segment:
     def attach(cls, name: str, layout: Layout, *, writable: bool = False) -> "Segment":
         """Map an existing segment, read-only unless `writable`, its pages populated.
 
-        Raises SegmentMissingError, NotReadyError, LayoutMismatchError.
+        Raises SegmentMissingError, NotASegmentError, ForeignSegmentError, PermissionsError, NotReadyError,
+        HalfBuiltError, TruncatedError, VersionMismatchError, LayoutMismatchError.
         """
         memory = _map_existing(name, writable)
-        if len(memory) < HEADER_BYTES:
-            raise NotReadyError(f"segment {name}: size={len(memory)} is less than its header; creation unfinished")
-        # Before the rest is read: its words may be as old as the moment each was read at.
-        if not _is_ready(int(np.frombuffer(memory, np.uint8).ctypes.data) + _READY_OFFSET):
-            raise NotReadyError(f"segment {name}: ready=0; its creator has not finished or died")
-        magic, version, mark, _, _, payload_bytes, _, length = _HEADER.unpack_from(memory, 0)
-        if magic != MAGIC or version != LAYOUT_VERSION:
+        header = _read_header(name, memory)
+        if header.fingerprint != fingerprint(layout.description):
+            difference = "; ".join(differences(layout.description, header.description))
+            raise LayoutMismatchError(f"segment {name}: layout differs: {difference}")
+        if header.payload_bytes != layout.payload_bytes:
             raise LayoutMismatchError(
-                f"segment {name}: magic={magic:#x} version={version}, expected {MAGIC:#x} and {LAYOUT_VERSION}"
-            )
-        if mark != fingerprint(layout.description):
-            found = json.loads(bytes(memory[_DESCRIPTION_OFFSET : _DESCRIPTION_OFFSET + length]))
-            raise LayoutMismatchError(
-                f"segment {name}: layout differs: " + "; ".join(differences(layout.description, found))
-            )
-        if payload_bytes != layout.payload_bytes or len(memory) < HEADER_BYTES + payload_bytes:
-            raise LayoutMismatchError(
-                f"segment {name}: payload_bytes={payload_bytes} of {len(memory)}, expected {layout.payload_bytes}"
+                f"segment {name}: payload_bytes={header.payload_bytes}, expected {layout.payload_bytes}"
             )
         if writable:
             populate(memory)
@@ -311,6 +334,37 @@ def _create_reserved(name: str, size: int) -> mmap.mmap:
     return memory
 
 
+@dataclass(frozen=True)
+class _Header:
+    """What a complete segment says of itself."""
+
+    fingerprint: bytes
+    description: dict[str, str]
+    payload_bytes: int
+
+
+def _read_header(name: str, memory: mmap.mmap) -> _Header:
+    # The ready word before all else: the other words may be as old as the moment each was read at.
+    is_ready = _is_ready(int(np.frombuffer(memory, np.uint8).ctypes.data) + _READY_OFFSET)
+    magic, version, mark, pid, start_ticks, payload_bytes, _, length = _HEADER.unpack_from(memory, 0)
+    if magic not in (MAGIC, 0):
+        raise NotASegmentError(f"segment {name}: magic={magic:#x}, expected {MAGIC:#x}")
+    if not is_ready:
+        if magic == MAGIC and process_start_ticks(pid) != start_ticks:
+            raise HalfBuiltError(f"segment {name}: ready=0; its creator, process {pid}, died before it was finished")
+        raise NotReadyError(f"segment {name}: ready=0; its creator has not finished it")
+    if version != LAYOUT_VERSION:
+        raise VersionMismatchError(f"segment {name}: layout_version={version}, expected {LAYOUT_VERSION}")
+    if len(memory) < HEADER_BYTES + payload_bytes:
+        raise TruncatedError(f"segment {name}: size={len(memory)}, its header says {HEADER_BYTES + payload_bytes}")
+    text = bytes(memory[_DESCRIPTION_OFFSET : min(_DESCRIPTION_OFFSET + length, HEADER_BYTES)])
+    try:
+        description = json.loads(text)
+    except ValueError as error:
+        raise NotASegmentError(f"segment {name}: its description is not readable: {error}") from error
+    return _Header(mark, description, payload_bytes)
+
+
 def _map_existing(name: str, writable: bool) -> mmap.mmap:
     # Not SharedMemory: it maps writable always, follows symbolic links and talks to the tracker.
     try:
@@ -320,16 +374,38 @@ def _map_existing(name: str, writable: bool) -> mmap.mmap:
     except FileNotFoundError as error:
         raise SegmentMissingError(f"segment {name}: not found in {SHM_DIRECTORY}") from error
     except OSError as error:
-        raise SegmentError(f"segment {name}: cannot be opened: {error.strerror}") from error
+        raise _refusal(name, error) from error
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
-            raise NotReadyError(f"segment {name}: size={status.st_size} bytes; creation unfinished or not a segment")
+        if not stat.S_ISREG(status.st_mode):
+            raise NotASegmentError(f"segment {name}: not a regular file")
+        if status.st_uid != os.geteuid():
+            raise ForeignSegmentError(f"segment {name}: owned by user {status.st_uid}, we are {os.geteuid()}")
+        if stat.S_IMODE(status.st_mode) != MODE:
+            raise PermissionsError(f"segment {name}: mode={stat.S_IMODE(status.st_mode):04o}, expected {MODE:04o}")
+        if status.st_size == 0:
+            raise NotReadyError(f"segment {name}: size=0; its creator has not finished it")
+        if status.st_size < HEADER_BYTES:
+            raise TruncatedError(f"segment {name}: size={status.st_size} is less than its header")
         return mmap.mmap(
             descriptor, status.st_size, mmap.MAP_SHARED, mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         )
     finally:
         os.close(descriptor)
+
+
+def _refusal(name: str, error: OSError) -> SegmentError:
+    """Why the operating system would not open it."""
+    if error.errno == errno.ELOOP:
+        return NotASegmentError(f"segment {name}: a symbolic link, which is not followed")
+    if error.errno == errno.EISDIR:
+        return NotASegmentError(f"segment {name}: a folder")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        status = (SHM_DIRECTORY / name).lstat()
+        if status.st_uid != os.geteuid():
+            return ForeignSegmentError(f"segment {name}: owned by user {status.st_uid}, we are {os.geteuid()}")
+        return PermissionsError(f"segment {name}: mode={stat.S_IMODE(status.st_mode):04o}, expected {MODE:04o}")
+    return SegmentError(f"segment {name}: cannot be opened: {error.strerror}")
 
 
 def populate(memory: mmap.mmap) -> None:

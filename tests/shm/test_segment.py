@@ -1,6 +1,8 @@
 """Segments: what must be refused, what must stay unharmed, what must be gone afterwards."""
 
+import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from shm import segment as segments
+from shm.layout import fingerprint
 from shm.segment import Segment, record_layout, ring_layout, sweep, unlink
 
 RECORD = np.dtype([("a", "<i8"), ("b", "<i8", (7,))])
@@ -62,22 +65,162 @@ def test_a_missing_segment_is_said_to_be_missing(name: str) -> None:
         Segment.attach(name, record_layout(RECORD))
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 100, bytes(8192)], ids=["empty", "truncated", "half-built"])
-def test_an_unfinished_segment_is_refused(name: str, content: bytes) -> None:
-    (segments.SHM_DIRECTORY / name).write_bytes(content)
-    with pytest.raises(segments.NotReadyError):
+def _header(**fields: int) -> bytes:
+    """A header as a creator leaves it, with some fields changed, and a page of payload."""
+    values = {
+        "magic": segments.MAGIC, "version": segments.LAYOUT_VERSION, "pid": os.getpid(),
+        "start_ticks": segments.process_start_ticks(os.getpid()) or 0, "payload_bytes": RECORD.itemsize, "ready": 1,
+    } | fields  # fmt: skip
+    layout = record_layout(RECORD)
+    text = json.dumps(layout.description, sort_keys=True).encode()
+    header = segments._HEADER.pack(
+        values["magic"], values["version"], fingerprint(layout.description), values["pid"], values["start_ticks"],
+        values["payload_bytes"], values["ready"], len(text),
+    )  # fmt: skip
+    return (header + text).ljust(segments.HEADER_BYTES, b"\0") + bytes(RECORD.itemsize)
+
+
+def _write(name: str, content: bytes, mode: int = 0o600) -> Path:
+    path = segments.SHM_DIRECTORY / name
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def test_the_header_that_these_tests_write_is_one_that_is_accepted(name: str) -> None:
+    _write(name, _header())
+    Segment.attach(name, record_layout(RECORD)).close()
+
+
+@pytest.mark.parametrize(
+    ("content", "refusal", "words"),
+    [
+        (b"", segments.NotReadyError, "size=0"),
+        (b"x" * 100, segments.TruncatedError, "less than its header"),
+        (bytes(8192), segments.NotReadyError, "ready=0; its creator has not finished it"),
+        (_header(ready=0), segments.NotReadyError, "has not finished it"),
+        (_header(ready=0, start_ticks=1), segments.HalfBuiltError, f"process {os.getpid()}, died"),
+        (_header()[:-8], segments.TruncatedError, "its header says"),
+        (_header(payload_bytes=1 << 40), segments.TruncatedError, "its header says"),
+        (_header(payload_bytes=8), segments.LayoutMismatchError, "payload_bytes=8, expected 64"),
+        (_header(version=99), segments.VersionMismatchError, "layout_version=99, expected 1"),
+        (_header(magic=77), segments.NotASegmentError, "magic=0x4d"),
+        (b"\x7fELF" + bytes(9000), segments.NotASegmentError, "magic="),
+    ],
+    ids=[
+        "empty", "no header", "zeros", "half-built", "half-built by a dead creator", "cut short", "longer in words",
+        "of another size", "of another version", "of another kind", "a program",
+    ],
+)  # fmt: skip
+def test_what_is_no_finished_segment_of_ours_is_refused(
+    name: str, content: bytes, refusal: type[Exception], words: str
+) -> None:
+    path = _write(name, content)
+    with pytest.raises(segments.SegmentError, match=words) as refused:
         Segment.attach(name, record_layout(RECORD))
+    assert refused.type is refusal
+    assert path.read_bytes() == content
 
 
-def test_a_symbolic_link_is_not_followed(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o400, 0o700])
+def test_a_segment_that_others_may_touch_is_refused(name: str, mode: int) -> None:
+    _write(name, _header(), mode)
+    with pytest.raises(segments.PermissionsError, match=f"mode={mode:04o}, expected 0600"):
+        Segment.attach(name, record_layout(RECORD), writable=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a segment to another user")
+@pytest.mark.parametrize("we_are_root", [True, False])
+def test_another_users_segment_is_refused(name: str, we_are_root: bool) -> None:
+    path = _write(name, _header())
+    if we_are_root:
+        os.chown(path, 65534, 65534)
+        with pytest.raises(segments.ForeignSegmentError, match="owned by user 65534, we are 0"):
+            Segment.attach(name, record_layout(RECORD))
+        return
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        try:
+            Segment.attach(name, record_layout(RECORD))
+        except segments.ForeignSegmentError as error:
+            os._exit(0 if "owned by user 0, we are 65534" in str(error) else 2)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_symbolic_link_or_a_folder_is_refused(name: str) -> None:
     Segment.create(name, record_layout(RECORD))
-    link = segments.SHM_DIRECTORY / f"{name}.link"
+    link, folder = (segments.SHM_DIRECTORY / f"{name}.{kind}" for kind in ("link", "folder"))
     link.symlink_to(segments.SHM_DIRECTORY / name)
+    folder.mkdir()
     try:
-        with pytest.raises(segments.SegmentError):
+        with pytest.raises(segments.NotASegmentError, match="symbolic link"):
             Segment.attach(link.name, record_layout(RECORD))
+        for writable in (True, False):
+            with pytest.raises(segments.NotASegmentError):
+                Segment.attach(folder.name, record_layout(RECORD), writable=writable)
     finally:
         link.unlink()
+        folder.rmdir()
+
+
+ATTACH = """
+import numpy as np
+from shm.segment import Segment, record_layout
+segment = Segment.attach({name!r}, record_layout(np.dtype([("a", "<i8"), ("b", "<i8", (7,))])), writable=True)
+segment.view(np.dtype("<i8"))[0] += 1
+"""
+
+
+def test_attachers_that_end_leave_the_live_segment_unharmed(name: str) -> None:
+    segment = Segment.create(name, record_layout(RECORD))
+    for ending in ("", "segment.close()", "import os; os._exit(0)", "import os; os.fork() and os.wait()"):
+        done = subprocess.run(
+            [sys.executable, "-c", ATTACH.format(name=name) + ending], capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), ending
+    child = os.fork()
+    if child == 0:
+        attached = Segment.attach(name, record_layout(RECORD), writable=True)
+        attached.view(RECORD)["a"] += 1
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert segment.view(RECORD)["a"][0] == 5
+    assert Segment.attach(name, record_layout(RECORD)).view(RECORD)["a"][0] == 5
+
+
+FULL = """
+import os
+import numpy as np
+from shm import segment as segments
+from shm.layout import fingerprint
+from shm.segment import NoSpaceError, Segment, record_layout
+word = np.dtype("<i8")
+live = Segment.create("tickpipe.full.live", record_layout(word, 1000))
+live.view(word, 1000)[:] = 7
+try:
+    Segment.create("tickpipe.full.more", record_layout(word, 1_000_000))
+except NoSpaceError as error:
+    print(error)
+assert live.view(word, 1000).sum() == 7000
+assert os.listdir("/dev/shm") == ["tickpipe.full.live"]
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_full_dev_shm_is_said_and_takes_nothing_from_the_live(name: str) -> None:
+    small = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"'
+    before = ["unshare", "-m", "sh", "-c", small, "sh"]
+    if subprocess.run([*before, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no mount namespace may be made here")
+    command = [*before, sys.executable, "-c", FULL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "8004096 bytes wanted, " in done.stdout
+    assert " free in /dev/shm" in done.stdout
 
 
 def test_more_than_fits_is_an_error_message_not_a_bus_error(name: str) -> None:

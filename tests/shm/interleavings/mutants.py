@@ -122,7 +122,7 @@ def _ready_before(statement: str) -> Edit:
     return move_before("Segment.create", "_publish_ready(", statement)
 
 
-_HEADER_READ_FIRST = move_before("Segment.attach", "_HEADER.unpack_from(", "_is_ready(")
+_HEADER_READ_FIRST = move_before("_read_header", "_HEADER.unpack_from(", "_is_ready(")
 _ODD, _EVEN = "store_relaxed(cell, 2 * version + 1)", "store_release(cell, 2 * version)"
 _SECOND_LOOK = "if load_relaxed(base + CLAIMED) - cursor <= capacity:"
 _FENCES = "from shm.atomics import fence_acquire, fence_release"

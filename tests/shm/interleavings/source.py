@@ -107,19 +107,22 @@ def derive_publication(tree: ast.Module) -> None:
         "json.loads(": "found += load_word(header + _DESCRIPTION_OFFSET)",
     }
     lines = ["from shm.atomics import load_word, store_word", "def publish(header, payload):"]
-    lines += [f"    {line}" for line in _accesses(tree, "create", writes)]
+    lines += [f"    {line}" for line in _accesses(_method(tree, "Segment", "create"), writes)]
     lines += ["def attach(header, payload):", "    found = 0"]
-    lines += [f"    {line}" for line in _accesses(tree, "attach", reads)]
+    lines += [f"    {line}" for line in _accesses(_method(tree, None, "_read_header"), reads)]
     lines += ["    return found + load_word(payload)"]
     tree.body += ast.parse("\n".join(lines)).body
 
 
-def _accesses(tree: ast.Module, method: str, replacements: Mapping[str, str]) -> list[str]:
-    segment = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Segment")
-    function = next(node for node in segment.body if isinstance(node, ast.FunctionDef) and node.name == method)
+def _method(tree: ast.Module, of: str | None, name: str) -> ast.FunctionDef:
+    bodies = [tree.body] if of is None else [node.body for node in tree.body if getattr(node, "name", "") == of]
+    return next(node for body in bodies for node in body if isinstance(node, ast.FunctionDef) and node.name == name)
+
+
+def _accesses(function: ast.FunctionDef, replacements: Mapping[str, str]) -> list[str]:
     statements = [ast.unparse(statement) for statement in function.body]
     found = [(text, line) for statement in statements for text, line in replacements.items() if text in statement]
-    assert sorted(text for text, _ in found) == sorted(replacements), f"Segment.{method} touches memory in another way"
+    assert sorted(text for text, _ in found) == sorted(replacements), f"{function.name} touches memory in another way"
     return [line for _, line in found]
 
 
