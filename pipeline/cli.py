@@ -11,6 +11,8 @@ from pipeline.errors import PipelineError
 COMMANDS = {
     "up": "pipeline.commands.up:up",
     "config": "pipeline.commands.config:config",
+    "inspect": "pipeline.commands.inspect:inspect",
+    "clean": "pipeline.commands.clean:clean",
 }
 """Verb: where it is; one file each."""
 

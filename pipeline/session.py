@@ -119,12 +119,14 @@ class _Session:
         from pipeline import line as composition
         from pipeline.processes import core_map
         from pipeline.venue_process import fetch_exchange_info
+        from shm import doorbell
         from shm.segment import sweep
         from stages.agent import AgentError
         from stages.domain.instruments import InstrumentError, instruments_from_exchange_info
         from stages.strategy.loader import load, strategy_path
 
         config = self.config
+        doorbell.sweep()  # first: a semaphore is judged by its segment
         for name in sweep():
             self.terminal.say(f"removed {name}, left by a run that died")
         cores = core_map(config, self.topology)

@@ -286,6 +286,13 @@ class Segment:
             populate(memory)
         return cls(name, memory, layout)
 
+    @classmethod
+    def observe(cls, name: str) -> "Segment":
+        """Map an existing segment, read-only, as what its header says it is. Raises as `attach` does."""
+        memory = _map_existing(name, writable=False)
+        header = _read_header(name, memory)
+        return cls(name, memory, Layout(header.description, header.payload_bytes))
+
     def view(self, dtype: np.dtype, count: int = 1, offset: int = 0) -> np.ndarray:
         """`count` records of `dtype` at `offset` of the payload, over the shared bytes themselves."""
         assert self._whole is not None, f"segment {self.name} is closed"
@@ -420,23 +427,38 @@ def unlink(name: str) -> None:
         (SHM_DIRECTORY / name).unlink()
 
 
-def owner_is_alive(name: str) -> bool | None:
-    """Whether the process that created segment `name` still runs; None when its header cannot be read."""
+@dataclass(frozen=True)
+class Owner:
+    """The process that created a segment, and whether it still runs."""
+
+    pid: int
+    is_alive: bool
+
+
+def owner_of(name: str) -> Owner | None:
+    """Who created segment `name`, finished or not; None when its header does not say."""
     try:
-        header = (SHM_DIRECTORY / name).open("rb").read(_HEADER.size)
-        magic, _, _, pid, start_ticks, *_ = _HEADER.unpack(header)
+        with (SHM_DIRECTORY / name).open("rb") as file:
+            magic, _, _, pid, start_ticks, *_ = _HEADER.unpack(file.read(_HEADER.size))
     except (OSError, struct.error):
         return None
-    if magic != MAGIC:
-        return None
-    return process_start_ticks(pid) == start_ticks
+    return Owner(pid, process_start_ticks(pid) == start_ticks) if magic == MAGIC else None
+
+
+def owner_is_alive(name: str) -> bool | None:
+    """Whether the process that created segment `name` still runs; None when its header cannot be read."""
+    owner = owner_of(name)
+    return owner.is_alive if owner else None
 
 
 def sweep(prefix: str = NAME_PREFIX) -> list[str]:
     """Remove the segments whose owner is dead; returns their names. Unreadable and foreign ones are left alone."""
     removed = []
     for path in SHM_DIRECTORY.glob(f"{prefix}*"):
-        if not path.is_symlink() and owner_is_alive(path.name) is False:
-            unlink(path.name)
-            removed.append(path.name)
+        with contextlib.suppress(FileNotFoundError):  # another sweep was faster
+            status = path.lstat()
+            ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+            if ours and owner_is_alive(path.name) is False:
+                unlink(path.name)
+                removed.append(path.name)
     return sorted(removed)

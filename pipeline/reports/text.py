@@ -35,7 +35,7 @@ def _headline(report: Mapping[str, Any]) -> Text:
     return line
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
+def new_table(title: str, first: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=box.SIMPLE_HEAD)
     table.add_column(first, no_wrap=True)
     for column in columns:
@@ -44,7 +44,7 @@ def _table(title: str, first: str, *columns: str) -> Table:
 
 
 def _stages(report: Mapping[str, Any]) -> Table:
-    table = _table("Stages", "stage", "pid", "core", "policy", "idle", "in", "out", "memory")
+    table = new_table("Stages", "stage", "pid", "core", "policy", "idle", "in", "out", "memory")
     for name, stage in report["stages"].items():
         policy = f"{stage['policy']} {stage['priority']}" if stage["priority"] else str(stage["policy"] or "-")
         rss = f"{stage['rss_bytes'] / 2**20:,.0f} MB" if stage["rss_bytes"] is not None else "-"
@@ -56,7 +56,7 @@ def _stages(report: Mapping[str, Any]) -> Table:
 
 
 def _hops(report: Mapping[str, Any]) -> Table:
-    table = _table("Hops", "hop", "samples", "p50", "p90", "p99", "p99.9", "max", "budget", "p50 within")
+    table = new_table("Hops", "hop", "samples", "p50", "p90", "p99", "p99.9", "max", "budget", "p50 within")
     for hop in report["hops"]:
         per_level = hop["unit"] == "ns_per_level"
         verdict = {True: Text("yes", "green"), False: Text("no", "bold red"), None: Text("-", "dim")}
@@ -69,7 +69,7 @@ def _hops(report: Mapping[str, Any]) -> Table:
 
 
 def _counts(report: Mapping[str, Any]) -> Table:
-    table = _table("Market data and orders", "market data", "count")
+    table = new_table("Market data and orders", "market data", "count")
     table.add_column("  orders", no_wrap=True)
     table.add_column("count", justify="right", no_wrap=True)
     data, orders = list(report["market_data"].items()), list(report["orders"].items())
@@ -84,7 +84,7 @@ def _counts(report: Mapping[str, Any]) -> Table:
 
 
 def _books(report: Mapping[str, Any]) -> Table:
-    table = _table("Books", "symbol", "bid qty", "bid", "ask", "ask qty", "levels", "last id", "state")
+    table = new_table("Books", "symbol", "bid qty", "bid", "ask", "ask qty", "levels", "last id", "state")
     for symbol, book in report["books"].items():
         table.add_row(
             symbol, *(_or_dash(book[name]) for name in ("bid_qty", "bid", "ask", "ask_qty")),
@@ -95,7 +95,7 @@ def _books(report: Mapping[str, Any]) -> Table:
 
 def _positions(report: Mapping[str, Any]) -> Table:
     names = ("quantity", "average_price", "realized_pnl", "unrealized_pnl", "fees")
-    table = _table("Positions", "symbol", *(name.replace("_", " ") for name in names))
+    table = new_table("Positions", "symbol", *(name.replace("_", " ") for name in names))
     for symbol, position in report["positions"].items():
         table.add_row(symbol, *(_or_dash(position[name]) for name in names))
     return table

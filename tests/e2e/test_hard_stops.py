@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -88,6 +89,50 @@ def test_without_its_supervisor_the_line_ends_and_the_next_start_sweeps(
     assert "the supervisor is gone: refusing orders, cancelling those at the venue" in log
     assert "leaving with 0 orders at the venue" in log
     until(lambda: not psutil.pid_exists(pids["venue"]), VENUE_LEAVES_S, "the paper venue leaves")
+
+
+def test_what_a_run_has_in_shared_memory_is_shown_and_what_a_dead_one_left_is_removed(
+    pipeline: Runs, until: Callable[..., None], tmp_path: Path
+) -> None:
+    said = tmp_path / "words"
+    with said.open("w") as words:
+        process = pipeline.start("up", "--duration", "100s", stderr=words)
+    run, pids = _started(process, said, until)
+    until(lambda: re.search(r"orders [1-9]", said.read_text()), 20, "orders were sent")
+    shown = {entry["segment"]: entry for entry in _shown(pipeline, run)}
+    assert {f"{NAME_PREFIX}{run}.{name}" for name in shown} == set(_segments(run))
+    assert {entry["status"] for entry in shown.values()} == {"live"}
+    assert {entry["owner_pid"] for entry in shown.values()} == {process.pid}
+    rings = {name: entry for name, entry in shown.items() if entry["kind"] == "ring"}
+    assert len(rings) >= 5
+    for name, ring in rings.items():
+        assert ring["cursors"]["tail"] > 0, name
+        assert 0 <= ring["lag"] <= int(ring["layout"]["capacity"]), name
+        assert 0 <= ring["age_ns"] < 100e9, name
+    assert pipeline.run("inspect", run).code == 0
+    assert _clean(pipeline)["segments"] == []
+    assert len(_segments(run)) == len(shown)
+    process.kill()
+    process.communicate(timeout=10)
+    until(lambda: not any(psutil.pid_exists(pids[stage]) for stage in ("feed", "book", "strategy", "risk")), 5, "ends")
+    assert {entry["status"] for entry in _shown(pipeline, run)} == {"orphaned"}
+    removed = _clean(pipeline)["segments"]
+    assert set(removed) == {f"{NAME_PREFIX}{run}.{name}" for name in shown}
+    assert _segments(run) == []
+    until(lambda: not psutil.pid_exists(pids["router"]), 8, "the router cancels its orders and leaves")
+    until(lambda: not psutil.pid_exists(pids["venue"]), VENUE_LEAVES_S, "the paper venue leaves")
+
+
+def _shown(pipeline: Runs, run: str) -> Any:
+    done = pipeline.run("inspect", run, "--json")
+    assert done.code == 0, done.words
+    return done.report["segments"]
+
+
+def _clean(pipeline: Runs) -> Any:
+    done = pipeline.run("clean", "--json")
+    assert done.code == 0, done.words
+    return done.report
 
 
 def test_words_that_nobody_reads_any_more_do_not_end_a_run(pipeline: Runs) -> None:
