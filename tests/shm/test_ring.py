@@ -20,6 +20,8 @@ WORDS = np.zeros(8, np.int64)
 WIDE = np.dtype([("word", "<i8", (16,))])
 NARROW = np.dtype("<i8")
 UNEVEN = np.dtype([("word", "<i8", (11,))])
+NEAR_THE_END = 2**63 - (40 if JIT else 2000)
+"""Compiled cursors wrap, and go on. Plain Python's integers do not: a run without the compiler stays below."""
 
 
 @kernel
@@ -53,7 +55,7 @@ def _ring(capacity: int, dtype: np.dtype, start: int = 0) -> tuple[np.ndarray, i
 
 @given(
     capacity=st.sampled_from([1, 2, 4, 16]),
-    start=st.sampled_from([0, 7, 2**63 - 40]),
+    start=st.sampled_from([0, 7, NEAR_THE_END]),
     steps=st.lists(st.tuples(st.sampled_from(["push", "pop", "try_push", "try_pop"]), st.integers(0, 20)), max_size=60),
     dtype=st.sampled_from([RECORD, WIDE, NARROW, UNEVEN]),
 )
@@ -87,7 +89,7 @@ def test_ring_behaves_like_a_bounded_queue(
             if model:
                 assert buffer[0].tolist() == model.popleft()
         head, tail = ring.cursors(base)
-        assert tail - head == len(model)
+        assert (tail - head) % 2**64 == len(model)
     assert memory is not None
 
 
