@@ -26,7 +26,7 @@ def hop_line(hop: Hop, histogram: np.ndarray[Any, Any] | np.void) -> dict[str, A
         return line | dict.fromkeys(("min", "mean", *PERCENTILES, "max")) | {
             "budget": hop.budget_ns, "within_budget": None,
         }  # fmt: skip
-    least, most = int(histogram["min"]), int(histogram["max"])
+    least, most = int(hdr.min_value), int(hdr.max_value)
     line |= {"count": count, "min": least, "mean": round(float(hdr.get_mean_value()), 1)}
     for name, percentile in PERCENTILES.items():
         # A bucket's value is its upper end, 0.1 % wide; no percentile lies outside of what was seen.

@@ -80,6 +80,13 @@ def test_a_hops_figures_are_those_of_its_samples() -> None:
     assert hop_line(Hop("x"), histogram(values))["within_budget"] is None
 
 
+def test_the_extremes_of_a_stage_that_died_while_it_recorded_are_those_of_what_is_counted() -> None:
+    torn = histogram([10, 20, 30])
+    torn["min"], torn["max"], torn["total_count"] = 1, 2000, 2
+    line = hop_line(Hop("x"), torn)
+    assert (line["count"], line["min"], line["p50"], line["max"]) == (3, 10, 20, 30)
+
+
 def test_a_hop_without_samples_has_no_figures_and_no_verdict() -> None:
     line = hop_line(Hop("x", 600), histogram([]))
     assert line["count"] == 0

@@ -1,7 +1,7 @@
 """What a stage does with the primitives, as the checker runs it. Never run as it stands: see `source`."""
 
-from shm import broadcast, doorbell, ring, seqlock
-from shm.atomics import load_word
+from shm import broadcast, doorbell, histogram, ring, seqlock
+from shm.atomics import load_acquire, load_relaxed, load_word
 
 
 def build(base: int, record: int) -> bool:
@@ -30,6 +30,15 @@ def published(base: int) -> int:
 def version(row: int) -> int:
     """Where a successor of a seqlock's writer goes on."""
     return load_word(row + seqlock.VERSION)
+
+
+def recorded(base: int, below: int) -> tuple[int, int]:
+    """A histogram's total, then what the counters of the values under `below` add up to."""
+    total = load_acquire(base + histogram.TOTAL)
+    counted = 0
+    for value in range(below):
+        counted += load_relaxed(base + histogram.COUNTS + 8 * value)
+    return total, counted
 
 
 def send(base: int, record: int, bell: int) -> bool:

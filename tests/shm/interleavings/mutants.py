@@ -18,6 +18,7 @@ from tests.shm.interleavings.scenarios import (
     abandoned_seqlock_scenario,
     broadcast_scenario,
     doorbell_scenario,
+    histogram_scenario,
     ring_scenario,
     segment_scenario,
     seqlock_scenario,
@@ -44,6 +45,10 @@ SCENARIOS: dict[str, list[Scenario]] = {
         doorbell_scenario(1, 1),
         doorbell_scenario(1, 2, kills=0),
         doorbell_scenario(2, 2, victims=(1,)),
+    ],
+    "shm.histogram": [
+        histogram_scenario((("record", 1, 0), ("record", 0, 0), ("record", 1, 0)), 3),
+        histogram_scenario((("record", 1, 0), ("record_corrected", 3, 1)), 4),
     ],
     "shm.segment": [segment_scenario()],
 }
@@ -108,6 +113,10 @@ def _in_seqlock(what: str, edit: Edit) -> Mutant:
 
 def _in_doorbell(what: str, edit: Edit) -> Mutant:
     return Mutant(f"doorbell: {what}", "shm.doorbell", edit)
+
+
+def _in_histogram(what: str, edit: Edit) -> Mutant:
+    return Mutant(f"histogram: {what}", "shm.histogram", edit)
 
 
 def _in_caller(what: str, edit: Edit) -> Mutant:
@@ -194,6 +203,8 @@ MISTAKES: Sequence[Mutant] = (
     _in_caller("no second look at the inputs", replace("receive", "if ring.available(base, 1) == 0:", "if True:")),
     _in_caller("rung before the push", move_before("send", "doorbell.ring(bell)", "ring.try_push")),
     _in_caller("a successor does not ring first", replace("ring_first", "doorbell.ring(bell)", "pass")),
+    _in_histogram("total stored before the counter", move_before("record", "_complete(", "store_relaxed(address")),
+    _in_histogram("total stored before the counters", move_before("record_corrected", "_complete(", "while left")),
     _in_segment("ready stored first", _ready_before("_HEADER.pack_into(")),
     _in_segment("ready stored before the description", _ready_before("memory[")),
     _in_segment("ready stored before the ring's header", _ready_before("layout.format(")),

@@ -114,6 +114,8 @@ class Trees:
             name, *args = event
             if name in ("pause", "prefetch", "clock_gettime"):
                 value = 0
+            elif name == "leading_zeros":
+                value = 64 - args[0].bit_length()
             elif args and (args[0] >= PRIVATE or self._is_elided(args[0])):
                 if name.startswith("load"):
                     value = private.get(args[0], 0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from shm import broadcast, doorbell, ring, seqlock
+from shm import broadcast, doorbell, histogram, ring, seqlock
 from tests.shm.interleavings.operations import PRIVATE, Operation, Outcome, WrongError
 from tests.shm.interleavings.search import Scenario
 from tests.shm.interleavings.source import Program
@@ -444,6 +444,66 @@ def doorbell_scenario(capacity: int, total: int, *, kills: int = 1, victims: tup
         prepared(Operation("shm.ring", "format_ring", (BASE, capacity, RING_RECORD_BYTES))),
         names(BASE, header=0, tail=ring.TAIL, head=ring.HEAD, records=ring.RECORDS), kills,
         lambda address: ring_elided(address) or ring_last_word(address), victims=victims,
+    )  # fmt: skip
+
+
+# --- the histogram ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Records sample after sample; a successor goes on after the one that the killed writer was at."""
+
+    samples: tuple[tuple[str, int, int], ...]
+    """(primitive, value, expected interval or 0: the primitive takes none)"""
+    name: str = "writer"
+    start: Hashable = 0
+    restarts: bool = True
+
+    def operation(self, state: Any) -> Operation | None:
+        if state == len(self.samples):
+            return None
+        name, value, interval = self.samples[state]
+        return Operation("shm.histogram", name, (BASE, value, interval)[: 3 if interval else 2])
+
+    def finish(self, state: Any, outcome: Outcome) -> Hashable:
+        return state + 1
+
+    def restart(self, state: Any) -> Hashable:
+        return min(state + 1, len(self.samples))
+
+
+@dataclass(frozen=True)
+class Summer:
+    """Sums the counters after it has seen a total. The state is the number of tries left."""
+
+    most: int
+    """Samples that there can be."""
+    below: int
+    start: Hashable
+    name: str = "reader"
+    restarts: bool = False
+
+    def operation(self, state: Any) -> Operation | None:
+        return Operation(CALLERS, "recorded", (BASE, self.below)) if state else None
+
+    def finish(self, state: Any, outcome: Outcome) -> Hashable:
+        total, counted = outcome.result
+        if not total <= counted <= self.most:
+            raise WrongError(f"a total of {total} of at most {self.most}, but {counted} are counted")
+        return state - 1
+
+    def restart(self, state: Any) -> Hashable:
+        raise AssertionError("it has no successor")
+
+
+def histogram_scenario(samples: tuple[tuple[str, int, int], ...], most: int, *, kills: int = 1) -> Scenario:
+    """`samples` recorded while a reader looks twice. Values are small: a counter each, next to each other."""
+    below = max(value for _, value, _ in samples) + 1
+    return Scenario(
+        f"histogram, {' '.join(str(value) for _, value, _ in samples)}, {most} samples",
+        (Recorder(samples), Summer(most, below, 2)), prepared(),
+        names(BASE, total=0, min=8, max=16, saturated=24, counts=histogram.COUNTS), kills,
     )  # fmt: skip
 
 
