@@ -241,7 +241,7 @@ class _Session:
     # -- afterwards ----------------------------------------------------------------------------------------------
 
     def _report(self, run: str, supervisor: "Supervisor", outcome: "Outcome", prepared: _Prepared) -> dict[str, Any]:
-        from pipeline.reports.machine import machine_document
+        from pipeline.reports.machine import clock_document, machine_document
         from pipeline.reports.run_report import build_report, take_snapshot
         from shm.clock import read_cost_ns
 
@@ -257,6 +257,7 @@ class _Session:
             "strategy": self.config.strategy.name,
             "compiled_kernels": prepared.line.compiled,
             "clock_read_ns": round(read_cost_ns(prepared.line.clock), 1),
+            "clock": clock_document(prepared.line.clock),
             "findings": [finding.document() for finding in supervisor.findings],
             "replay": self.service.latest.get("replay_finished") if self.service is not None else None,
             "machine": machine_document(self.topology),

@@ -20,8 +20,13 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from shm.processor import CPU_FLAGS
+
 JIT = not numba.config.DISABLE_JIT
 IS_X86 = __import__("platform").machine() in ("x86_64", "AMD64")
+
+ORDERED_READ = ("rdtscp" if "rdtscp" in CPU_FLAGS else "lfence") if IS_X86 else "isb"
+"""How `cycles_ordered` waits. Virtual machines may hide rdtscp, which is an illegal instruction then."""
 
 _I64 = ir.IntType(64)
 _I32 = ir.IntType(32)
@@ -36,6 +41,42 @@ def peek(address: int) -> int:
 def poke(address: int, value: int) -> None:
     """Store an int64 word at `address`, for cold code that is the word's only writer."""
     ctypes.c_int64.from_address(address).value = value
+
+
+# What differs by machine is emitted as LLVM's intrinsics, never as assembly: that needs a parser, which Numba does not
+# set up, and without one LLVM aborts the process.
+
+
+def _call(builder, name, result, *arguments):
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(builder.module.declare_intrinsic(name, (), kind), arguments)
+
+
+def emit_pause(builder, x86):
+    """Emit `pause` for x86, `isb` for aarch64, which waits about as long."""
+    if x86:
+        _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
+    else:
+        _call(builder, "llvm.aarch64.isb", ir.VoidType(), _I32(15))
+
+
+def emit_read(builder, x86):
+    """Emit a read of the counter. (LLVM's readsteadycounter is a constant 0 on aarch64.)"""
+    if x86:
+        return _call(builder, "llvm.readcyclecounter", _I64)
+    name = builder.module.add_metadata(["cntvct_el0"])
+    return _call(builder, "llvm.read_volatile_register.i64", _I64, name)
+
+
+def emit_ordered_read(builder, how):
+    """Emit an ordered read of the counter; `how` is one of the values of ORDERED_READ."""
+    if how == "rdtscp":
+        return builder.extract_value(_call(builder, "llvm.x86.rdtscp", ir.LiteralStructType([_I64, _I32])), 0)
+    if how == "lfence":
+        _call(builder, "llvm.x86.sse2.lfence", ir.VoidType())
+    else:
+        emit_pause(builder, x86=False)  # the instruction is a fence for instructions
+    return emit_read(builder, x86=how == "lfence")
 
 
 if JIT:
@@ -127,13 +168,7 @@ if JIT:
         signature = types.void()
 
         def codegen(context, builder, signature, args):
-            if IS_X86:
-                function = builder.module.declare_intrinsic(
-                    "llvm.x86.sse2.pause", (), ir.FunctionType(ir.VoidType(), ())
-                )
-                builder.call(function, ())
-            else:
-                builder.asm(ir.FunctionType(ir.VoidType(), ()), "isb", "", (), True)
+            emit_pause(builder, IS_X86)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -154,13 +189,30 @@ if JIT:
 
     @intrinsic
     def cycles(typingctx):
-        """The core's cycle or tick counter: rdtsc on x86-64, cntvct_el0 on aarch64."""
+        """The core's cycle or tick counter: rdtsc on x86-64, cntvct_el0 on aarch64.
+
+        Not ordered: the core may read it some tens of cycles before or after what stands around it. Right for stamps,
+        whose steps take far longer than that.
+        """
         signature = types.int64()
 
         def codegen(context, builder, signature, args):
-            name = "llvm.readcyclecounter" if IS_X86 else "llvm.readsteadycounter"
-            function = builder.module.declare_intrinsic(name, (), ir.FunctionType(_I64, ()))
-            return builder.call(function, ())
+            return emit_read(builder, IS_X86)
+
+        return signature, codegen
+
+    @intrinsic
+    def cycles_ordered(typingctx):
+        """As `cycles`, read when all instructions before it are done and their loads have their values.
+
+        For the two ends of a measurement of little work, which `cycles` would find half done or not begun. Stores may
+        still be on their way, and what follows may begin before the read. rdtscp on x86-64; isb and cntvct_el0 on
+        aarch64. It costs what it waits for: never for stamps on the path.
+        """
+        signature = types.int64()
+
+        def codegen(context, builder, signature, args):
+            return emit_ordered_read(builder, ORDERED_READ)
 
         return signature, codegen
 
@@ -235,6 +287,8 @@ else:
 
     def cycles():
         return time.perf_counter_ns()
+
+    cycles_ordered = cycles
 
     def multiply_shift_32(a, b):
         return _signed((int(a) * int(b)) >> 32)

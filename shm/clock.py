@@ -1,54 +1,75 @@
 """Time: the TSC calibrated against CLOCK_MONOTONIC, read by kernels and by cold code alike.
 
-A clock is an int64 array that its process owns (CLOCK_WORDS words): the calibration, then scratch for the fallback.
-`now_ns` is on CLOCK_MONOTONIC's scale, so stamps of different processes compare, provided they share one calibration:
-the launcher calibrates once and hands the array on.
+A clock is an int64 array that its process owns (CLOCK_WORDS words): the calibration with its error, and scratch for the
+fallback. `now_ns` is on CLOCK_MONOTONIC's scale, so stamps of different processes compare, provided they share one
+calibration: the launcher calibrates once and hands the array on.
 
-Where the TSC is not invariant, or on other machines, `now_ns` asks clock_gettime instead; `read_cost_ns` says what a
-read costs either way, and reports print it.
+The error. A pair is a reading of the cycle counter between two of CLOCK_MONOTONIC, taken to be at their middle; it is
+off by half their distance at most, and by what the readings themselves are rounded by. The rate is measured from one
+pair to another, so it is off by the sum of both errors over the time in between; `now_ns` is off by the second pair's
+error, and by the rate's for each nanosecond since. `rate_error_ppm` and `error_ns` say how much that is: bounds, not
+deviations, for as long as CLOCK_MONOTONIC runs as it did meanwhile. (The wall clock's daemon may make it run faster or
+slower later, by some ppm as a rule; the TSC does not follow. No latency here is long enough for that to be seen.)
+
+Where the TSC is not invariant (`tsc_refusal` says why), or on other machines, `now_ns` asks clock_gettime instead, and
+has no error. That costs 23 ns in place of 10 on the machine of the README, where the C library can read the counter for
+it, and a system call of some hundred where it cannot. `read_cost_ns` says what a read costs here; reports print it.
+
+Which read: `now_ns` for stamps. `cycles` for intervals in compiled loops, converted by `cycles_to_ns` when the loop is
+over. `cycles_ordered` where what is timed takes less than some hundred cycles. None of them waits for stores.
 """
 
+import math
+import platform
 import time
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shm import libc
-from shm.atomics import IS_X86, JIT, cycles, load_word, multiply_shift_32
+from shm.atomics import IS_X86, JIT, cycles, cycles_ordered, load_word, multiply_shift_32
 from shm.kernel import kernel, primitive
+from shm.processor import CLOCK_SOURCES, CPU_FLAGS, CPUINFO
 
 CLOCK_WORDS = 8
 BASE_CYCLES, BASE_NS, NS_PER_CYCLE_32, REALTIME_OFFSET_NS, TIMESPEC = 0, 1, 2, 3, 4
-
-CLOCKSOURCES = Path("/sys/devices/system/clocksource/clocksource0")
-
-
-def tsc_is_usable() -> bool:
-    """True when the TSC ticks at one rate on all cores and through idle states, and the kernel has not rejected it."""
-    if not (IS_X86 and JIT):
-        return False
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    if "constant_tsc" not in flags or "nonstop_tsc" not in flags:
-        return False
-    try:
-        # A kernel that found the TSC unstable takes it off this list. Virtual machines may prefer kvm-clock, which
-        # itself reads the TSC, but still list it.
-        return "tsc" in (CLOCKSOURCES / "available_clocksource").read_text(encoding="ascii").split()
-    except OSError:
-        return True
+BASE_ERROR_NS, RATE_ERROR_PPB = 6, 7
 
 
-USE_TSC = tsc_is_usable()
+def tsc_refusal(
+    *,
+    x86: bool = IS_X86,
+    jit: bool = JIT,
+    flags: frozenset[str] = CPU_FLAGS,
+    sources: tuple[str, ...] | None = CLOCK_SOURCES,
+) -> str | None:
+    """Why `now_ns` cannot be the TSC, in words; None when it ticks at one rate, on all cores and through idle states.
+
+    A kernel that found the TSC unstable takes it off its clock sources. Virtual machines may prefer kvm-clock, which
+    itself reads the TSC, but still list it.
+    """
+    if not x86:
+        return f"a machine of type {platform.machine()} has none"
+    if not jit:
+        return "the compiler is switched off"
+    missing = [flag for flag in ("constant_tsc", "nonstop_tsc") if flag not in flags]
+    if missing:
+        return f"the processor does not promise that it runs evenly: no {' and no '.join(missing)} in {CPUINFO}"
+    if sources is not None and "tsc" not in sources:
+        return f"the kernel does not trust it: its clock sources are {', '.join(sources)}"
+    return None
+
+
+TSC_REFUSAL = tsc_refusal()
+USE_TSC = TSC_REFUSAL is None
 """Decided once per machine: compiled into kernels, and so part of the key of the kernel cache."""
 
 
-@kernel
-def _read_cycles() -> int:
-    return cycles()
+@primitive
+def _monotonic_ns(timespec: int) -> int:
+    libc.clock_gettime(libc.CLOCK_MONOTONIC, timespec)
+    return load_word(timespec) * 1_000_000_000 + load_word(timespec + 8)
 
 
 @primitive
@@ -56,9 +77,7 @@ def now_ns(clock: NDArray[np.int64]) -> int:
     """Nanoseconds on CLOCK_MONOTONIC's scale; `clock` is the int64 array of `calibrate`."""
     if USE_TSC:
         return clock[BASE_NS] + multiply_shift_32(cycles() - clock[BASE_CYCLES], clock[NS_PER_CYCLE_32])
-    timespec = clock.ctypes.data + 8 * TIMESPEC
-    libc.clock_gettime(libc.CLOCK_MONOTONIC, timespec)
-    return load_word(timespec) * 1_000_000_000 + load_word(timespec + 8)
+    return _monotonic_ns(clock.ctypes.data + 8 * TIMESPEC)
 
 
 @kernel
@@ -75,31 +94,93 @@ def _read_many(clock: NDArray[np.int64], count: int) -> int:
     return total
 
 
-def _pair() -> tuple[int, int]:
-    """(cycles, monotonic ns) read as close together as ten tries allow."""
-    best = None
-    for _ in range(10):
-        before = time.monotonic_ns()
-        tick = int(_read_cycles())
-        after = time.monotonic_ns()
-        if best is None or after - before < best[0]:
-            best = (after - before, tick, (before + after) // 2)
-    assert best is not None
-    return best[1], best[2]
+BRACKETS = 64
+"""Tries for one pair, of which the narrowest counts: 40 ns wide, and as many µs when the machine is called away."""
+
+_CYCLES, _BEFORE, _AFTER, _SCRATCH, _PAIR_WORDS = 0, 1, 2, 3, 5
+
+
+@kernel
+def _read_pair(words: NDArray[np.int64]) -> None:
+    scratch = words.ctypes.data + 8 * _SCRATCH
+    for attempt in range(BRACKETS):
+        before = _monotonic_ns(scratch)
+        count = cycles_ordered()
+        after = _monotonic_ns(scratch)
+        if attempt == 0 or after - before < words[_AFTER] - words[_BEFORE]:
+            words[_CYCLES], words[_BEFORE], words[_AFTER] = count, before, after
+
+
+class Pair(NamedTuple):
+    """One moment on both scales: within [before_ns, after_ns + 1) the counter was at `cycles`."""
+
+    cycles: int
+    before_ns: int
+    after_ns: int
+
+    @property
+    def middle_ns(self) -> int:
+        """The moment, as far as it is known."""
+        return (self.before_ns + self.after_ns) // 2
+
+    def error_ns(self, cycle_ns: float) -> float:
+        """How far it may have been from the middle. All three readings are rounded down, and so is the middle."""
+        return (self.after_ns - self.before_ns) / 2 + 1.5 + cycle_ns
+
+
+def read_pair() -> Pair:
+    """The narrowest of BRACKETS pairs."""
+    words = np.zeros(_PAIR_WORDS, np.int64)
+    _read_pair(words)
+    return Pair(*words[: _AFTER + 1].tolist())
 
 
 def calibrate(seconds: float = 0.05) -> NDArray[np.int64]:
-    """A clock array for this machine. Takes `seconds`; the rate's error is about 100 ns / `seconds`."""
-    clock = np.zeros(CLOCK_WORDS, np.int64)
-    if USE_TSC:
-        _pair()  # compiled now, not within the measurement
-        first_cycles, first_ns = _pair()
-        time.sleep(seconds)
-        last_cycles, last_ns = _pair()
-        clock[BASE_CYCLES], clock[BASE_NS] = last_cycles, last_ns
-        clock[NS_PER_CYCLE_32] = ((last_ns - first_ns) << 32) // (last_cycles - first_cycles)
+    """A clock array for this machine. Takes `seconds`: the longer, the smaller is the rate's error."""
+    read_pair()  # compiled now, not within the measurement
+    first = read_pair()
+    time.sleep(seconds)
+    clock = clock_between(first, read_pair())
     set_realtime_offset(clock)
     return clock
+
+
+def clock_between(first: Pair, last: Pair) -> NDArray[np.int64]:
+    """The calibration that two pairs make, with its error. Raises ValueError when no time passed between them."""
+    elapsed_ns, elapsed_cycles = last.middle_ns - first.middle_ns, last.cycles - first.cycles
+    if elapsed_ns <= 0 or elapsed_cycles <= 0:
+        raise ValueError(f"elapsed_ns={elapsed_ns} elapsed_cycles={elapsed_cycles}: pairs of one moment, or exchanged")
+    clock = np.zeros(CLOCK_WORDS, np.int64)
+    clock[BASE_CYCLES], clock[BASE_NS] = last.cycles, last.middle_ns
+    clock[NS_PER_CYCLE_32] = rate = (elapsed_ns << 32) // elapsed_cycles
+    cycle_ns = elapsed_ns / elapsed_cycles
+    both_ns = first.error_ns(cycle_ns) + last.error_ns(cycle_ns)
+    clock[BASE_ERROR_NS] = math.ceil(last.error_ns(cycle_ns)) + 1  # `now_ns` is rounded down
+    clock[RATE_ERROR_PPB] = math.ceil(1e9 * (both_ns / elapsed_ns + 1 / rate))  # so is the rate
+    return clock
+
+
+@primitive
+def cycles_to_ns(clock: NDArray[np.int64], count: int) -> int:
+    """How long `count` >= 0 cycles take, rounded down. Measured where `now_ns` does not use the counter, too."""
+    return multiply_shift_32(count, clock[NS_PER_CYCLE_32])
+
+
+def frequency_hz(clock: NDArray[np.int64]) -> float:
+    """How often a second the counter ticks that `cycles` reads."""
+    return 1e9 * 2**32 / int(clock[NS_PER_CYCLE_32])
+
+
+def rate_error_ppm(clock: NDArray[np.int64]) -> float:
+    """By how much the frequency may be wrong, in millionths of it."""
+    return int(clock[RATE_ERROR_PPB]) / 1000
+
+
+def error_ns(clock: NDArray[np.int64], stamp_ns: int, *, counted: bool = USE_TSC) -> float:
+    """How far a stamp may be from CLOCK_MONOTONIC, had that run as it did while the clock was calibrated."""
+    if not counted:
+        return 0.0
+    return int(clock[BASE_ERROR_NS]) + abs(stamp_ns - int(clock[BASE_NS])) * int(clock[RATE_ERROR_PPB]) / 1e9
 
 
 def set_realtime_offset(clock: NDArray[np.int64]) -> None:

@@ -22,6 +22,8 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.core import caching
 
+from shm.processor import identity
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 KERNEL_PACKAGES = ("shm", "stages")
@@ -39,19 +41,11 @@ def hash_files(files: Iterable[Path], salt: str = "") -> str:
 
 
 def sources_hash() -> str:
-    """Hash of our kernel packages' sources, the versions that compile them, and the processor they are compiled for."""
+    """Hash of our kernel packages' sources, the versions that compile them, and the machine they are compiled for."""
     root = Path(__file__).parent.parent
     files = (file for package in KERNEL_PACKAGES for file in sorted((root / package).rglob("*.py")))
-    versions = [sys.version, version("numba"), version("llvmlite"), version("numpy"), _processor()]
+    versions = [sys.version, version("numba"), version("llvmlite"), version("numpy"), identity()]
     return hash_files(files, "|".join(versions))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "|".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
 def cache_root() -> Path:

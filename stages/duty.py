@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shm import libc
 from shm.atomics import load_acquire, load_word, pause, peek, store_relaxed, store_word
-from shm.clock import read_now_ns, set_realtime_offset
+from shm.clock import CLOCK_WORDS, read_now_ns, set_realtime_offset
 from shm.control import STATUS_CYCLES, STATUS_HEARTBEAT, Command, State
 from shm.kernel import primitive
 from stages.agent import Agent, AgentError, Attention, Poll
@@ -59,7 +59,7 @@ def new_duty(agents: int, idle: str) -> Duty:
     """A duty for `agents` agents, its addresses still 0 (enough to compile against)."""
     words = np.zeros(PER_AGENT + AGENT_WORDS * agents, np.int64)
     words[AGENTS], words[IDLE] = agents, IDLE_STRATEGIES[idle]
-    return Duty(np.zeros(8, np.int64), words)
+    return Duty(np.zeros(CLOCK_WORDS, np.int64), words)
 
 
 @primitive

@@ -6,7 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from launch.topology import Topology
+from shm import clock as clocks
 
 
 def machine_document(topology: Topology) -> dict[str, Any]:
@@ -21,6 +25,18 @@ def machine_document(topology: Topology) -> dict[str, Any]:
         "python": platform.python_version(),
         "numba": version("numba"),
         "pid": os.getpid(),
+    }
+
+
+def clock_document(clock: NDArray[np.int64]) -> dict[str, Any]:
+    """What the stamps of a run were read from, and how far they may be off; figures are null when there is no error."""
+    counted = clocks.TSC_REFUSAL is None
+    return {
+        "source": "tsc" if counted else "clock_gettime",
+        "tsc_refused": clocks.TSC_REFUSAL,
+        "frequency_hz": round(clocks.frequency_hz(clock)) if counted else None,
+        "rate_error_ppm": clocks.rate_error_ppm(clock) if counted else None,
+        "base_error_ns": int(clock[clocks.BASE_ERROR_NS]) if counted else None,
     }
 
 

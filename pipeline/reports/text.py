@@ -103,9 +103,21 @@ def _positions(report: Mapping[str, Any]) -> Table:
 
 def _footnotes(report: Mapping[str, Any]) -> str:
     machine = report.get("machine", {})
-    clock = report.get("clock_read_ns")
-    cost = f"Each stamp costs {clock:.1f} ns and is part of every figure.  " if clock is not None else ""
-    return f"{cost}{machine.get('cpu', '')}, {machine.get('cores', '?')} cores, Linux {machine.get('kernel', '')}"
+    cost = report.get("clock_read_ns")
+    stamps = f"Each stamp costs {cost:.1f} ns and is part of every figure.  " if cost is not None else ""
+    return (
+        f"{stamps}{_clock(report.get('clock'))}"
+        f"{machine.get('cpu', '')}, {machine.get('cores', '?')} cores, Linux {machine.get('kernel', '')}"
+    )
+
+
+def _clock(clock: Mapping[str, Any] | None) -> str:
+    if clock is None:
+        return ""
+    if clock["source"] != "tsc":
+        return f"Stamps are {clock['source']}, not the TSC: {clock['tsc_refused']}.  "
+    frequency_mhz, error_ppm = clock["frequency_hz"] / 1e6, clock["rate_error_ppm"]
+    return f"Stamps are the TSC at {frequency_mhz:,.3f} MHz, known to {error_ppm:.2f} ppm.  "
 
 
 def _or_dash(value: object) -> str:

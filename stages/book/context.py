@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shm.clock import CLOCK_WORDS
 from shm.layout import record_dtype
 from stages.domain.messages import BBO, DEPTH, MARKET, NOTICE
 from stages.domain.samples import new_samples
@@ -104,7 +105,7 @@ def new_context(symbols: int, counters: NDArray[np.void]) -> Context:
     state["open_symbol"] = NO_SYMBOL
     return Context(
         state,
-        np.zeros(8, np.int64),
+        np.zeros(CLOCK_WORDS, np.int64),
         counters,
         np.zeros(symbols, BOOK),
         np.zeros(1, NOTICE),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shm import ring
 from shm.atomics import peek, poke
+from shm.clock import CLOCK_WORDS
 from shm.control import State
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
@@ -124,7 +125,7 @@ class FeedAgent(Agent):
         settings, count = self._settings, len(instruments)
         self.context = Context(
             np.zeros(1, STATE),
-            np.zeros(8, np.int64),
+            np.zeros(CLOCK_WORDS, np.int64),
             np.zeros(1, self.page())["counters"],
             np.zeros(count, SYNC),
             np.zeros(1, MESSAGE),

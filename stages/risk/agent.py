@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from shm.clock import CLOCK_WORDS
 from shm.control import State
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
@@ -60,7 +61,7 @@ class RiskAgent(Agent):
         page = np.zeros(1, self.page())
         self.context = Context(
             state=np.zeros(1, STATE),
-            clock=np.zeros(8, np.int64),
+            clock=np.zeros(CLOCK_WORDS, np.int64),
             counters=page["counters"],
             samples=new_samples(),
             denied=np.zeros(max(Reason) + 1, np.int64),

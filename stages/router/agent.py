@@ -15,7 +15,7 @@ import simplejson
 from numpy.typing import NDArray
 
 from shm.atomics import JIT
-from shm.clock import read_now_ns
+from shm.clock import CLOCK_WORDS, read_now_ns
 from shm.control import State
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
@@ -142,7 +142,7 @@ class RouterAgent(Agent):
         page = np.zeros(1, self.page())
         self.context = Context(
             state=np.zeros(1, STATE),
-            clock=np.zeros(8, np.int64),
+            clock=np.zeros(CLOCK_WORDS, np.int64),
             counters=page["counters"],
             samples=new_samples(),
             sending=np.zeros(ORDERS_PER_POLL, SENDING),

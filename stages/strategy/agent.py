@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from shm.clock import CLOCK_WORDS
 from shm.control import State
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
@@ -53,7 +54,7 @@ class StrategyAgent(Agent):
         page = np.zeros(1, self.page())
         self.context = Context(
             engine=np.zeros(1, ENGINE),
-            clock=np.zeros(8, np.int64),
+            clock=np.zeros(CLOCK_WORDS, np.int64),
             counters=page["counters"],
             samples=new_samples(),
             notice=np.zeros(1, NOTICE),

@@ -19,10 +19,12 @@ from launch.settings import LaunchSettings
 from launch.topology import Topology
 from pipeline.reports.books import book_document, position_document
 from pipeline.reports.hops import HOP_ORDER, hop_line
+from pipeline.reports.machine import clock_document
 from pipeline.reports.run_report import MARKET_DATA, ORDERS, build_report, take_snapshot
 from pipeline.reports.seqlock_rows import read_row
 from pipeline.reports.status import status_line
 from pipeline.reports.text import nanoseconds, print_report
+from shm import clock
 from shm.atomics import poke
 from shm.counters import Counter
 from shm.histogram import HIGHEST_NS, HISTOGRAM
@@ -167,6 +169,9 @@ HOPS = {
     "feed": (Hop("feed.parse", 1000),),
 }
 CLASSES = [agent_class(stage) for stage in STAGES]
+CLOCK = {
+    "source": "tsc", "tsc_refused": None, "frequency_hz": 2_596_138_200, "rate_error_ppm": 0.711, "base_error_ns": 23,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -210,7 +215,7 @@ def report(segments: dict[str, Segment]) -> dict[str, Any]:
     return build_report(
         run="synthetic", placement="dedicated", exit_word="clean", plan=plan(),
         facts={"feed": ProcessFacts(77, (1,), "fifo", 50, 4096)}, agents=CLASSES, snapshot=snapshot,
-        extras={"duration_s": 1.0, "reason": "test", "clock_read_ns": 13.0},
+        extras={"duration_s": 1.0, "reason": "test", "clock_read_ns": 13.0, "clock": CLOCK},
     )  # fmt: skip
 
 
@@ -240,8 +245,29 @@ def test_people_get_the_same_figures_as_tables(segments: dict[str, Segment]) -> 
     console = Console(record=True, width=140, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123 - for the process's life
     print_report(report(segments), console)
     text = console.export_text()
-    for part in ("book.update (per level)", "15.0 µs", "50093421584", "60000.01", "13.0 ns", "59000", "fifo 50"):
+    for part in ("book.update (per level)", "15.0 µs", "50093421584", "60000.01", "13.0 ns", "59000", "fifo 50",
+                 "2,596.138 MHz, known to 0.71 ppm"):  # fmt: skip
         assert part in text, text
+
+
+def test_people_are_told_why_stamps_are_dear(segments: dict[str, Segment]) -> None:
+    refused = {"source": "clock_gettime", "tsc_refused": "the reason", "frequency_hz": None, "rate_error_ppm": None}
+    console = Console(record=True, width=140, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123 - for the process's life
+    print_report(report(segments) | {"clock": refused}, console)
+    assert "clock_gettime, not the TSC: the reason." in console.export_text()
+
+
+def test_the_clocks_document_is_what_its_calibration_says() -> None:
+    calibrated = clock.calibrate(0.002)
+    document = json.loads(json.dumps(clock_document(calibrated)))
+    assert set(document) == set(CLOCK)
+    if clock.TSC_REFUSAL is None:
+        assert (document["source"], document["tsc_refused"]) == ("tsc", None)
+        assert document["frequency_hz"] == pytest.approx(clock.frequency_hz(calibrated), abs=1)
+        assert document["rate_error_ppm"] == clock.rate_error_ppm(calibrated) > 0
+    else:
+        assert (document["source"], document["tsc_refused"]) == ("clock_gettime", clock.TSC_REFUSAL)
+        assert document["frequency_hz"] is document["rate_error_ppm"] is None
 
 
 def test_the_status_line_needs_nothing_published_yet(segments: dict[str, Segment]) -> None:
