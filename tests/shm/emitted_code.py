@@ -1,7 +1,8 @@
 """Emit the machine code of the primitives, for this machine and for aarch64, and take it apart.
 
 Run as a module it prints {machine: {subject: assembly of the kernel's own symbol}} as JSON; it wants a process of its
-own, because code found in a cache has no unoptimised module to cross-compile, and LLVM aborts on mixed targets.
+own, because code found in a cache has no unoptimised module to cross-compile, and LLVM aborts on mixed targets. What is
+another instruction on each machine (`COUNTER_READS`) is emitted from small modules of its own.
 
 This machine's text is what Numba's own pipeline emits. For aarch64 the unoptimised module of every function is given
 the other triple and data layout, linked, optimised as Numba does it and emitted.
@@ -18,14 +19,27 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import binding as llvm
+from llvmlite import ir
 from numba.core.codegen import CPUCodeLibrary
 
-from shm import ring, seqlock
-from shm.atomics import fence_seq_cst, load_acquire, load_word, store_word
+from shm import broadcast, doorbell, histogram, pool, ring, seqlock
+from shm.atomics import (
+    emit_ordered_read,
+    emit_pause,
+    emit_read,
+    fence_seq_cst,
+    load_acquire,
+    load_relaxed,
+    load_word,
+    store_relaxed,
+    store_release,
+    store_word,
+)
 from shm.libc import sched_yield
 
 AARCH64 = "aarch64"
 HOST = "x86_64" if platform.machine() == "AMD64" else platform.machine()
+TRIPLES = {"x86_64": "x86_64-unknown-linux-gnu", AARCH64: "aarch64-unknown-linux-gnu"}
 PAYLOAD_BYTES = 104
 
 
@@ -68,6 +82,50 @@ def write(row: int, source: int) -> int:
 
 def read(row: int, target: int) -> int:
     return seqlock.read(row, target, PAYLOAD_BYTES)
+
+
+def publish(base: int, records: int, count: int) -> None:
+    broadcast.publish(base, records, count)
+
+
+def observe(base: int, observer: int, records: int, count: int) -> int:
+    return broadcast.observe(base, observer, records, count)
+
+
+def ring_bell(bell: int) -> None:
+    doorbell.ring(bell)
+
+
+def announce_sleep(bell: int) -> None:
+    doorbell.announce_sleep(bell)
+
+
+def wait_ring(bell: int, timeout_ns: int) -> bool:
+    return doorbell.wait_ring(bell, timeout_ns)
+
+
+def end_sleep(bell: int) -> None:
+    doorbell.end_sleep(bell)
+
+
+def record(base: int, value: int) -> None:
+    histogram.record(base, value)
+
+
+def record_corrected(base: int, value: int, expected_interval: int) -> None:
+    histogram.record_corrected(base, value, expected_interval)
+
+
+def merge(base: int, source: int) -> int:
+    return histogram.add(base, source)
+
+
+def acquire(base: int) -> int:
+    return pool.acquire(base)
+
+
+def release(base: int, handle: int) -> bool:
+    return pool.release(base, handle)
 
 
 def spin_until_nonempty(base: int) -> int:
@@ -125,6 +183,31 @@ def push_without_release(base: int, record: int) -> bool:
     return True
 
 
+def publish_without_fence(base: int, records: int) -> None:
+    published = load_word(base + broadcast.PUBLISHED)
+    store_relaxed(base + broadcast.CLAIMED, published + 1)
+    for offset in range(0, PAYLOAD_BYTES, 8):
+        store_relaxed(base + broadcast.RECORDS + offset, load_word(records + offset))
+    store_release(base + broadcast.PUBLISHED, published + 1)
+
+
+def observe_without_fence(base: int, records: int) -> bool:
+    published = load_acquire(base + broadcast.PUBLISHED)
+    for offset in range(0, load_word(base), 8):
+        store_word(records + offset, load_relaxed(base + broadcast.RECORDS + offset))
+    return load_relaxed(base + broadcast.CLAIMED) <= published
+
+
+def announce_without_fence(bell: int) -> None:
+    door = load_word(bell + doorbell.DOOR)
+    store_relaxed(door, load_word(door) + 1)
+
+
+def record_counter_last(base: int) -> None:
+    store_release(base + histogram.TOTAL, load_word(base + histogram.TOTAL) + 1)
+    store_word(base + histogram.COUNTS, load_word(base + histogram.COUNTS) + 1)
+
+
 def read_without_fence(row: int, target: int) -> int:
     version = load_acquire(row)
     for offset in range(0, PAYLOAD_BYTES, 8):
@@ -134,12 +217,32 @@ def read_without_fence(row: int, target: int) -> int:
 
 RING_PATHS = (push, pop, push_batch, pop_batch, push_in_place, pop_in_place)
 SEQLOCK_PATHS = (write, read)
+BROADCAST_PATHS = (publish, observe)
+DOORBELL_PATHS = (ring_bell, announce_sleep, wait_ring, end_sleep)
+HISTOGRAM_PATHS = (record, record_corrected, merge)
+POOL_PATHS = (acquire, release)
 SPINS = (spin_until_nonempty, spin_until_room, spin_until_popped, spin_until_newer)
 CONTROLS = (
     spin_on_a_plain_word, spin_on_an_array, push_that_calls, push_with_a_full_fence, push_without_release,
-    read_without_fence,
+    read_without_fence, publish_without_fence, observe_without_fence, announce_without_fence, record_counter_last,
 )  # fmt: skip
-SUBJECTS: tuple[Callable[..., Any], ...] = RING_PATHS + SEQLOCK_PATHS + SPINS + CONTROLS
+SUBJECTS: tuple[Callable[..., Any], ...] = (
+    RING_PATHS + SEQLOCK_PATHS + BROADCAST_PATHS + DOORBELL_PATHS + HISTOGRAM_PATHS + POOL_PATHS + SPINS + CONTROLS
+)
+
+COUNTER_READS: dict[str, dict[str, Callable[[ir.IRBuilder], ir.Value | None]]] = {
+    "x86_64": {
+        "cycles": lambda builder: emit_read(builder, x86=True),
+        "cycles_ordered": lambda builder: emit_ordered_read(builder, "rdtscp"),
+        "cycles_ordered without rdtscp": lambda builder: emit_ordered_read(builder, "lfence"),
+        "pause": lambda builder: emit_pause(builder, x86=True),
+    },
+    AARCH64: {
+        "cycles": lambda builder: emit_read(builder, x86=False),
+        "cycles_ordered": lambda builder: emit_ordered_read(builder, "isb"),
+        "pause": lambda builder: emit_pause(builder, x86=False),
+    },
+}
 
 
 def own_symbol(assembly: str, symbol: str) -> str:
@@ -172,16 +275,29 @@ def emit() -> dict[str, dict[str, str]]:
         symbols[subject.__name__] = compiled.fndesc.llvm_func_name
         texts[HOST][subject.__name__] = own_symbol(compiled.library.get_asm_str(), symbols[subject.__name__])
     if HOST != AARCH64:
-        assembly = cross_compile(modules, "aarch64-unknown-linux-gnu")
+        assembly = cross_compile(modules, TRIPLES[AARCH64])
         texts[AARCH64] = {name: own_symbol(assembly, symbol) for name, symbol in symbols.items()}
+    for machine, found in texts.items():
+        found |= {name: emit_alone(emitter, TRIPLES[machine]) for name, emitter in COUNTER_READS[machine].items()}
     return texts
+
+
+def emit_alone(emitter: Callable[[ir.IRBuilder], ir.Value | None], triple: str) -> str:
+    """Assembly of a function that holds what `emitter` emits, and returns its value."""
+    module = ir.Module()
+    module.triple = triple
+    function = ir.Function(module, ir.FunctionType(ir.IntType(64), ()), "alone")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(emitter(builder) or ir.IntType(64)(0))
+    return own_symbol(cross_compile([str(module)], triple), "alone")
 
 
 def cross_compile(modules: list[str], triple: str) -> str:
     """Assembly of all unoptimised `modules`, linked and optimised for `triple`."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    machine = llvm.Target.from_triple(triple).create_target_machine(cpu="generic", opt=3)
+    cpu = "generic" if triple == TRIPLES[AARCH64] else "x86-64"
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
     linked = llvm.parse_assembly("")
     linked.triple, linked.data_layout = triple, str(machine.target_data)
     for text in dict.fromkeys(modules):
@@ -199,6 +315,20 @@ def cross_compile(modules: list[str], triple: str) -> str:
     cheap.run(linked, builder)
     builder.getModulePassManager().run(linked, builder)
     return machine.emit_assembly(linked)
+
+
+Test = Callable[[str], bool]
+"""A question about one instruction."""
+
+
+def like(pattern: str) -> Test:
+    """Whether it begins with `pattern`."""
+    return lambda instruction: re.match(pattern, instruction) is not None
+
+
+def never(instruction: str) -> bool:
+    """No instruction."""
+    return False
 
 
 def matching(pattern: str, instructions: list[str]) -> list[str]:
@@ -261,6 +391,22 @@ class Code:
             leaves = r"(blr?|br|svc)\b(?!\.)|b (?!\.L)"
         return [instruction for instruction in self.instructions if re.match(leaves, instruction)]
 
+    def called(self) -> list[str]:
+        """The names that `calls` go to; on x86-64 an external function's address comes in a register."""
+        names, registers = [], {}
+        for instruction in self.instructions:
+            if address := re.match(r"movabsq \$([A-Za-z_]\w*), %(\w+)", instruction):
+                registers[address[2]] = address[1]
+            elif instruction in self.calls():
+                target = re.split(r"[ *%]+", instruction)[-1]
+                names.append(registers.get(target, target).removesuffix("@PLT"))
+        return names
+
+    def is_full_fence(self, instruction: str) -> bool:
+        """Whether it orders a store before a later load. (LLVM's choice on x86-64: a locked no-op on the stack.)"""
+        fence = r"mfence|lock orl \$0, .*\(%[er]sp\)$" if self.machine == "x86_64" else r"dmb ish$"
+        return re.match(fence, instruction) is not None
+
     def locked(self) -> list[str]:
         """Read-modify-write instructions and full store-load fences: what makes a core wait for its store buffer."""
         if self.machine == "x86_64":
@@ -284,6 +430,30 @@ class Code:
                     text for name in self.blocks if name in cycle for text in self.blocks[name].instructions
                 ]
         return list(cycles.values())
+
+    def reaches(self, start: Test | None, end: Test, without: Test = never) -> bool:
+        """Whether a run may come from a `start` (None: from the entry) to an `end` and meet nothing of `without`."""
+        waiting = [
+            (label, index + 1)
+            for label, block in self.blocks.items()
+            for index, instruction in enumerate(block.instructions)
+            if start is not None and start(instruction)
+        ]
+        waiting += [("entry", 0)] if start is None else []
+        seen = set(waiting)
+        while waiting:
+            label, index = waiting.pop()
+            block = self.blocks[label]
+            following = [(label, index + 1)]
+            if index == len(block.instructions):
+                following = [(successor, 0) for successor in block.successors]
+            elif end(block.instructions[index]):
+                return True
+            elif without(block.instructions[index]):
+                continue
+            waiting += [place for place in following if place not in seen]
+            seen.update(following)
+        return False
 
     def _reachable(self, label: str) -> set[str]:
         seen: set[str] = set()
