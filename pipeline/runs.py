@@ -35,6 +35,11 @@ class RunDirectory:
         return self.path / "config.toml"
 
     @property
+    def journal(self) -> Path:
+        """The router's journal: what became of every order."""
+        return self.path / "journal"
+
+    @property
     def report(self) -> Path:
         """The run report."""
         return self.path / "report.json"

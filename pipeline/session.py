@@ -91,7 +91,7 @@ class _Session:
         directory = create_run_directory(run)
         directory.config.write_text(to_toml(document(self.loaded)), encoding="utf-8")
         credentials = self._start_venue(directory)
-        prepared, cores = self._prepare(credentials)
+        prepared, cores = self._prepare(directory, credentials)
         return self._trade(run, directory, prepared, cores)
 
     # -- before trading ------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class _Session:
         self.service = service
         return credentials
 
-    def _prepare(self, credentials: "Credentials") -> tuple[_Prepared, CoreMap]:
+    def _prepare(self, directory: RunDirectory, credentials: "Credentials") -> tuple[_Prepared, CoreMap]:
         from pipeline import line as composition
         from pipeline.processes import core_map
         from pipeline.venue_process import fetch_exchange_info
@@ -140,13 +140,14 @@ class _Session:
             symbols = config.market.symbols or [str(entry["symbol"]) for entry in info["symbols"]]
             instruments = instruments_from_exchange_info(info, symbols)
 
-            def build() -> "dict[str, Agent]":
+            def build(journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
                     run_start_ms=self.started_ns // 1_000_000, helper_cpus=(cores.housekeeping,),
+                    journal_folder=journal,
                 )  # fmt: skip
 
-            agents, twins = build(), build() if config.launch.placement == "packed" else {}
+            agents, twins = build(directory.journal), build(None) if config.launch.placement == "packed" else {}
         except (AgentError, InstrumentError, ValueError) as error:
             raise UsageError(str(error)) from error
         draw = self.terminal.progress("compiling")
