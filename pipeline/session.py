@@ -271,6 +271,7 @@ class _Session:
             facts=supervisor.facts,
             agents=agent_classes(),
             snapshot=take_snapshot(supervisor.segments, agent_classes(), prepared.instruments),
+            restarts=supervisor.restarts,
             extras=extras,
         )
 

@@ -157,7 +157,7 @@ def is_taking_over(context: Context) -> bool:
     """Whether the current report is the last of the state that an earlier process leaves to this one."""
     engine, report = context.engine[0], context.report[0]
     is_end = np.int64(report["kind"]) == STATE_END and np.int64(report["execution_id"]) == engine["epoch"]
-    return engine["is_rebuilding"] != 0 and is_end
+    return bool(engine["is_rebuilding"] != 0 and is_end)
 
 
 @primitive

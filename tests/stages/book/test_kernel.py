@@ -173,7 +173,7 @@ def test_a_new_book_is_sent_everything_anew() -> None:
     line._attach(line.book)
     line.feed.service(0)
     send(line, diff(12, 12))
-    assert line.bbo()["state"] == BookState.EMPTY
+    assert line.bbo()["state"] == BookState.DIRTY
     line.feed.offer_snapshot(0, snapshot(12, BIDS, ASKS))
     send(line)
     assert line.bbo()["state"] == BookState.VALID
