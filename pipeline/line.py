@@ -123,6 +123,7 @@ def build_agents(
     run_start_ms: int,
     helper_cpus: Sequence[int],
     journal_folder: Path | None,
+    living: Sequence[str] = (),
 ) -> dict[str, Agent]:
     """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`."""
     return {
@@ -140,6 +141,7 @@ def build_agents(
             run_start_ms,
             tuple(helper_cpus),
             journal_folder,
+            living,
         ),
     }
 

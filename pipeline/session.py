@@ -26,7 +26,7 @@ from launch.topology import Topology, read_topology
 from pipeline import errors
 from pipeline.config import Config, Loaded, document
 from pipeline.errors import UsageError
-from pipeline.runs import RunDirectory, RunLock, create_run_directory, new_run_id
+from pipeline.runs import RunDirectory, RunLock, create_run_directory, living_prefixes, new_run_id
 from pipeline.terminal import Terminal
 from pipeline.toml_text import to_toml
 
@@ -86,8 +86,11 @@ class _Session:
         self.frames_seen = -1
 
     def run(self) -> int:
+        from stages.domain.orders import client_order_id_prefix
+
         run = new_run_id(self.config.run.name)
-        self.stack.callback(RunLock(self.config.run.name, run).release)
+        prefix = client_order_id_prefix(self.started_ns // 1_000_000)
+        self.stack.callback(RunLock(self.config.run.name, run, prefix).release)
         directory = create_run_directory(run)
         directory.config.write_text(to_toml(document(self.loaded)), encoding="utf-8")
         credentials = self._start_venue(directory)
@@ -144,7 +147,7 @@ class _Session:
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
                     run_start_ms=self.started_ns // 1_000_000, helper_cpus=(cores.housekeeping,),
-                    journal_folder=journal,
+                    journal_folder=journal, living=living_prefixes(),
                 )  # fmt: skip
 
             agents, twins = build(directory.journal), build(None) if config.launch.placement == "packed" else {}

@@ -78,7 +78,8 @@ class RouterAgent(Agent):
 
     `order_url` is the WebSocket API's address; it must be loopback (EndpointError). `run_start_ms` (ms since the
     epoch) makes the client order ids of this run unique. `journal_folder` holds what a successor of this process must
-    know; without one (twins, tests) nothing outlives the process.
+    know; without one (twins, tests) nothing outlives the process. `living` are the client order id prefixes of other
+    runs that live: their orders are not leftovers.
     """
 
     name = "router"
@@ -131,6 +132,7 @@ class RouterAgent(Agent):
         run_start_ms: int,
         helper_cpus: Iterable[int] = (),
         journal_folder: Path | None = None,
+        living: Iterable[str] = (),
     ) -> None:
         require_loopback(order_url)
         self._instruments = instruments
@@ -166,6 +168,7 @@ class RouterAgent(Agent):
             report=np.zeros(1, REPORT),
         )
         # Memory that only addresses lead to: kept alive here.
+        self._living: tuple[str, ...] | None = tuple(living) if settings.on_leftovers == "cancel" else None
         self._journal_folder = journal_folder
         self._journal: Journal | None = None
         self._private_journal = np.zeros(PRIVATE_ENTRIES, ENTRY)
@@ -266,6 +269,7 @@ class RouterAgent(Agent):
         An order that was written down may have been sent or not. It counts as sent now, so that the venue is given the
         time that an order may take to arrive before "no such order" is believed.
         """
+        self._living = None  # what is at the venue is this run's
         state, orders = self.context.state[0], self.context.orders[:ORDER_SLOTS]
         is_open = IS_OPEN[orders["state"]]
         orders["sent_ns"][is_open & (orders["is_acked"] == 0)] = read_now_ns(self.context.clock)
@@ -361,8 +365,8 @@ class RouterAgent(Agent):
         assert self._helper is not None
         stopping = self._helper.stopping
         self._connecting = True
-        url, credentials, settings = self._url, self._credentials, self._settings
-        self._helper.submit(CONNECT, lambda: open_session_with_backoff(url, credentials, settings, stopping))
+        url, credentials, settings, living = self._url, self._credentials, self._settings, self._living
+        self._helper.submit(CONNECT, lambda: open_session_with_backoff(url, credentials, settings, stopping, living))
 
     def _take_result(self, result: Result) -> None:
         self._connecting = False
@@ -388,6 +392,7 @@ class RouterAgent(Agent):
         state["fd"] = session.sock.fileno()
         log.info("order connection to %s is open", self._url)
         self._was_connected = True
+        self._living = None  # what is at the venue from now on is ours
 
     def _take_loss(self) -> None:
         """Close what the kernel has given up; connect again once every open order is marked UNKNOWN."""

@@ -149,15 +149,17 @@ def take_report(context: Context) -> bool:
 @primitive
 def is_for_handler(context: Context) -> bool:
     """Whether the current report is told to the strategy: not while an earlier process's state is taken over."""
-    return context.engine[0]["is_rebuilding"] == 0 and np.int64(context.report[0]["kind"]) < POSITION
+    return bool(context.engine[0]["is_rebuilding"] == 0 and np.int64(context.report[0]["kind"]) < POSITION)
 
 
 @primitive
 def is_taking_over(context: Context) -> bool:
     """Whether the current report is the last of the state that an earlier process leaves to this one."""
     engine, report = context.engine[0], context.report[0]
-    is_end = np.int64(report["kind"]) == STATE_END and np.int64(report["execution_id"]) == engine["epoch"]
-    return bool(engine["is_rebuilding"] != 0 and is_end)
+    if engine["is_rebuilding"] == 0 or np.int64(report["kind"]) != STATE_END:
+        return False
+    is_for_us: bool = report["execution_id"] == engine["epoch"]
+    return is_for_us
 
 
 @primitive
