@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from shm.atomics import load_word, store_release, store_word
+from shm.atomics import load_word, multiply_wrapping, store_release, store_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import primitive
 from shm.layout import record_dtype
@@ -49,8 +49,6 @@ ENTRIES_PER_POLL = 160
 """At least so many must fit before a poll: orders taken, messages applied, cancels of a sweep."""
 
 MULTIPLIER: Any = np.int64(0x5851F42D4C957F2D)
-MASK: Any = np.int64(2**63 - 1)
-LANES = 4
 
 assert ORDER_ROW.fields is not None
 assert [ORDER_ROW.fields[name][1] for name in ORDER_ROW.names or ()] == [8 * index for index in range(ROW_WORDS)]
@@ -73,8 +71,8 @@ def checksum(entry: int) -> int:
 
 @primitive
 def _mix(value: int, word: int) -> int:
-    # The shift brings the upper bits down: a multiplication carries upwards only. 63 bits: the same without the JIT.
-    return ((value ^ word ^ (word >> 29)) * MULTIPLIER) & MASK
+    # The shift brings the upper bits down: a multiplication carries upwards only.
+    return multiply_wrapping(value ^ word ^ (word >> 29), MULTIPLIER)
 
 
 @primitive

@@ -23,7 +23,7 @@ from shm.segment import MADV_POPULATE_WRITE
 from stages.agent import AgentError
 from stages.domain.messages import POSITION
 from stages.domain.orders import ORDER_SLOTS
-from stages.router.journal import ENTRIES_PER_POLL, ENTRY, ENTRY_BYTES, MASK, MULTIPLIER, POSITION_WORDS, ROW_WORDS
+from stages.router.journal import ENTRIES_PER_POLL, ENTRY, ENTRY_BYTES, MULTIPLIER, POSITION_WORDS, ROW_WORDS
 from stages.router.records import ORDER_ROW
 
 MAGIC = b"tickpipe-journal"
@@ -81,7 +81,7 @@ def checksums(entries: NDArray[np.void]) -> NDArray[np.int64]:
 
 
 def _mix(value: NDArray[np.int64], word: NDArray[np.int64]) -> NDArray[np.int64]:
-    mixed: NDArray[np.int64] = ((value ^ word ^ (word >> 29)) * MULTIPLIER) & MASK
+    mixed: NDArray[np.int64] = (value ^ word ^ (word >> 29)) * MULTIPLIER
     return mixed
 
 

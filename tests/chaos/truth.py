@@ -68,7 +68,7 @@ def compare(venue: Venue, journal: Path, report: Any, lots: tuple[Decimal, ...])
                 say(f"{client_id}: {order['status']} at the exchange, {state.name} here")
             if Decimal(order["executedQty"]) != int(row["cumulative_lots"]) * lots[index]:
                 say(f"{client_id}: {order['executedQty']} filled, {row['cumulative_lots']} lots here")
-            verdict.filled += row["cumulative_lots"] > 0
+            verdict.filled += int(row["cumulative_lots"] > 0)
         _compare_position(venue, symbol, prefix, at_venue, positions[index], lots[index], report, say)
     verdict.orders = len(at_venue)
     for client_id, row in by_client_id.items():
