@@ -178,7 +178,7 @@ class Supervisor:
             # Ours, in `until` or `tick`: a figure that could not be drawn must not leave orders at the venue.
             self.stop()
             raise
-        self._take_facts()
+        self.take_facts()
         notes = self.stop()
         if failure is not None:
             return Outcome("refused" if failure.refused else "stage_failed", reason, failure, notes)
@@ -195,7 +195,7 @@ class Supervisor:
             self.children[process.name] = child
             self._waiter.listen(forked.notify.descriptor, lambda child=child: self._hear(child))  # type: ignore[misc]
             self._wait_ready(child)
-        self._take_facts()
+        self.take_facts()
 
     def log_path(self, process: str) -> Path:
         """Where a process's output goes."""
@@ -374,7 +374,8 @@ class Supervisor:
     def _none_alive(self) -> bool:
         return not self._living()
 
-    def _take_facts(self) -> None:
+    def take_facts(self) -> None:
+        """Ask the system about the processes that live; of the others the last answer stays."""
         for name, child in self.children.items():
             facts = self._spawner.facts(child.forked.pid) if child.alive else None
             if facts is not None:
