@@ -4,6 +4,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +22,6 @@ class _Log:
     """A process's log, read line by line as it grows. A last line without its end waits for the rest."""
 
     def __init__(self, path: Path) -> None:
-        self.process = path.stem
         self._file: IO[bytes] = path.open("rb")
         self._rest = b""
 
@@ -30,10 +30,15 @@ class _Log:
         while chunk := self._file.readline(LINE_BYTES_MOST):
             self._rest += chunk
             if chunk.endswith(b"\n") or len(self._rest) >= LINE_BYTES_MOST:
-                yield self.rest()
+                yield self._take()
 
-    def rest(self) -> str:
-        """The last line, unfinished as it is; empty when there is none."""
+    def all(self) -> Iterator[str]:
+        """What is new, an unfinished last line included."""
+        yield from self.lines()
+        if self._rest:
+            yield self._take()
+
+    def _take(self) -> str:
         text, self._rest = self._rest.decode(errors="replace").rstrip("\n"), b""
         return text
 
@@ -43,21 +48,16 @@ def show(stage: str | None, run: str, *, follow: bool, lines: int | None, as_jso
     directory = find_directory(run)
     logs = {path.stem: _Log(path) for path in _paths(directory, stage)}
     if as_json and not follow:
-        kept = {name: [*_last(log, lines), *_rest(log)] for name, log in logs.items()}
+        kept = {name: list(_last(log.all(), lines)) for name, log in logs.items()}
         click.echo(json.dumps({"run": directory.run, "logs": kept}))
         return 0
     write = _writer(as_json=as_json, named=stage is None)
-    for log in logs.values():
-        for line in _last(log, lines):
-            write(log.process, line)
-    if follow:
-        try:
+    with suppress(KeyboardInterrupt):
+        for name, log in logs.items():
+            for line in _last(log.lines() if follow else log.all(), lines):
+                write(name, line)
+        if follow:
             _follow(directory, stage, logs, write)
-        except KeyboardInterrupt:
-            return 0
-    for log in logs.values():
-        for line in _rest(log):
-            write(log.process, line)
     return 0
 
 
@@ -72,8 +72,11 @@ def _follow(
             for line in logs[path.stem].lines():
                 write(path.stem, line)
         if not alive:
-            return
+            break
         time.sleep(FOLLOW_POLL_S)
+    for name, log in logs.items():
+        for line in log.all():
+            write(name, line)
 
 
 def _paths(directory: RunDirectory, stage: str | None) -> list[Path]:
@@ -89,13 +92,8 @@ def _paths(directory: RunDirectory, stage: str | None) -> list[Path]:
     return chosen
 
 
-def _last(log: _Log, count: int | None) -> Iterable[str]:
-    return log.lines() if count is None else deque(log.lines(), count)
-
-
-def _rest(log: _Log) -> list[str]:
-    text = log.rest()
-    return [text] if text else []
+def _last(lines: Iterable[str], count: int | None) -> Iterable[str]:
+    return lines if count is None else deque(lines, count)
 
 
 def _writer(*, as_json: bool, named: bool) -> Callable[[str, str], None]:

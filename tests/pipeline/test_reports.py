@@ -18,7 +18,7 @@ from launch.facts import ProcessFacts
 from launch.plan import Line, Plan, build_plan, page_segment
 from launch.settings import LaunchSettings
 from launch.topology import Topology
-from pipeline.reports.books import book_document, position_document
+from pipeline.reports.books import book_document, ladder_document, position_document
 from pipeline.reports.hops import HOP_ORDER, PERCENTILES, hop_line
 from pipeline.reports.machine import clock_document
 from pipeline.reports.run_report import MARKET_DATA, ORDERS, build_report, take_snapshot
@@ -134,6 +134,18 @@ def test_a_book_is_decimal_strings() -> None:
         "bid": "60000", "bid_qty": "1.5", "ask": "60000.01", "ask_qty": "0.00000001", "bid_levels": 1209,
         "ask_levels": 2196, "last_update_id": 50093421584, "state": "valid",
     }  # fmt: skip
+
+
+def test_a_ladder_is_the_book_and_its_best_levels() -> None:
+    made = depth()
+    made[0]["bid_levels"], made[0]["ask_levels"] = 2, 1
+    made[0]["bid_price"][1], made[0]["bid_quantity"][1] = 5_999_999_000_000, 200_000_000
+    ladder = ladder_document(made, instrument())
+    assert ladder == {
+        **book_document(made, instrument()), "bids": [["60000", "1.5"], ["59999.99", "2"]],
+        "asks": [["60000.01", "0.00000001"]],
+    }  # fmt: skip
+    assert ladder_document(None, instrument())["bids"] == []
 
 
 def test_an_empty_side_has_no_price() -> None:
