@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launch.affinity import CoreMap
+from launch.restarts import RestartPolicy
 from launch.settings import LaunchSettings
 from shm.control import Command, State
 
@@ -47,6 +48,7 @@ class ProcessPlan:
     segments: tuple[SegmentAccess, ...]
     outlives_supervisor: bool
     """Not killed with the supervisor: it notices itself and brings its work to an end."""
+    restart: RestartPolicy
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Plan:
                     "policy": "fifo" if process.fifo_priority else "other",
                     "priority": process.fifo_priority,
                     "outlives_supervisor": process.outlives_supervisor,
+                    "restart": process.restart.when,
                     "reads": sorted(use.name for use in process.segments if not use.writable),
                     "writes": sorted(use.name for use in process.segments if use.writable),
                 }
@@ -183,6 +186,7 @@ def _process(name: str, line: Line, cores: CoreMap, settings: LaunchSettings) ->
         fifo_required=settings.fifo == "required",
         segments=tuple(SegmentAccess(segment, writable) for segment, writable in sorted(line.access[name].items())),
         outlives_supervisor=bool(line.outlives.intersection(line.hosted[name])),
+        restart=settings.restart_policy(name),
     )
 
 

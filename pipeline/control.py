@@ -3,35 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from launch.control_path import create_socket, remove_socket
 from launch.control_protocol import FAILED, ControlError
 from launch.control_socket import ControlServer, Handler, Pending
+from launch.requests import ACTIONS, Action, Request
 from launch.signals import Signals
 from launch.supervisor import Outcome
 
-Action = Literal["restart", "stop", "start"]
-ACTIONS: tuple[Action, ...] = ("restart", "stop", "start")
 
-
-class Request(Protocol):
-    """Something the supervisor has been asked to do with a stage."""
-
-    @property
-    def done(self) -> bool:
-        """Whether it is over."""
-
-    @property
-    def problem(self) -> str | None:
-        """Why it failed; None when it did not."""
-
-    @property
-    def result(self) -> Mapping[str, Any]:
-        """What came of it, JSON-ready."""
-
-
-@runtime_checkable
 class StageControl(Protocol):
     """Who restarts, stops and starts single stages: the supervisor."""
 
@@ -50,7 +31,7 @@ class Abilities:
     symbols: tuple[str, ...]
     stop: Callable[[], None]
     """Begin to stop the run in order; said again it changes nothing."""
-    stages: StageControl | None
+    stages: StageControl
 
 
 class Control:
@@ -87,12 +68,11 @@ class Control:
 
     def handlers(self) -> dict[str, Handler]:
         """By verb."""
-        stages = self._abilities.stages
         return {
             "status": lambda request: self._abilities.report(),
             "book": self._book,
             "down": self._down,
-            **({action: self._acting(stages, action) for action in ACTIONS} if stages is not None else {}),
+            **{action: self._acting(action) for action in ACTIONS},
         }
 
     def _book(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -108,9 +88,9 @@ class Control:
         self._downs.append(Pending())
         return self._downs[-1]
 
-    def _acting(self, stages: StageControl, action: Action) -> Handler:
+    def _acting(self, action: Action) -> Handler:
         def act(request: Mapping[str, Any]) -> Pending:
-            asked = stages.request(action, _argument(request, "stage"))
+            asked = self._abilities.stages.request(action, _argument(request, "stage"))
             return Pending(lambda: self._look(asked))
 
         return act

@@ -122,8 +122,10 @@ def build_agents(
     delivery: str,
     run_start_ms: int,
     helper_cpus: Sequence[int],
+    journal_folder: Path | None,
+    living: Sequence[str] = (),
 ) -> dict[str, Agent]:
-    """The five agents, in pipeline order; nothing is opened yet."""
+    """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`."""
     return {
         "feed": FeedAgent(
             instruments, config.feed, endpoints.stream_url, endpoints.rest_url, delivery, tuple(helper_cpus)
@@ -138,6 +140,8 @@ def build_agents(
             credentials,
             run_start_ms,
             tuple(helper_cpus),
+            journal_folder,
+            living,
         ),
     }
 

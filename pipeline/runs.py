@@ -4,9 +4,11 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import RunHeldError, UsageError
 
@@ -35,6 +37,11 @@ class RunDirectory:
         return self.path / "config.toml"
 
     @property
+    def journal(self) -> Path:
+        """The router's journal: what became of every order."""
+        return self.path / "journal"
+
+    @property
     def report(self) -> Path:
         """The run report."""
         return self.path / "report.json"
@@ -59,12 +66,12 @@ def create_run_directory(run: str) -> RunDirectory:
 class RunLock:
     """Holds a run name while the process lives: a flock, so that a killed run leaves nothing behind.
 
-    What the file says is for others: which run, which process, and where its control socket is once there is one.
+    What the file says is for others, a line each: which run and process, and where its control socket is once there is
+    one. Lines are only added, so that whoever reads meanwhile takes no live run for a dead one.
     """
 
-    def __init__(self, name: str, run: str) -> None:
-        """Take the name. Raises RunHeldError when another run holds it."""
-        self._run = run
+    def __init__(self, name: str, run: str, prefix: str) -> None:
+        """Take the name, for a run whose client order ids begin with `prefix`. Raises RunHeldError when it is held."""
         folder = runs_folder()
         path = folder / f"{name}.lock"
         try:
@@ -80,16 +87,14 @@ class RunLock:
                 f"stop that run, or start this one under another name: -s run.name={name}2",
             )
         _forget_dead(self._descriptor)
-        self._write(None)
+        self._line({"pid": os.getpid(), "run": run, "prefix": prefix})
 
     def announce(self, control: Path) -> None:
         """Tell where the control socket is."""
-        self._write(control)
+        self._line({"control": str(control)})
 
-    def _write(self, control: Path | None) -> None:
-        known = {"pid": os.getpid(), "run": self._run, "control": control and str(control)}
-        text = json.dumps(known).encode()
-        os.pwrite(self._descriptor, text.ljust(os.fstat(self._descriptor).st_size), 0)  # at once, for readers
+    def _line(self, says: Mapping[str, Any]) -> None:
+        os.pwrite(self._descriptor, json.dumps(says).encode() + b"\n", os.fstat(self._descriptor).st_size)
 
     def release(self) -> None:
         """Give the name back; the file stays, so that two runs never lock two files of one name."""
@@ -104,6 +109,8 @@ class LiveRun:
     name: str
     run: str
     pid: int
+    prefix: str
+    """Its client order ids begin with it."""
     control: Path | None
     """Its control socket; None until its processes are started."""
 
@@ -117,6 +124,11 @@ def live_runs() -> list[LiveRun]:
     """The runs that hold a name now, by name."""
     found = (_look(path) for path in sorted(runs_folder().glob("*.lock")))
     return [live for live in found if live is not None]
+
+
+def living_prefixes() -> list[str]:
+    """Prefixes of the client order ids of this user's runs that live, this one included."""
+    return [live.prefix for live in live_runs()]
 
 
 def sweep_control_sockets() -> list[Path]:
@@ -167,9 +179,9 @@ def _look(path: Path) -> LiveRun | None:
 
 def _read(name: str, descriptor: int) -> LiveRun | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(os.pread(descriptor, 4096, 0))
-        control = known.get("control")
-        return LiveRun(name, str(known["run"]), int(known["pid"]), Path(control) if control else None)
+        who, *more = [json.loads(line) for line in os.pread(descriptor, 4096, 0).split(b"\n")[:-1]]
+        control = Path(more[0]["control"]) if more else None
+        return LiveRun(name, str(who["run"]), int(who["pid"]), str(who["prefix"]), control)
     return None
 
 

@@ -26,7 +26,7 @@ from launch.topology import Topology, read_topology
 from pipeline import errors
 from pipeline.config import Config, Loaded, document
 from pipeline.errors import UsageError
-from pipeline.runs import RunDirectory, RunLock, create_run_directory, new_run_id
+from pipeline.runs import RunDirectory, RunLock, create_run_directory, living_prefixes, new_run_id
 from pipeline.terminal import Terminal
 from pipeline.toml_text import to_toml
 
@@ -98,13 +98,16 @@ class _Session:
         self.frames_seen = -1
 
     def run(self) -> int:
+        from stages.domain.orders import client_order_id_prefix
+
         run = new_run_id(self.config.run.name)
-        self.lock = RunLock(self.config.run.name, run)
+        prefix = client_order_id_prefix(self.started_ns // 1_000_000)
+        self.lock = RunLock(self.config.run.name, run, prefix)
         self.stack.callback(self.lock.release)
         directory = create_run_directory(run)
         directory.config.write_text(to_toml(document(self.loaded)), encoding="utf-8")
         credentials = self._start_venue(directory)
-        prepared, cores = self._prepare(credentials)
+        prepared, cores = self._prepare(directory, credentials)
         return self._trade(run, directory, prepared, cores)
 
     # -- before trading ------------------------------------------------------------------------------------------
@@ -128,7 +131,7 @@ class _Session:
         self.service = service
         return credentials
 
-    def _prepare(self, credentials: "Credentials") -> tuple[_Prepared, CoreMap]:
+    def _prepare(self, directory: RunDirectory, credentials: "Credentials") -> tuple[_Prepared, CoreMap]:
         from pipeline import line as composition
         from pipeline.processes import core_map
         from pipeline.venue_process import fetch_exchange_info
@@ -153,13 +156,14 @@ class _Session:
             symbols = config.market.symbols or [str(entry["symbol"]) for entry in info["symbols"]]
             instruments = instruments_from_exchange_info(info, symbols)
 
-            def build() -> "dict[str, Agent]":
+            def build(journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
                     run_start_ms=self.started_ns // 1_000_000, helper_cpus=(cores.housekeeping,),
+                    journal_folder=journal, living=living_prefixes(),
                 )  # fmt: skip
 
-            agents, twins = build(), build() if config.launch.placement == "packed" else {}
+            agents, twins = build(directory.journal), build(None) if config.launch.placement == "packed" else {}
         except (AgentError, InstrumentError, ValueError) as error:
             raise UsageError(str(error)) from error
         draw = self.terminal.progress("compiling")
@@ -227,7 +231,7 @@ class _Session:
     def _open_control(self, run: str, supervisor: "Supervisor", prepared: _Prepared) -> "Control":
         """Be there for `down`, `status` and the like; without a folder for the socket the run goes on without them."""
         from launch.errors import LaunchError
-        from pipeline.control import Abilities, Control, StageControl
+        from pipeline.control import Abilities, Control
         from pipeline.reports.books import live_ladder, symbol_name
 
         abilities = Abilities(
@@ -235,7 +239,7 @@ class _Session:
             book=lambda symbol: live_ladder(supervisor.segments, prepared.instruments, symbol),
             symbols=tuple(symbol_name(instrument) for instrument in prepared.instruments),
             stop=self.signals.request_stop,
-            stages=supervisor if isinstance(supervisor, StageControl) else None,
+            stages=supervisor,
         )
         control = Control(run, abilities)
         self.stack.callback(control.close)
@@ -322,6 +326,7 @@ class _Session:
             facts=supervisor.facts,
             agents=agent_classes(),
             snapshot=take_snapshot(supervisor.segments, agent_classes(), prepared.instruments),
+            restarts=supervisor.restarts,
             extras=extras,
         )
 

@@ -61,7 +61,10 @@ def test_a_plan_is_printable_data() -> None:
     assert document["processes"]["line"]["policy"] == "fifo"
 
 
-def test_a_process_that_has_ended_or_failed_never_moves_again() -> None:
-    assert ALLOWED[ProcessState.ENDED] == ALLOWED[ProcessState.FAILED] == frozenset()
+def test_a_process_runs_only_by_way_of_starting_and_starts_only_where_none_runs() -> None:
+    assert {state for state, following in ALLOWED.items() if ProcessState.READY in following} == {ProcessState.STARTING}
+    assert {state for state, following in ALLOWED.items() if ProcessState.STARTING in following} == {
+        ProcessState.PLANNED, ProcessState.WAITING, ProcessState.ENDED,
+    }  # fmt: skip
     with pytest.raises(AssertionError):
         moved("toy", ProcessState.ENDED, ProcessState.READY)

@@ -18,10 +18,11 @@ UNPRIVILEGED = () if os.geteuid() else ("setpriv", "--bounding-set=-sys_nice")
 
 
 def start(
-    folder: Path, duration_s: float, *behaviours: str, fifo: str = "never", before: Sequence[str] = ()
+    folder: Path, duration_s: float, *behaviours: str, before: Sequence[str] = (), **settings: Any
 ) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [*before, sys.executable, "-m", "tests.launch.toys", str(folder), str(duration_s), fifo, *behaviours],
+        [*before, sys.executable, "-m", "tests.launch.toys", str(folder), str(duration_s), json.dumps(settings),
+         *behaviours],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -165,3 +166,18 @@ def _runs(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+def test_a_stage_that_is_killed_is_started_again_and_the_run_ends_clean(tmp_path: Path) -> None:
+    outcome = run(tmp_path, 1.0, "good", "dies-once", restart="limited")
+    assert (outcome["exit"], outcome["notes"]) == ("clean", [])
+    (restart,) = outcome["restarts"]
+    assert (restart["process"], restart["cause"]) == ("toy1", "crash")
+    assert 0 < restart["restart_gap_ns"] <= restart["resync_ns"]
+    assert outcome["left"] == []
+
+
+def test_a_stage_that_hangs_is_killed_and_started_again(tmp_path: Path) -> None:
+    outcome = run(tmp_path, 2.0, "good", "hangs", restart="limited", heartbeat_failure_s=0.5)
+    assert outcome["exit"] == "clean"
+    assert {restart["cause"] for restart in outcome["restarts"]} == {"hang"}

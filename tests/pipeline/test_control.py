@@ -15,6 +15,7 @@ import pytest
 
 from launch.control_socket import Pending
 from launch.errors import LaunchError
+from launch.requests import Action, Request
 from launch.signals import Signals
 from launch.supervisor import Outcome
 from pipeline.control import Abilities, Control
@@ -38,33 +39,23 @@ REPORT = {
 }  # fmt: skip
 
 
-@dataclass
-class FakeRequest:
-    """Done at the third look."""
-
-    result: dict[str, Any]
-    problem: str | None = None
-    looks: int = 0
-
-    @property
-    def done(self) -> bool:
-        self.looks += 1
-        return self.looks > 2
-
-
 class FakeStages:
     """Stages that can be restarted, one that fails at it, and a packed placement."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
 
-    def request(self, action: str, stage: str) -> FakeRequest:
+    def request(self, action: Action, stage: str) -> Request:
         self.asked.append((action, stage))
-        if stage == "risk":
-            return FakeRequest({}, "risk exited with code 9 before it was ready")
-        if stage != "book":
+        request = Request(action, stage)
+        if stage == "book":
+            later = threading.Timer(0.1, lambda: request.succeed(pid=4711, restart_gap_ns=12_300_000))
+        elif stage == "risk":
+            later = threading.Timer(0.1, lambda: request.fail("risk exited with code 9 before it was ready"))
+        else:
             raise LaunchError(f"stage {stage!r} shares a process with others", "packed placement: restart the run")
-        return FakeRequest({"stage": stage, "pid": 4711, "restart_gap_ns": 12_300_000})
+        later.start()
+        return request
 
 
 @dataclass
@@ -111,7 +102,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def live(state: Path) -> Iterator[FakeRun]:
     """A live run whose loop turns in a thread."""
-    stages, signals, lock = FakeStages(), Signals(), RunLock("default", RUN)
+    stages, signals, lock = FakeStages(), Signals(), RunLock("default", RUN, "t1-")
     create_run_directory(RUN)
     stops: list[int] = []
     abilities = Abilities(
@@ -165,7 +156,7 @@ def test_it_is_drawn_for_people_too(live: FakeRun, arguments: tuple[str, ...], s
 
 
 def test_a_run_is_named_by_its_name_or_its_id(live: FakeRun) -> None:
-    other = RunLock("other", "other-20260102T030405-78")
+    other = RunLock("other", "other-20260102T030405-78", "t1-")
     assert document("status", "--run", RUN) == document("status", "--run", "default")
     code, words = refused("status", "--run", "third")
     assert code == 2
@@ -190,7 +181,7 @@ def test_a_symbol_that_is_not_traded_is_refused_with_those_that_are(live: FakeRu
 
 
 def test_a_run_that_is_still_starting_says_so(state: Path) -> None:
-    lock = RunLock("default", RUN)
+    lock = RunLock("default", RUN, "t1-")
     code, words = refused("status")
     assert code == 3
     assert "is still starting" in words
@@ -210,7 +201,9 @@ def test_a_socket_that_is_gone_is_an_error_with_a_way_out(live: FakeRun) -> None
 
 @pytest.mark.parametrize("action", ["restart", "stop", "start"])
 def test_a_stage_is_acted_upon_and_the_result_awaited(live: FakeRun, action: str) -> None:
-    assert document(action, "book") == {"run": RUN, "stage": "book", "pid": 4711, "restart_gap_ns": 12_300_000}
+    assert document(action, "book") == {
+        "run": RUN, "action": action, "stage": "book", "pid": 4711, "restart_gap_ns": 12_300_000,
+    }  # fmt: skip
     done = run_verb(action, "book")
     assert (done.returncode, done.stdout) == (0, "")
     assert "in 12.3 ms, process 4711" in done.stderr
@@ -226,11 +219,6 @@ def test_what_the_supervisor_refuses_is_exit_code_2_and_what_it_fails_at_3(live:
     assert code == 3
     assert "risk exited with code 9" in words
     assert "pipeline logs" in words
-
-
-def test_a_supervisor_that_cannot_restart_stages_does_not_know_the_verbs() -> None:
-    abilities = Abilities(lambda: REPORT, {}.get, (), lambda: None, stages=None)
-    assert set(Control(RUN, abilities).handlers()) == {"status", "book", "down"}
 
 
 # -- down --------------------------------------------------------------------------------------------------------
@@ -258,7 +246,7 @@ def test_a_request_to_stop_counts_as_the_first_signal_and_never_as_the_second() 
 
 def test_down_interrupts_a_run_that_is_still_starting_and_waits_for_its_end(state: Path) -> None:
     code = (
-        "import signal, sys; from pipeline.runs import RunLock; lock = RunLock('default', sys.argv[1]);"
+        "import signal, sys; from pipeline.runs import RunLock; lock = RunLock('default', sys.argv[1], 't1-');"
         "print('held', flush=True); signal.sigwait({signal.SIGINT}); print('interrupted', flush=True); lock.release()"
     )
     with subprocess.Popen(
@@ -278,9 +266,9 @@ def test_down_interrupts_a_run_that_is_still_starting_and_waits_for_its_end(stat
 
 def test_a_run_lives_while_it_holds_its_name(state: Path) -> None:
     assert live_runs() == []
-    lock = RunLock("default", RUN)
+    lock = RunLock("default", RUN, "t1-")
     (found,) = live_runs()
-    assert (found.name, found.run, found.pid, found.control) == ("default", RUN, os.getpid(), None)
+    assert (found.name, found.run, found.pid, found.prefix, found.control) == ("default", RUN, os.getpid(), "t1-", None)
     lock.announce(state / "x.sock")
     assert find_live("default").control == state / "x.sock"
     lock.release()
@@ -291,7 +279,7 @@ def test_a_run_lives_while_it_holds_its_name(state: Path) -> None:
 def test_a_look_at_a_name_does_not_keep_a_run_from_taking_it(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 
-    RunLock("default", "first").release()
+    RunLock("default", "first", "t1-").release()
     looking = os.open(runs_folder() / "default.lock", os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     tries: list[float] = []
@@ -302,7 +290,7 @@ def test_a_look_at_a_name_does_not_keep_a_run_from_taking_it(state: Path, monkey
             os.close(looking)
 
     monkeypatch.setattr("pipeline.runs.time.sleep", sleep)
-    RunLock("default", "second").release()
+    RunLock("default", "second", "t1-").release()
     assert len(tries) == LOCK_TRIES // 2
 
 
@@ -310,7 +298,7 @@ def _killed_run(until: Callable[..., None]) -> Path:
     """What a killed run leaves: its words in the lock file, and its socket."""
     code = (
         "import os, signal, sys; from pathlib import Path; from launch.control_path import create_socket;"
-        "from pipeline.runs import RunLock; lock = RunLock('default', sys.argv[1]);"
+        "from pipeline.runs import RunLock; lock = RunLock('default', sys.argv[1], 't1-');"
         "listener, path = create_socket('default'); lock.announce(path); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, RUN], cwd=REPOSITORY, timeout=30, check=False)
@@ -322,7 +310,7 @@ def _killed_run(until: Callable[..., None]) -> Path:
 def test_the_socket_of_a_killed_run_goes_when_its_name_is_taken(state: Path, until: Callable[..., None]) -> None:
     path = _killed_run(until)
     assert live_runs() == []
-    RunLock("default", "next").release()
+    RunLock("default", "next", "t1-").release()
     assert not path.exists()
 
 
@@ -330,7 +318,7 @@ def test_the_socket_of_a_killed_run_goes_with_clean_and_that_of_a_live_one_stays
     state: Path, until: Callable[..., None]
 ) -> None:
     path = _killed_run(until)
-    lock = RunLock("other", "other-1")
+    lock = RunLock("other", "other-1", "t1-")
     lock.announce(state / "run" / "tickpipe-other.sock")
     (state / "run" / "tickpipe-other.sock").touch()
     assert sweep_control_sockets() == [path]
@@ -347,7 +335,7 @@ def test_what_stands_in_the_place_of_a_killed_runs_socket_and_is_none_stays(
     path.unlink()
     path.symlink_to(state / "precious")
     (state / "precious").write_text("kept")
-    RunLock("default", "next").release()
+    RunLock("default", "next", "t1-").release()
     assert path.is_symlink()
     assert (state / "precious").read_text() == "kept"
 
@@ -403,7 +391,7 @@ def test_followed_logs_go_on_until_the_run_ends(live: FakeRun) -> None:
             assert json.loads(process.stdout.read()) == {"process": "feed", "line": "half"}
             assert process.wait(20) == 0
         finally:
-            live.lock = RunLock("default", RUN)
+            live.lock = RunLock("default", RUN, "t1-")
 
 
 def test_ctrl_c_ends_followed_logs(live: FakeRun) -> None:
