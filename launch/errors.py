@@ -2,6 +2,7 @@
 
 LaunchError
 ├── MachineError             the machine cannot give what the plan needs (memory, a required privilege)
+├── UnreadableError          a fact of the machine cannot be read here
 └── ProcessFailedError       a supervised process ended, failed or did not become ready
 """
 
@@ -16,6 +17,14 @@ class LaunchError(Exception):
 
 class MachineError(LaunchError):
     """The machine cannot give what the plan needs."""
+
+
+class UnreadableError(LaunchError):
+    """A fact of the machine cannot be read: `path` is absent, closed to us, or says what nobody expects."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
 
 
 class ProcessFailedError(LaunchError):

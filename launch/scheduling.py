@@ -2,34 +2,31 @@
 
 Never on a shared core: sched_yield under FIFO yields to equal priority only, so the neighbours would starve. Always
 with reset-on-fork, so that helper threads are not FIFO. A spinning FIFO process on a kernel that throttles real-time
-work stands still for 50 ms of every second (sched_rt_runtime_us of 950,000): worse than no FIFO at all, so it is not
-taken there. From Linux 6.12 on, the throttle is replaced by a server that only acts when normal work is starved.
+work stands still for 50 ms of every second: worse than no FIFO at all, so it is not taken there. Which kernels do that
+is told by `launch.realtime`.
 """
 
 import os
-from pathlib import Path
 
+from launch.errors import UnreadableError
 from launch.findings import Finding
+from launch.machine import Machine
+from launch.realtime import real_time_limit
 
-RT_RUNTIME = Path("/proc/sys/kernel/sched_rt_runtime_us")
-FAIR_SERVER_SINCE = (6, 12)
+THIS_MACHINE = Machine()
 
 
-def throttled_finding(release: str | None = None, runtime_path: Path = RT_RUNTIME) -> Finding | None:
+def throttled_finding(machine: Machine = THIS_MACHINE) -> Finding | None:
     """A finding when this kernel would stop a spinning FIFO process for a part of every second."""
-    version = (release or os.uname().release).split(".")
     try:
-        if (int(version[0]), int(version[1])) >= FAIR_SERVER_SINCE:
-            return None
-        runtime_us = int(runtime_path.read_text(encoding="ascii"))
-    except (OSError, ValueError, IndexError):
+        limit = real_time_limit(machine)
+    except UnreadableError:
         return None
-    if runtime_us < 0:
+    if not limit.throttles:
         return None
     return Finding(
         "fifo-throttled",
-        f"SCHED_FIFO not taken: sched_rt_runtime_us={runtime_us} would stop a spinning stage for the rest of each "
-        "second",
+        f"SCHED_FIFO not taken: {limit.words}, and would stop a spinning stage for the rest",
         "stages run under the normal scheduler; other work on their cores shows in the tail",
         "sysctl -w kernel.sched_rt_runtime_us=-1",
     )

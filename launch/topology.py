@@ -62,6 +62,8 @@ def _quota_cores(root: Path) -> float | None:
         return None
     quotas = []
     for line in lines:
+        if line.count(":") < 2:
+            continue  # not what the kernel writes
         _, controllers, path = line.split(":", 2)
         base = root / "sys/fs/cgroup" / ("cpu" if "cpu" in controllers.split(",") else "")
         if controllers and base.name != "cpu":

@@ -22,6 +22,8 @@ COMMANDS = {
     "config": "pipeline.commands.config:config",
     "inspect": "pipeline.commands.inspect:inspect",
     "clean": "pipeline.commands.clean:clean",
+    "doctor": "pipeline.commands.doctor:doctor",
+    "tune": "pipeline.commands.tune:tune",
 }
 """Verb: where it is; one file each."""
 

@@ -25,6 +25,13 @@ PLAIN_COLUMNS = 140
 """Width of tables where standard output is no terminal: every figure is there in full."""
 
 
+def data_console() -> "Console":
+    """Standard output: as wide as the terminal, or PLAIN_COLUMNS."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_COLUMNS)
+
+
 class _Words:
     """Standard error, which may go away before we do: its reader left, or the terminal was closed.
 
@@ -56,13 +63,6 @@ class _Words:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def data_console() -> "Console":
-    """Standard output, for tables."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_COLUMNS)
 
 
 class Terminal:

@@ -10,9 +10,11 @@ import pytest
 from launch import memory, scheduling
 from launch.errors import MachineError, ProcessFailedError
 from launch.logs import describe_exit, tail
+from launch.realtime import RUNTIME
 from launch.service import Service
 from shm.control import STATUS
 from shm.segment import record_layout, ring_layout
+from tests.launch.fake_machine import GOOD, machine_of
 
 SERVICE = """
 import json, os, sys
@@ -38,14 +40,14 @@ def test_needed_memory_counts_headers_and_whole_pages() -> None:
 
 
 def test_throttled_real_time_scheduling_is_not_taken(tmp_path: Path) -> None:
-    runtime = tmp_path / "sched_rt_runtime_us"
-    runtime.write_text("950000\n")
-    finding = scheduling.throttled_finding("5.15.0-generic", runtime)
+    throttling = GOOD | {"/proc/sys/kernel/osrelease": "5.15.0-generic\n", RUNTIME: "950000\n"}
+    finding = scheduling.throttled_finding(machine_of(tmp_path / "old", throttling))
     assert finding is not None
     assert "sched_rt_runtime_us=-1" in finding.hint
-    assert scheduling.throttled_finding("6.12.1", runtime) is None
-    runtime.write_text("-1\n")
-    assert scheduling.throttled_finding("5.15.0", runtime) is None
+    newer = throttling | {"/proc/sys/kernel/osrelease": "6.12.1\n", "/boot/config-6.12.1": "\n"}
+    assert scheduling.throttled_finding(machine_of(tmp_path / "new", newer)) is None
+    assert scheduling.throttled_finding(machine_of(tmp_path / "unlimited", throttling | {RUNTIME: "-1\n"})) is None
+    assert scheduling.throttled_finding(machine_of(tmp_path / "empty", {})) is None
 
 
 def test_the_policy_of_a_process_is_read_back() -> None:
