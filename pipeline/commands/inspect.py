@@ -49,14 +49,10 @@ def _entry(segment: "Found") -> dict[str, Any]:
 
 
 def _print_table(segments: "list[Found]") -> None:
-    from rich.console import Console
-
     from pipeline.reports.text import nanoseconds, new_table
-    from pipeline.terminal import PLAIN_COLUMNS
+    from pipeline.terminal import data_console
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PLAIN_COLUMNS)
+    console = data_console()
     for run in dict.fromkeys(_names(segment)[0] for segment in segments):
         drawn = new_table(f"Run {run}", "segment", "kind", "of", "bytes", "owner", "cursors", "lag", "age")
         for segment in segments:
