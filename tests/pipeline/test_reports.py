@@ -17,6 +17,7 @@ from launch.affinity import place
 from launch.facts import ProcessFacts
 from launch.plan import Line, Plan, build_plan, page_segment
 from launch.settings import LaunchSettings
+from launch.supervised import Restart
 from launch.topology import Topology
 from pipeline.reports.books import book_document, ladder_document, position_document
 from pipeline.reports.hops import HOP_ORDER, PERCENTILES, hop_line
@@ -29,10 +30,11 @@ from shm import clock
 from shm.atomics import poke
 from shm.counters import Counter
 from shm.histogram import BUCKET_COUNT, HIGHEST_NS, HISTOGRAM
+from shm.ring import READER_EPOCH
 from shm.segment import Segment, record_layout, seqlock_layout, unlink
 from shm.seqlock import CELLS, cell_bytes, row_bytes
 from stages.agent import Agent, Hop
-from stages.domain.edges import DEPTH_TABLE, POSITION_TABLE
+from stages.domain.edges import DEPTH_TABLE, FEED_TO_BOOK, POSITION_TABLE, RINGS
 from stages.domain.instruments import INSTRUMENT
 from stages.domain.messages import DEPTH, POSITION, BookState
 
@@ -206,7 +208,7 @@ CLOCK = {
 @pytest.fixture
 def segments() -> Iterator[dict[str, Segment]]:
     layouts = {page_segment(agent.name): record_layout(agent.page()) for agent in CLASSES}
-    layouts |= {DEPTH_TABLE: seqlock_layout(DEPTH, 1), POSITION_TABLE: seqlock_layout(POSITION, 1)}
+    layouts |= RINGS | {DEPTH_TABLE: seqlock_layout(DEPTH, 1), POSITION_TABLE: seqlock_layout(POSITION, 1)}
     made = {name: Segment.create(f"tickpipe.reports-{os.getpid()}.{name}", layout) for name, layout in layouts.items()}
     yield made
     for segment in made.values():
@@ -240,10 +242,12 @@ def report(segments: dict[str, Segment]) -> dict[str, Any]:
             page["hops"][index] = histogram([10, 20, 30])
     write_row(segments[DEPTH_TABLE], depth(), 3)
     write_row(segments[POSITION_TABLE], position(2, 118_000_000), 1)
+    poke(segments[FEED_TO_BOOK].address + READER_EPOCH, 2)
     snapshot = take_snapshot(segments, CLASSES, np.array([instrument()]))
     return build_report(
         run="synthetic", placement="dedicated", exit_word="clean", plan=plan(),
         facts={"feed": ProcessFacts(77, (1,), "fifo", 50, 4096)}, agents=CLASSES, snapshot=snapshot,
+        restarts=[Restart("feed", "crash", 1_000, 30, 90)],
         extras={"duration_s": 1.0, "reason": "test", "clock_read_ns": 13.0, "clock": CLOCK},
     )  # fmt: skip
 
@@ -252,9 +256,13 @@ def test_the_document_has_the_fixed_names_and_the_counters_values(segments: dict
     made = json.loads(json.dumps(report(segments)))
     assert list(made)[:8] == ["run", "placement", "exit", "stages", "hops", "market_data", "orders", "books"]
     assert made["stages"]["feed"] == {
-        "pid": 77, "cpu": 1, "policy": "fifo", "priority": 50, "idle": "yield", "restarts": 0, "messages_in": 0,
-        "messages_out": 1, "rss_bytes": 4096,
+        "pid": 77, "cpu": 1, "policy": "fifo", "priority": 50, "idle": "yield", "restarts": 1, "messages_in": 0,
+        "messages_out": 1, "rss_bytes": 4096, "cycle_ns_max": 0, "stalls": 0,
     }  # fmt: skip
+    assert made["restarts"] == [
+        {"process": "feed", "cause": "crash", "down_ns": 1_000, "restart_gap_ns": 30, "resync_ns": 90}
+    ]
+    assert made["rings"]["feed-book"] == {"writer_epoch": 0, "reader_epoch": 2}
     assert made["stages"]["router"]["pid"] is None
     assert set(made["market_data"]) == set(MARKET_DATA)
     assert set(made["orders"]) == set(ORDERS)
