@@ -29,6 +29,8 @@ class Abilities:
     book: Callable[[str], Mapping[str, Any] | None]
     """The book of a symbol with its best levels; None when the run does not trade it."""
     symbols: tuple[str, ...]
+    orders: Callable[[], Mapping[str, Any]]
+    """The working orders, and the last that ended."""
     stop: Callable[[], None]
     """Begin to stop the run in order; said again it changes nothing."""
     stages: StageControl
@@ -71,6 +73,7 @@ class Control:
         return {
             "status": lambda request: self._abilities.report(),
             "book": self._book,
+            "orders": lambda request: {"run": self.run, **self._abilities.orders()},
             "down": self._down,
             **{action: self._acting(action) for action in ACTIONS},
         }

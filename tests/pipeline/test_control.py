@@ -29,6 +29,11 @@ BOOK = {
     "bid": "1.5", "bid_qty": "2", "ask": "1.6", "ask_qty": "3", "bid_levels": 2, "ask_levels": 1, "last_update_id": 9,
     "state": "valid", "bids": [["1.5", "2"], ["1.4", "7"]], "asks": [["1.6", "3"]],
 }  # fmt: skip
+ORDERS: dict[str, Any] = {
+    "working": [{"client_order_id": "t1-a", "venue_order_id": None, "symbol": "BTCUSDT", "side": "buy", "price": "1.5",
+                 "quantity": "2", "filled": "0.25", "state": "pending_new"}],
+    "ended": [],
+}  # fmt: skip
 REPORT = {
     "run": RUN, "placement": "dedicated", "exit": "running", "reason": "", "duration_s": 2.0, "stages": {},
     "hops": [{"name": "risk.check", "unit": "ns", "count": 0, "budget": 100, "within_budget": None}
@@ -106,8 +111,8 @@ def live(state: Path) -> Iterator[FakeRun]:
     create_run_directory(RUN)
     stops: list[int] = []
     abilities = Abilities(
-        report=lambda: REPORT, book={"BTCUSDT": BOOK}.get, symbols=("BTCUSDT",), stop=lambda: stops.append(1),
-        stages=stages,
+        report=lambda: REPORT, book={"BTCUSDT": BOOK}.get, symbols=("BTCUSDT",), orders=lambda: ORDERS,
+        stop=lambda: stops.append(1), stages=stages,
     )  # fmt: skip
     control = Control(RUN, abilities)
     path = control.open("default", signals)
@@ -136,6 +141,7 @@ def test_what_a_run_says_is_printed_as_it_is(live: FakeRun) -> None:
     assert document("status") == REPORT
     assert document("latency") == {"run": RUN, "hops": REPORT["hops"]}
     assert document("positions") == {"run": RUN, "positions": REPORT["positions"]}
+    assert document("orders") == {"run": RUN, **ORDERS}
     assert document("book", "btcusdt") == {"run": RUN, "symbol": "BTCUSDT", **BOOK}
 
 
@@ -145,6 +151,7 @@ def test_what_a_run_says_is_printed_as_it_is(live: FakeRun) -> None:
         (("status",), ["running", "risk.check"]),
         (("latency",), ["risk.check", "100 ns"]),
         (("positions",), ["BTCUSDT", "0.5"]),
+        (("orders",), ["Working orders", "t1-a", "0.25", "pending_new", "Ended orders"]),
         (("book", "BTCUSDT"), ["valid", "1.4", "1.6"]),
     ],
 )
