@@ -232,14 +232,13 @@ class _Session:
         """Be there for `down`, `status` and the like; without a folder for the socket the run goes on without them."""
         from launch.errors import LaunchError
         from pipeline.control import Abilities, Control
-        from pipeline.reports.books import live_ladder, symbol_name
-        from pipeline.reports.orders import orders_document
+        from pipeline.reports.books import grid_document, live_ladder
 
         abilities = Abilities(
             report=lambda: self._report(directory.run, supervisor, self._present(), prepared),
             book=lambda symbol: live_ladder(supervisor.segments, prepared.instruments, symbol),
-            symbols=tuple(symbol_name(instrument) for instrument in prepared.instruments),
-            orders=lambda: orders_document(directory.journal, prepared.instruments),
+            grids=tuple(grid_document(instrument) for instrument in prepared.instruments),
+            journal=directory.journal,
             stop=self.signals.request_stop,
             stages=supervisor,
         )

@@ -1,6 +1,8 @@
 """`pipeline orders`: what a live run has at the venue, and what ended last."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +17,8 @@ def orders(run: str, as_json: bool) -> int:
     """The working orders of a run and the last ones that ended, as its router's journal has them."""
     from pipeline.asking import ask_run
 
-    found = ask_run(run, "orders")
+    asked = ask_run(run, "journal")
+    found = {"run": asked["run"], **_read(Path(asked["folder"]), asked["grids"])}
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -25,3 +28,14 @@ def orders(run: str, as_json: bool) -> int:
         for name in ("working", "ended"):
             data_console().print(orders_table(f"{name.capitalize()} orders", found[name]))
     return 0
+
+
+def _read(journal: Path, grids: list[dict[str, Any]]) -> dict[str, Any]:
+    from pipeline.errors import PipelineError
+    from pipeline.reports.orders import orders_document
+    from stages.router.journal_files import JournalError
+
+    try:
+        return orders_document(journal, grids)
+    except JournalError as error:
+        raise PipelineError(str(error), "the journal of another version? use the `pipeline` that runs it") from None

@@ -1,12 +1,12 @@
 """Orders of a run as its router's journal has them: those that may be at the venue, and the last that ended."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reports.books import symbol_name
 from stages.domain.instruments import decimal_string
 from stages.domain.messages import Side
 from stages.domain.orders import OPEN_STATES, OrderState, base36
@@ -19,17 +19,20 @@ FILES_READ = 2
 """A file begins with an entry for each order there is, but the last one may be only begun."""
 
 
-def orders_document(journal: Path, instruments: NDArray[np.void]) -> dict[str, Any]:
-    """{"working": [...], "ended": [...]}, newest first. Raises JournalError for what is no journal."""
+def orders_document(journal: Path, grids: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """{"working": [...], "ended": [...]}, newest first, of a journal's folder; `grids` by symbol index.
+
+    Raises JournalError for what is no journal.
+    """
     parts, prefix = [np.zeros(0, ENTRY)], ""
     for path in files_of(journal)[-FILES_READ:]:
         entries, says, _ = read_entries(path)
         parts.append(entries)
         prefix = str(says["prefix"])
     newest = _newest_of_each(np.concatenate(parts))
-    working = [_order(row, prefix, instruments) for row in newest if row["state"] in OPEN_STATES]
+    working = [_order(row, prefix, grids) for row in newest if row["state"] in OPEN_STATES]
     ended = [row for row in newest if row["state"] not in OPEN_STATES][:ENDED_MOST]
-    return {"working": working, "ended": [_order(row, prefix, instruments) for row in ended]}
+    return {"working": working, "ended": [_order(row, prefix, grids) for row in ended]}
 
 
 def _newest_of_each(entries: NDArray[np.void]) -> NDArray[np.void]:
@@ -41,18 +44,18 @@ def _newest_of_each(entries: NDArray[np.void]) -> NDArray[np.void]:
     return rows[np.sort(first)]
 
 
-def _order(row: np.void, prefix: str, instruments: NDArray[np.void]) -> dict[str, Any]:
-    instrument = instruments[int(row["symbol"])]
+def _order(row: np.void, prefix: str, grids: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    grid = grids[int(row["symbol"])]
 
     def quantity(lots: int) -> str:
-        return decimal_string(lots * int(instrument["lot"]), int(instrument["quantity_exponent"]))
+        return decimal_string(lots * grid["lot"], grid["quantity_exponent"])
 
     return {
         "client_order_id": prefix + base36(int(row["order_id"])),
         "venue_order_id": int(row["venue_order_id"]) or None,
-        "symbol": symbol_name(instrument),
+        "symbol": grid["symbol"],
         "side": Side(int(row["side"])).name.lower(),
-        "price": decimal_string(int(row["price_ticks"]) * int(instrument["tick"]), int(instrument["price_exponent"])),
+        "price": decimal_string(int(row["price_ticks"]) * grid["tick"], grid["price_exponent"]),
         "quantity": quantity(int(row["quantity_lots"])),
         "filled": quantity(int(row["cumulative_lots"])),
         "state": OrderState(int(row["state"])).name.lower(),
