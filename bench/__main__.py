@@ -11,6 +11,7 @@ from rich.table import Table
 
 BENCHES = {
     "histogram": "recording into an HDR histogram, beside C++ and the hdrhistogram package",
+    "journal": "an order's entry in the router's journal, beside write() and SQLite",
     "pool": "taking objects from a pool and giving them back, beside C++ and Python's queues",
     "ring": "64-byte records between two processes on two cores, beside C++ and Python's peers",
     "seqlock": "reading and writing the latest value, beside C++ and a lock; and what readers cost the writer",
