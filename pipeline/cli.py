@@ -17,6 +17,7 @@ COMMANDS = {
     "start": "pipeline.commands.start:start",
     "logs": "pipeline.commands.logs:logs",
     "latency": "pipeline.commands.latency:latency",
+    "orders": "pipeline.commands.orders:orders",
     "positions": "pipeline.commands.positions:positions",
     "book": "pipeline.commands.book:book",
     "config": "pipeline.commands.config:config",

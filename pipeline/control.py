@@ -28,7 +28,10 @@ class Abilities:
     """The run report as of now."""
     book: Callable[[str], Mapping[str, Any] | None]
     """The book of a symbol with its best levels; None when the run does not trade it."""
-    symbols: tuple[str, ...]
+    grids: tuple[Mapping[str, Any], ...]
+    """What is traded, in the order of the instrument table: symbol, tick, lot and their exponents."""
+    journal: Path
+    """Folder of the router's journal."""
     stop: Callable[[], None]
     """Begin to stop the run in order; said again it changes nothing."""
     stages: StageControl
@@ -71,6 +74,7 @@ class Control:
         return {
             "status": lambda request: self._abilities.report(),
             "book": self._book,
+            "journal": self._journal,
             "down": self._down,
             **{action: self._acting(action) for action in ACTIONS},
         }
@@ -79,8 +83,13 @@ class Control:
         symbol = _argument(request, "symbol")
         book = self._abilities.book(symbol)
         if book is None:
-            raise ControlError(f"symbol {symbol!r:.40} is not traded", f"traded: {', '.join(self._abilities.symbols)}")
+            traded = ", ".join(grid["symbol"] for grid in self._abilities.grids)
+            raise ControlError(f"symbol {symbol!r:.40} is not traded", f"traded: {traded}")
         return {"run": self.run, "symbol": symbol, **book}
+
+    def _journal(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Where it is and how to read it: reading it takes a tenth of a second, in which nobody would watch."""
+        return {"run": self.run, "folder": str(self._abilities.journal), "grids": list(self._abilities.grids)}
 
     def _down(self, request: Mapping[str, Any]) -> Pending:
         self.asked_down = True

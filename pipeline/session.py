@@ -210,7 +210,7 @@ class _Session:
                 supervisor.adopt(self.service)
             self.terminal.begin_status()
             self.terminal.say(f"run {run}: {config.launch.placement}, starting; logs in {directory.logs}")
-            control = self._open_control(run, supervisor, prepared)
+            control = self._open_control(directory, supervisor, prepared)
             outcome = supervisor.run(
                 lambda: self._finished(supervisor),
                 duration_s=config.run.duration_s or None,
@@ -228,20 +228,21 @@ class _Session:
         control.ended(outcome, EXIT_CODES[outcome.exit], directory.report)
         return EXIT_CODES[outcome.exit]
 
-    def _open_control(self, run: str, supervisor: "Supervisor", prepared: _Prepared) -> "Control":
+    def _open_control(self, directory: RunDirectory, supervisor: "Supervisor", prepared: _Prepared) -> "Control":
         """Be there for `down`, `status` and the like; without a folder for the socket the run goes on without them."""
         from launch.errors import LaunchError
         from pipeline.control import Abilities, Control
-        from pipeline.reports.books import live_ladder, symbol_name
+        from pipeline.reports.books import grid_document, live_ladder
 
         abilities = Abilities(
-            report=lambda: self._report(run, supervisor, self._present(), prepared),
+            report=lambda: self._report(directory.run, supervisor, self._present(), prepared),
             book=lambda symbol: live_ladder(supervisor.segments, prepared.instruments, symbol),
-            symbols=tuple(symbol_name(instrument) for instrument in prepared.instruments),
+            grids=tuple(grid_document(instrument) for instrument in prepared.instruments),
+            journal=directory.journal,
             stop=self.signals.request_stop,
             stages=supervisor,
         )
-        control = Control(run, abilities)
+        control = Control(directory.run, abilities)
         self.stack.callback(control.close)
         try:
             self.lock.announce(control.open(self.config.run.name, self.signals))

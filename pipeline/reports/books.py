@@ -25,6 +25,12 @@ def symbol_name(instrument: np.void) -> str:
     return bytes(instrument["symbol"]).decode("ascii")
 
 
+def grid_document(instrument: np.void) -> dict[str, Any]:
+    """What turns ticks and lots of a symbol into decimal strings."""
+    numbers = {name: int(instrument[name]) for name in ("tick", "price_exponent", "lot", "quantity_exponent")}
+    return {"symbol": symbol_name(instrument), **numbers}
+
+
 def book_document(depth: Row, instrument: np.void) -> dict[str, Any]:
     """A book from its DEPTH row. A side that is empty has null price and quantity."""
     if depth is None:

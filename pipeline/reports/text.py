@@ -1,6 +1,6 @@
 """The run report for people: tables of what matters, from the same document that --json prints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -110,6 +110,15 @@ def ladder_table(book: Mapping[str, Any]) -> Table:
     table = new_table(f"{title}  last id {book['last_update_id']}", "bid qty", "bid", "ask", "ask qty")
     for bid, ask in zip_longest(book["bids"], book["asks"], fillvalue=("", "")):
         table.add_row(bid[1], bid[0], ask[0], ask[1])
+    return table
+
+
+def orders_table(title: str, orders: Sequence[Mapping[str, Any]]) -> Table:
+    """Orders, as `pipeline orders` gets them."""
+    names = ("symbol", "side", "price", "quantity", "filled", "state", "venue_order_id")
+    table = new_table(title, "client order id", *(name.replace("_", " ") for name in names))
+    for order in orders:
+        table.add_row(order["client_order_id"], *(_or_dash(order[name]) for name in names))
     return table
 
 

@@ -44,7 +44,7 @@ def detached(pipeline: Runs) -> Iterator[Callable[..., Any]]:
 
 def _socket(pipeline: Runs) -> Path:
     lock = pipeline.state / "tickpipe" / "runs" / "default.lock"
-    return Path(json.loads(lock.read_text())["control"])
+    return Path(json.loads(lock.read_text().splitlines()[-1])["control"])
 
 
 def _sockets(pid: int) -> set[str]:
@@ -108,6 +108,12 @@ def test_a_run_in_the_background_is_asked_and_stopped(
     assert bids[0] < asks[0]
     assert {"feed", "router", "venue"} <= set(_read(pipeline, "logs")["logs"])
 
+    orders = _read(pipeline, "orders")
+    assert orders["ended"]
+    assert {order["state"] for order in orders["ended"]} <= {"filled", "cancelled", "expired", "rejected"}
+    assert {order["state"] for order in orders["working"]} <= {"pending_new", "working", "pending_cancel"}
+    assert {order["symbol"] for order in orders["ended"]} <= {"BTCUSDT", "ETHUSDT"}
+
     for again in (("up",), ("up", "--detach", "--json")):
         refused = pipeline.run(*again)
         assert (refused.code, refused.report) == (5, None)
@@ -126,6 +132,43 @@ def test_a_run_in_the_background_is_asked_and_stopped(
     gone = pipeline.run("down")
     assert gone.code == 2
     assert "no run 'default' lives" in gone.words
+
+
+def test_one_stage_is_restarted_stopped_and_started_while_the_others_go_on(
+    pipeline: Runs, detached: Callable[..., Any], until: Callable[..., None]
+) -> None:
+    detached()
+    before = {name: stage["pid"] for name, stage in _read(pipeline, "status")["stages"].items()}
+    done = _read(pipeline, "restart", "book")
+    assert (done["stage"], done["pid"] != before["book"], done["restart_gap_ns"] > 0) == ("book", True, True)
+    after = _read(pipeline, "status")["stages"]
+    assert after["book"]["pid"] == done["pid"]
+    assert after["book"]["restarts"] == 1
+    assert {name: stage["pid"] for name, stage in after.items() if name != "book"} == {
+        name: pid for name, pid in before.items() if name != "book"
+    }  # fmt: skip
+    words = pipeline.run("restart", "strategy").words
+    assert "strategy restarted in" in words
+    assert "`pipeline start strategy` brings it back" in pipeline.run("stop", "strategy").words
+    again = pipeline.run("stop", "strategy")
+    assert (again.code, "stopped already" in again.words) == (2, True)
+    assert _read(pipeline, "start", "strategy")["pid"] > 0
+    unknown = pipeline.run("restart", "cook")
+    assert (unknown.code, "there is no stage 'cook'" in unknown.words) == (2, True)
+    sent = _read(pipeline, "status")["orders"]["sent"]
+    until(lambda: _read(pipeline, "status")["orders"]["sent"] > sent, 60, "it trades again")
+    down = _read(pipeline, "down")
+    assert (down["exit"], down["notes"]) == ("clean", [])
+
+
+def test_in_packed_placement_no_stage_is_restarted_alone(pipeline: Runs, detached: Callable[..., Any]) -> None:
+    detached("--placement", "packed")
+    for stage in ("book", "router"):
+        refused = pipeline.run("restart", stage, "--json")
+        assert (refused.code, refused.report) == (2, None)
+        assert "one process hosts feed, book, strategy, risk, router" in refused.words
+    assert len({stage["pid"] for stage in _read(pipeline, "status")["stages"].values()}) == 1
+    assert pipeline.run("down").code == 0
 
 
 def test_a_run_in_the_foreground_is_asked_and_stopped_too(

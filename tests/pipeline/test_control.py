@@ -29,6 +29,7 @@ BOOK = {
     "bid": "1.5", "bid_qty": "2", "ask": "1.6", "ask_qty": "3", "bid_levels": 2, "ask_levels": 1, "last_update_id": 9,
     "state": "valid", "bids": [["1.5", "2"], ["1.4", "7"]], "asks": [["1.6", "3"]],
 }  # fmt: skip
+GRID = {"symbol": "BTCUSDT", "tick": 1_000_000, "price_exponent": -8, "lot": 1_000, "quantity_exponent": -8}
 REPORT = {
     "run": RUN, "placement": "dedicated", "exit": "running", "reason": "", "duration_s": 2.0, "stages": {},
     "hops": [{"name": "risk.check", "unit": "ns", "count": 0, "budget": 100, "within_budget": None}
@@ -106,8 +107,8 @@ def live(state: Path) -> Iterator[FakeRun]:
     create_run_directory(RUN)
     stops: list[int] = []
     abilities = Abilities(
-        report=lambda: REPORT, book={"BTCUSDT": BOOK}.get, symbols=("BTCUSDT",), stop=lambda: stops.append(1),
-        stages=stages,
+        report=lambda: REPORT, book={"BTCUSDT": BOOK}.get, grids=(GRID,), journal=state / "journal",
+        stop=lambda: stops.append(1), stages=stages,
     )  # fmt: skip
     control = Control(RUN, abilities)
     path = control.open("default", signals)
@@ -136,6 +137,7 @@ def test_what_a_run_says_is_printed_as_it_is(live: FakeRun) -> None:
     assert document("status") == REPORT
     assert document("latency") == {"run": RUN, "hops": REPORT["hops"]}
     assert document("positions") == {"run": RUN, "positions": REPORT["positions"]}
+    assert document("orders") == {"run": RUN, "working": [], "ended": []}
     assert document("book", "btcusdt") == {"run": RUN, "symbol": "BTCUSDT", **BOOK}
 
 
@@ -145,6 +147,7 @@ def test_what_a_run_says_is_printed_as_it_is(live: FakeRun) -> None:
         (("status",), ["running", "risk.check"]),
         (("latency",), ["risk.check", "100 ns"]),
         (("positions",), ["BTCUSDT", "0.5"]),
+        (("orders",), ["Working orders", "Ended orders"]),
         (("book", "BTCUSDT"), ["valid", "1.4", "1.6"]),
     ],
 )
@@ -178,6 +181,14 @@ def test_a_symbol_that_is_not_traded_is_refused_with_those_that_are(live: FakeRu
     assert code == 2
     assert "'XRPUSDT' is not traded" in words
     assert "hint: traded: BTCUSDT" in words
+
+
+def test_a_journal_that_is_none_is_an_error_not_a_traceback(live: FakeRun, state: Path) -> None:
+    (state / "journal").mkdir()
+    (state / "journal" / "00000001.journal").write_bytes(b"x" * 5000)
+    code, words = refused("orders")
+    assert code == 3
+    assert "not a journal of this version" in words
 
 
 def test_a_run_that_is_still_starting_says_so(state: Path) -> None:
