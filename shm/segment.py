@@ -27,6 +27,7 @@ Whoever is refused has changed nothing: the segment and those who use it do not 
 """
 
 import contextlib
+import ctypes
 import errno
 import json
 import mmap
@@ -121,14 +122,17 @@ class Layout:
     payload_bytes: int
     sizes: tuple[int, ...] = ()
     """What the header of a ring, broadcast ring or pool (capacity, record_bytes) or of an arena (bytes) is made of."""
+    initial: bytes = b""
+    """What the payload begins with, for a segment that is written once, by its creator."""
 
     @property
     def kind(self) -> str:
-        """records, ring, broadcast, seqlock, pool or arena."""
+        """records, ring, broadcast, seqlock, pool, arena or catalogue."""
         return self.description["kind"]
 
     def format(self, address: int) -> None:
-        """Write the header that the payload at `address`, fresh and zeroed, begins with, if its kind has one."""
+        """Write what the payload at `address`, fresh and zeroed, begins with: the header of its kind, or `initial`."""
+        ctypes.memmove(address, self.initial, len(self.initial))
         if self.kind in _FORMATTERS:
             _FORMATTERS[self.kind](address, *self.sizes)
 
@@ -138,26 +142,26 @@ _FORMATTERS: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 
 
-def _fields(dtype: np.dtype) -> dict[str, str]:
+def dtype_fields(dtype: np.dtype) -> dict[str, str]:
     """The dtype's description, its names kept apart from the layout's own."""
     return {f"record.{name}": text for name, text in describe(dtype).items()}
 
 
 def record_layout(dtype: np.dtype, count: int = 1) -> Layout:
     """`count` records of `dtype`."""
-    return Layout({"kind": "records", "count": str(count), **_fields(dtype)}, dtype.itemsize * count)
+    return Layout({"kind": "records", "count": str(count), **dtype_fields(dtype)}, dtype.itemsize * count)
 
 
 def ring_layout(dtype: np.dtype, capacity: int) -> Layout:
     """An SPSC ring of `capacity` records of `dtype`."""
     size = ring_bytes(capacity, dtype.itemsize)
-    return Layout({"kind": "ring", "capacity": str(capacity), **_fields(dtype)}, size, (capacity, dtype.itemsize))
+    return Layout({"kind": "ring", "capacity": str(capacity), **dtype_fields(dtype)}, size, (capacity, dtype.itemsize))
 
 
 def pool_layout(dtype: np.dtype, capacity: int) -> Layout:
     """A pool of `capacity` objects of `dtype`."""
     size = pool_bytes(capacity, dtype.itemsize)
-    return Layout({"kind": "pool", "capacity": str(capacity), **_fields(dtype)}, size, (capacity, dtype.itemsize))
+    return Layout({"kind": "pool", "capacity": str(capacity), **dtype_fields(dtype)}, size, (capacity, dtype.itemsize))
 
 
 def arena_layout(capacity_bytes: int) -> Layout:
@@ -168,14 +172,14 @@ def arena_layout(capacity_bytes: int) -> Layout:
 def broadcast_layout(dtype: np.dtype, capacity: int) -> Layout:
     """A broadcast ring of `capacity` records of `dtype`."""
     size = broadcast_bytes(capacity, dtype.itemsize)
-    description = {"kind": "broadcast", "capacity": str(capacity), **_fields(dtype)}
+    description = {"kind": "broadcast", "capacity": str(capacity), **dtype_fields(dtype)}
     return Layout(description, size, (capacity, dtype.itemsize))
 
 
 def seqlock_layout(dtype: np.dtype, rows: int) -> Layout:
     """A seqlock table of `rows` rows with payload `dtype`."""
     size = rows * row_bytes(align_up(dtype.itemsize, 8))
-    return Layout({"kind": "seqlock", "rows": str(rows), **_fields(dtype)}, size)
+    return Layout({"kind": "seqlock", "rows": str(rows), **dtype_fields(dtype)}, size)
 
 
 @kernel

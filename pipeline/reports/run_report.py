@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from launch.facts import ProcessFacts
 from launch.plan import Plan, page_segment
 from pipeline.reports.books import documents
+from pipeline.reports.catalogue import log_rows
 from pipeline.reports.hops import hop_lines
 from pipeline.reports.seqlock_rows import read_row
+from shm.errorlog import dropped, observed
 from shm.segment import Segment
 from stages.agent import Agent
 from stages.domain.edges import DEPTH_TABLE, POSITION_TABLE
@@ -105,8 +107,14 @@ def build_report(
         "books": snapshot.books,
         "positions": snapshot.positions,
         **extras,
+        "errors": [row for stage, page in snapshot.pages.items() for row in _errors(stage, page)],
         "counters": counters,
     }
+
+
+def _errors(stage: str, page: Page) -> list[dict[str, Any]]:
+    words = np.array(page["errors"]["words"])
+    return log_rows(stage, observed(words.ctypes.data), dropped(words.ctypes.data))
 
 
 def _stage(agent: str, plan: Plan, facts: Mapping[str, ProcessFacts], counters: Mapping[str, int]) -> dict[str, Any]:
