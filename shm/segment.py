@@ -8,6 +8,17 @@ who owns it; its ready word is stored last, so that nobody attaches to a half-bu
      72  ready                            80  description length, then the description (JSON)
    4096  payload
 
+Its creator alone writes the header, before it stores `ready`; nobody changes it afterwards. The payload's writers are
+those of what it holds.
+
+Order. The header and what the payload begins with are plain stores; a release fence and a release store of `ready`
+follow. Whoever attaches loads `ready` with acquire before all else, so a segment that is ready is seen whole.
+
+A creator that dies before that store leaves a segment that is never ready: HalfBuiltError, and `sweep` removes it. One
+that dies later leaves all of it, for observers and for its successors' `sweep`. An attached process that dies leaves
+what it stored. A name that is unlinked leaves the mappings of those who have it. Nothing is ever lost here but by
+`sweep` and `unlink`, which remove what no living process owns.
+
 Errors, all of `SegmentError`:
 
     SegmentError
