@@ -7,10 +7,11 @@ Byte picture (offsets from the ring's base address, which is a multiple of 128):
     256  head, cached_tail, epoch            the reader's line
     384  capacity * record_bytes of records
 
+`epoch` counts the processes that have held that end, one after the other: a restart of the neighbour shows in it.
+
 `tail` counts records ever published, `head` records ever consumed; both only grow, so full and empty are never
 confused and a record's slot is its number modulo the capacity, a power of two. Each side keeps a copy of the other's
 cursor and reloads it only when the copy says full or empty, so an operation usually touches no line of the other core.
-`epoch` counts a side's lives: a stage whose neighbour must know that it was replaced raises it when it attaches.
 
 Order. The writer stores records with plain stores and publishes them, however many, with one release store of `tail`;
 the reader's acquire load of `tail` makes them visible. The reader hands slots back with a release store of `head`,

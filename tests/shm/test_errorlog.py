@@ -18,7 +18,7 @@ from shm.errorlog import ENTRY_COUNT, ERROR_LOG, TEXT_BYTES, ErrorLog, dropped, 
 from shm.segment import Segment, record_layout, unlink
 from tests.shm.processes import Children, Deadline, cores
 
-KILLS = 100
+KILLS = 60
 TEXTS = ENTRY_COUNT + 3
 SEVERITY = 40
 

@@ -383,5 +383,5 @@ class HistogramMachine(RuleBasedStateMachine):
 
 
 def test_histograms_do_what_the_packages_do() -> None:
-    examples = 40 if JIT else 8
-    run_state_machine_as_test(HistogramMachine, settings=settings(max_examples=examples, stateful_step_count=20))  # type: ignore[no-untyped-call]
+    examples = 12 if JIT else 3
+    run_state_machine_as_test(HistogramMachine, settings=settings(max_examples=examples, stateful_step_count=12))  # type: ignore[no-untyped-call]
