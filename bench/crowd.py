@@ -10,6 +10,10 @@ somebody looks. What is asked here is whether it also depends on how many proces
                      write). What is compared is the cost of a look: (time - time alone) / looks a write.
     paced            readers look once a microsecond, all together, as a line's stages do. The time itself is compared.
 
+Measured on 2 virtual cores far from each other, ns a write (and ns of the writer a look), tickpipe, C++: alone 7, 9;
+1 reader 33 (233), 37 (252); 2 readers 47 (245), 51 (255); 4 readers 81 (253), 80 (260). Paced: 11.3 with one reader,
+11.2 with four.
+
 The writer's time is its CPU time: others may take its core. What they do to the number of looks a write cannot be told
 apart, so a slice in which the writer had less than 95 % of its core (quick runs do without), or the readers nothing of
 theirs, is tried again, a few times, and left out with its round if it stays so. Readers have the other cores, in turn;

@@ -4,6 +4,10 @@ binary search      of the bucket's edges (numpy.searchsorted): no arithmetic to 
 shift loop         the exponent by shifting until the value fits, as code without a count of leading zeros does
 full fence         the total stored sequentially consistent: a reader would know no more
 array arguments    the same arithmetic over a record array in plain Numba
+
+Measured as in ring.py, ns a sample and the winner's cost over it (medians of 120 rounds): shm.histogram 3.5; binary
+search 71 (0.05); shift loop 8.5 (0.39); full fence 4.9 (0.71); array arguments 3.4 (1.06: nothing lost but the order of
+its stores, which LLVM may exchange, so that a reader may see a total before its counters).
 """
 
 from typing import Any

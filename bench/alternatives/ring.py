@@ -7,6 +7,19 @@ sequence in each slot    (Vyukov) no shared cursors at all: each slot says whose
                          more, a batch cannot be published at once, and what a killed writer published is found by
                          a walk over the slots
 array arguments          as one writes it in Numba at first: arrays in the loop, and their reference counts
+
+Measured on 2 virtual cores (AMD EPYC) far from each other (a word there and back in 1,100 ns) and shared with other
+work: round trip in ns; one way in ns a record; the winner's cost over it, medians of 30 rounds:
+
+    shm.ring                  892     81
+    no cached cursors         922    255    0.97  0.32
+    cursors side by side    1,162     97    0.77  0.83
+    wide copies on push       992     82    0.90  1.05    (0.57 one way on near cores: 37 and 21 ns)
+    sequence in each slot     631    130    1.42  0.71
+    array arguments         1,007    341    0.89  0.24
+
+A sequence in each slot wins the single round trip: the record and the word that publishes it arrive together. It lost
+for what the line needs more: batches, adoption from the newest record, and the flow of records one after the other.
 """
 
 from collections.abc import Callable

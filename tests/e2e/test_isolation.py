@@ -19,7 +19,7 @@ from shm.atomics import poke
 from shm.segment import NAME_PREFIX, Segment
 from tests.e2e.conftest import Runs
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 READ, READ_WRITE = "r--s", "rw-s"
 
@@ -73,7 +73,7 @@ def test_every_stage_maps_exactly_its_plan_and_cannot_write_what_it_reads(
     said = tmp_path / "words"
     with said.open("w") as words:
         process = pipeline.start("up", "--duration", "100s", "--json", stderr=words)
-    until(lambda: re.search(r"^market data [1-9]", said.read_text(), re.MULTILINE), 150, "the line trades")
+    until(lambda: re.search(r"^market data [1-9]", said.read_text(), re.MULTILINE), 220, "the line trades")
     stages = _by_stage(process.pid)
     assert set(stages) == set(STAGES)
     for stage, mapped in stages.items():

@@ -176,7 +176,7 @@ def test_a_stall_above_the_highest_is_corrected_as_if_it_were_the_highest(value:
 # --- merging ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@settings(max_examples=40 if JIT else 8)
 @given(parts=st.lists(st.lists(ANY_VALUES, max_size=40), max_size=5))
 def test_a_merged_histogram_is_that_of_all_samples(parts: list[list[int]]) -> None:
     made = [recorded(part) for part in parts]
