@@ -9,12 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.reports.catalogue import error_table
+
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
     """Draw the whole report."""
     console.print(_headline(report))
     for table in (_stages(report), hops_table(report), _counts(report), _books(report), positions_table(report)):
         console.print(table)
+    if report["errors"]:
+        console.print(error_table("Errors and warnings", report["errors"]))
     console.print(_footnotes(report), style="dim", highlight=False)
 
 
