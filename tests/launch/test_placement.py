@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch.affinity import place
-from launch.topology import Topology, parse_cpu_list, read_topology
+from launch.cpu_lists import parse_cpu_list
+from launch.topology import Topology, read_topology
 
 STAGES = ("feed", "router", "book", "strategy", "risk")
 
