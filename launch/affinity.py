@@ -8,7 +8,7 @@ it takes the siblings; and where even those are too few, the pollers that are le
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from launch.cpu_lists import cpu_list
@@ -39,11 +39,6 @@ class CoreMap:
     pollers: Mapping[str, Core]
     topology: Topology
     housekeeping_why: str = ""
-
-    def sharing(self, process: str) -> list[str]:
-        """The other pollers on the core of `process`."""
-        cpu = self.pollers[process].cpu
-        return [name for name, core in self.pollers.items() if core.cpu == cpu and name != process]
 
 
 @dataclass(frozen=True)
@@ -202,7 +197,8 @@ def _own_core_words(cpu: int, cpus: Mapping[str, int], bare: CoreMap) -> list[st
         words = [f"own hardware thread; its SMT sibling runs {', '.join(busy)}"]
     else:
         words = ["own physical core" + (f", SMT sibling {cpu_list(siblings)} left empty" if siblings else "")]
-    marks = [word for word, cores in (("isolated", topology.isolated), ("nohz_full", topology.nohz_full)) if cpu in cores]
+    kinds = (("isolated", topology.isolated), ("nohz_full", topology.nohz_full))
+    marks = [word for word, cores in kinds if cpu in cores]
     return [*words, ", ".join(marks) or "not isolated"]
 
 

@@ -7,9 +7,7 @@ from launch.errors import PlacementError
 from launch.topology import Topology
 
 
-def check_pins(
-    pollers: Sequence[str], topology: Topology, pins: Mapping[str, int], housekeeping: int | None
-) -> None:
+def check_pins(pollers: Sequence[str], topology: Topology, pins: Mapping[str, int], housekeeping: int | None) -> None:
     """`pins` is {process: core}; None for a housekeeping core that is free to be chosen. Raises PlacementError."""
     for name in pins:
         if name not in pollers:

@@ -3,7 +3,7 @@
 The throttle stops all real-time work of a core for what is left of each period once it has run for
 sched_rt_runtime_us: 50 ms of every second by default, whether anybody needs the core or not. Linux 6.12 replaced it by
 the fair server, which lends 50 ms of a second to normal work that has starved, and only then. But a kernel built with
-CONFIG_RT_GROUP_SCHED throttles on: a spinner alone on its core, on 6.18 so built, stood still for 52 ms of every second,
+CONFIG_RT_GROUP_SCHED throttles on: on 6.18 so built a spinner alone on its core stood still for 52 ms of every second,
 and its run queue said rt_throttled. So the release alone does not tell.
 
 A spinner that is throttled is worse than one without FIFO. A spinner that nothing stops (older kernel, throttle off)

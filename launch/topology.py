@@ -43,13 +43,15 @@ class Topology:
     """Core: its socket."""
     memory_nodes: int = 1
     """NUMA nodes of the machine."""
-    rt_guard: RtGuard = RtGuard()
+    rt_guard: RtGuard = field(default_factory=RtGuard)
     """What keeps a spinning real-time process from stopping everything else."""
 
     @property
     def core_limit(self) -> int:
         """How many of the usable cores may be used."""
-        return min(len(self.usable), max(1, int(self.quota_cores)) if self.quota_cores is not None else len(self.usable))
+        return min(
+            len(self.usable), max(1, int(self.quota_cores)) if self.quota_cores is not None else len(self.usable)
+        )
 
     def siblings_of(self, core: int) -> frozenset[int]:
         """Hardware threads of the same physical core, itself included."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from launch.plan import COMMAND_SEGMENT, page_segment
 from pipeline.compiler import CompileCount, Task, compile_ahead
+from pipeline.placement import PACKED_PROCESS, STAGES
 from shm.clock import calibrate
 from shm.control import COMMAND, State
 from shm.kernel import SOURCES_HASH, cache_root, hash_files, prune_caches
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Placement = Literal["dedicated", "packed"]
-STAGES = ("feed", "book", "strategy", "risk", "router")
-"""Pipeline order: the order of polls in a packed line, and of the command words."""
-
 AGENT_CLASSES: dict[str, type[Agent]] = {
     "feed": FeedAgent,
     "book": BookAgent,
@@ -61,8 +59,6 @@ AGENT_CLASSES: dict[str, type[Agent]] = {
 }
 COMPILE_ORDER = ("router", "feed", "book", "strategy", "risk")
 """The costliest first: 17, 12, 7, 5 and 3 s of one core here."""
-
-PACKED_PROCESS = "line"
 
 Progress = Callable[[str, int, int], None]
 

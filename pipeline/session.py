@@ -12,20 +12,21 @@ supervisor acts on them.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.affinity import CoreMap
-from launch.scheduling import pin
+from launch.cpu_latency import MOST_US
+from launch.schedule import AFFINITY, CPU_LATENCY, LOCAL_MEMORY
 from launch.service import Service
 from launch.signals import Signals
-from launch.topology import Topology, read_topology
+from launch.topology import read_topology
 from pipeline import errors
-from pipeline.config import Config, Loaded, document
+from pipeline.config import Loaded, document
 from pipeline.errors import UsageError
+from pipeline.placement import core_findings, core_map
 from pipeline.runs import RunDirectory, RunLock, create_run_directory, new_run_id
 from pipeline.terminal import Terminal
 from pipeline.toml_text import to_toml
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from launch.findings import Finding
     from launch.supervisor import Outcome, Supervisor
     from pipeline.line import Endpoints, Line
     from stages.agent import Agent
@@ -79,7 +81,7 @@ class _Session:
         self.started_ns, self.started_s = time.time_ns(), time.monotonic()
         self.ready_after_s: float | None = None
         """From here until every stage was ready; None while it is not so."""
-        self.topology = read_topology()
+        self.cores = core_map(self.config, read_topology())
         self.service: Service | None = None
         self.supervisor: Supervisor | None = None
         self.quiet_since_s: float | None = None
@@ -91,8 +93,7 @@ class _Session:
         directory = create_run_directory(run)
         directory.config.write_text(to_toml(document(self.loaded)), encoding="utf-8")
         credentials = self._start_venue(directory)
-        prepared, cores = self._prepare(credentials)
-        return self._trade(run, directory, prepared, cores)
+        return self._trade(run, directory, self._prepare(credentials))
 
     # -- before trading ------------------------------------------------------------------------------------------
 
@@ -107,17 +108,13 @@ class _Session:
         credentials = Credentials.generate(self.config.venue.api_key)
         if market.venue != "paper":
             return credentials
-        # Where it will stay: the first usable core. The rest of the placement follows from the same topology.
-        service = start_paper_venue(
-            self.config, credentials, directory.logs / "venue.log", _housekeeping(self.config, self.topology)
-        )
+        service = start_paper_venue(self.config, credentials, directory.logs / "venue.log", self.cores.housekeeping)
         self.stack.callback(service.end)
         self.service = service
         return credentials
 
-    def _prepare(self, credentials: "Credentials") -> tuple[_Prepared, CoreMap]:
+    def _prepare(self, credentials: "Credentials") -> _Prepared:
         from pipeline import line as composition
-        from pipeline.processes import core_map
         from pipeline.venue_process import fetch_exchange_info
         from shm import doorbell
         from shm.segment import sweep
@@ -129,7 +126,6 @@ class _Session:
         doorbell.sweep()  # first: a semaphore is judged by its segment
         for name in sweep():
             self.terminal.say(f"removed {name}, left by a run that died")
-        cores = core_map(config, self.topology)
         try:
             strategy = load(strategy_path(config.strategy.name))
             endpoints = self._endpoints()
@@ -143,7 +139,7 @@ class _Session:
             def build() -> "dict[str, Agent]":
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
-                    run_start_ms=self.started_ns // 1_000_000, helper_cpus=(cores.housekeeping,),
+                    run_start_ms=self.started_ns // 1_000_000, helper_cpus=(self.cores.housekeeping,),
                 )  # fmt: skip
 
             agents, twins = build(), build() if config.launch.placement == "packed" else {}
@@ -152,7 +148,7 @@ class _Session:
         draw = self.terminal.progress("compiling")
         line = composition.prepare(agents, twins, strategy, config.launch.placement, draw)
         self.terminal.end_drawing()
-        return _Prepared(instruments, line), cores
+        return _Prepared(instruments, line)
 
     def _endpoints(self) -> "Endpoints":
         from pipeline.line import Endpoints
@@ -167,7 +163,7 @@ class _Session:
 
     # -- trading -------------------------------------------------------------------------------------------------
 
-    def _trade(self, run: str, directory: RunDirectory, prepared: _Prepared, cores: CoreMap) -> int:
+    def _trade(self, run: str, directory: RunDirectory, prepared: _Prepared) -> int:
         from launch.errors import MachineError
         from launch.memory import findings
         from launch.supervisor import Supervisor
@@ -176,18 +172,18 @@ class _Session:
         from shm.segment import SegmentError
 
         config, line = self.config, prepared.line
-        plan = make_plan(run, config, line.agents, len(prepared.instruments), cores)
+        plan = make_plan(run, config, line.agents, len(prepared.instruments), self.cores)
         entries = {process.name: process_entry(line, process.name, process.idle) for process in plan.processes}
-        pinned = pin(plan.housekeeping_cpu)
+        refused = self._take_run_knobs(plan.housekeeping_cpu)
         self.signals.interruptible = False
         supervisor = Supervisor(plan, entries, self.signals, directory.logs, say=self.terminal.warn)
         self.supervisor = supervisor
         with supervisor:
             try:
-                supervisor.create_segments()
+                self._near_the_stages(supervisor.create_segments)
             except (MachineError, SegmentError) as error:
                 raise errors.MachineRefusedError(str(error), getattr(error, "hint", "")) from None
-            for finding in (*findings(), *core_findings(self.topology, cores), *([pinned] if pinned else [])):
+            for finding in (*findings(), *core_findings(self.cores, config), *refused):
                 supervisor.note(finding)
             if self.service is not None:
                 supervisor.adopt(self.service)
@@ -206,6 +202,28 @@ class _Session:
             self.terminal.warn(f"the report cannot be kept: {error}")
         self._tell(outcome, report, directory)
         return EXIT_CODES[outcome.exit]
+
+    def _take_run_knobs(self, housekeeping_cpu: int) -> "list[Finding]":
+        """What the run as a whole asks of the system, held by this process alone; returns what was refused."""
+        refused = [AFFINITY.attempt(housekeeping_cpu)]
+        if self.config.launch.cpu_latency != "never":
+            refused.append(CPU_LATENCY.attempt(MOST_US))
+            self.stack.callback(CPU_LATENCY.undo, -1)
+        return [finding for finding in refused if finding is not None]
+
+    def _near_the_stages(self, create: Callable[[], None]) -> None:
+        """Segments are made, pages and all, on the NUMA node of the stages: this process may run on another."""
+        topology, settings = self.cores.topology, self.config.launch
+        if topology.memory_nodes < 2 or settings.local_memory == "never" or LOCAL_MEMORY.check(0) is not None:
+            create()
+            return
+        nodes = [topology.nodes.get(core.cpu, 0) for core in self.cores.pollers.values()]
+        before = LOCAL_MEMORY.read()
+        LOCAL_MEMORY.attempt(max(nodes, key=nodes.count))  # refused for the stages too: they tell
+        try:
+            create()
+        finally:
+            LOCAL_MEMORY.undo(before)
 
     def _tick(self, supervisor: "Supervisor", prepared: _Prepared) -> None:
         if self.ready_after_s is None:
@@ -260,7 +278,11 @@ class _Session:
             "clock": clock_document(prepared.line.clock),
             "findings": [finding.document() for finding in supervisor.findings],
             "replay": self.service.latest.get("replay_finished") if self.service is not None else None,
-            "machine": machine_document(self.topology),
+            "scheduling": {
+                "cpu_latency_us": CPU_LATENCY.read() if CPU_LATENCY.read() >= 0 else None,
+                "rt_guard": self.cores.topology.rt_guard.mechanism,
+            },
+            "machine": machine_document(self.cores.topology),
         }
         return build_report(
             run=run,
@@ -292,34 +314,8 @@ class _Session:
 LOST_FRAMES_S = 5.0
 
 
-def _housekeeping(config: Config, topology: Topology) -> int:
-    from launch.affinity import place
-
-    return place((), topology).housekeeping
-
-
 def agent_classes() -> "list[Any]":
     """The agents' classes in pipeline order."""
     from pipeline.line import AGENT_CLASSES
 
     return list(AGENT_CLASSES.values())
-
-
-def core_findings(topology: Topology, cores: CoreMap) -> Sequence[Any]:
-    """What the number of cores costs, said once."""
-    from launch.findings import Finding
-
-    sharing = [name for name, core in cores.pollers.items() if not core.alone]
-    if not sharing:
-        return ()
-    quota = f" (the control group grants {topology.quota_cores:g})" if topology.quota_cores is not None else ""
-    shared = cores.pollers[sharing[0]].cpu
-    return (
-        Finding(
-            "cores",
-            f"{len(topology.usable)} usable cores{quota}: {', '.join(sharing)} share core {shared}",
-            "a stage waits for its neighbours' turns, and has no SCHED_FIFO",
-            f"{len(cores.pollers) + 1} cores give each its own"
-            + ("; --placement packed needs 2" if len(cores.pollers) > 1 else ""),
-        ),
-    )
