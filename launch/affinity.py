@@ -86,8 +86,8 @@ def place(
 def _housekeeping(topology: Topology, pins: Mapping[str, int], wanted: int | None) -> tuple[int, str]:
     if wanted is not None:
         return wanted, "pinned by launch.housekeeping_core"
-    if len(topology.usable) == 1:
-        return topology.usable[0], "the only usable core"
+    if topology.core_limit == 1:
+        return next(iter(pins.values()), topology.usable[0]), "the only core"
     free = [core for core in topology.usable if core not in pins.values()]
     plain = [core for core in free if core not in topology.isolated]
     return (plain or free)[0], "the first usable core that is not isolated" if plain else "the first usable core"

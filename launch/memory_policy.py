@@ -20,7 +20,7 @@ class MemoryLock(Knob):
     """Pages stay in memory once they are in it.
 
     On fault, not at once: to fault in all that a forked process inherits copies the compiler's memory for each stage
-    (0.6 s and 340 MB here, against 5 to 10 ms). And only where nothing limits it: under a finite RLIMIT_MEMLOCK a later
+    (0.6 s and 340 MB here, against 4 to 20 ms). And only where nothing limits it: under a finite RLIMIT_MEMLOCK a later
     mmap, a growing stack or a realloc fails, which is worse than a page that may be swapped.
     """
 

@@ -23,11 +23,11 @@ def check_pins(pollers: Sequence[str], topology: Topology, pins: Mapping[str, in
                 f"{key} = {core}: core {core} is not usable by this process",
                 f"usable: {cpu_list(topology.usable)} (online, and allowed by affinity and control group)",
             )
-    if len(topology.usable) == 1:
-        return
-    _check_housekeeping(topology, pins, housekeeping)
-    _check_limit(topology, pins)
-    _check_shared(pollers, topology, pins)
+    if topology.core_limit < len(topology.usable):
+        _check_limit(topology, pins, housekeeping)
+    if pins and topology.core_limit > 1:
+        _check_housekeeping(topology, pins, housekeeping)
+        _check_shared(pollers, topology, pins)
 
 
 def _check_housekeeping(topology: Topology, pins: Mapping[str, int], housekeeping: int | None) -> None:
@@ -45,8 +45,10 @@ def _check_housekeeping(topology: Topology, pins: Mapping[str, int], housekeepin
         )
 
 
-def _check_limit(topology: Topology, pins: Mapping[str, int]) -> None:
-    used = len(set(pins.values())) + 1
+def _check_limit(topology: Topology, pins: Mapping[str, int], housekeeping: int | None) -> None:
+    # With one core, the housekeeping is on it too.
+    pinned = len(set(pins.values()) | ({housekeeping} if housekeeping is not None else set()))
+    used = pinned + (housekeeping is None and topology.core_limit > 1)
     if used > topology.core_limit:
         raise PlacementError(
             f"launch.cores and the housekeeping take {used} cores, the CPU quota of the control group grants "

@@ -15,9 +15,11 @@ class KnobSettings(BaseModel):
         "auto", description="SCHED_FIFO for stages alone on their core; required: refuse to start without it"
     )
     fifo_priority: int = Field(50, ge=1, le=98, description="SCHED_FIFO priority of a stage alone on its core")
-    nice: Wish = Field("auto", description="nice -10 for stages that have no SCHED_FIFO")
+    nice: Wish = Field("auto", description="nice -10 for stages alone on their core that have no SCHED_FIFO")
     affinity: Wish = Field("auto", description="pinning of each stage to its core")
-    memory_lock: Wish = Field("auto", description="mlockall, on fault: pages stay in memory once they are there")
+    memory_lock: Wish = Field(
+        "auto", description="mlockall, on fault: pages stay in memory once there; auto: where the machine has swap"
+    )
     timer_slack: Wish = Field("auto", description="timer slack of 1 ns: sleeps end when they should")
     local_memory: Wish = Field("auto", description="memory from the NUMA node of the core, where there are several")
     cpu_latency: Wish = Field(

@@ -43,6 +43,8 @@ class Topology:
     """Core: its socket."""
     memory_nodes: int = 1
     """NUMA nodes of the machine."""
+    swap: bool = False
+    """Memory can be written out."""
     rt_guard: RtGuard = field(default_factory=RtGuard)
     """What keeps a spinning real-time process from stopping everything else."""
 
@@ -103,6 +105,7 @@ def read_topology(root: Path = Path("/"), allowed: Collection[int] | None = None
         nodes=_nodes(root, kept),
         sockets={core: _socket(root, core) for core in usable},
         memory_nodes=max(1, sum(1 for _ in (root / NODES).glob("node[0-9]*"))),
+        swap=_has_swap(root),
         rt_guard=read_rt_guard(root),
     )
 
@@ -139,6 +142,13 @@ def _l3_domains(root: Path, cores: Collection[int]) -> dict[int, frozenset[int]]
         if shared:
             domains[core] = shared
     return domains
+
+
+def _has_swap(root: Path) -> bool:
+    try:
+        return len((root / "proc/swaps").read_text(encoding="utf-8").splitlines()) > 1  # the first is the heading
+    except OSError:
+        return False
 
 
 def _nodes(root: Path, cores: frozenset[int]) -> dict[int, int]:
