@@ -13,6 +13,7 @@ COMMANDS = {
     "config": "pipeline.commands.config:config",
     "inspect": "pipeline.commands.inspect:inspect",
     "clean": "pipeline.commands.clean:clean",
+    "export": "pipeline.commands.export:export",
 }
 """Verb: where it is; one file each."""
 

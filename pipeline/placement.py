@@ -20,27 +20,31 @@ CORE_ORDER = ("feed", "router", "book", "strategy", "risk")
 
 
 def core_map(config: Config, topology: Topology) -> CoreMap:
-    """Cores of the run's processes.
+    """Cores of the run's processes, where what is marked required will be granted.
 
-    Raises UsageError for pins that contradict each other or the machine, MachineRefusedError for what is marked
-    required and will not be granted.
+    Raises UsageError for pins that contradict each other or the machine, MachineRefusedError.
     """
+    cores = placed(config, topology)
+    for lack in lacks(cores, config.launch):
+        if lack.required:
+            raise MachineRefusedError(
+                f'launch.{lack.knob} = "required", but {lack.finding.what}', lack.refusal.hint or "set it to auto"
+            )
+    return cores
+
+
+def placed(config: Config, topology: Topology) -> CoreMap:
+    """Cores of the run's processes, whatever this process may do. Raises UsageError."""
     settings = config.launch
     packed = settings.placement == "packed"
     try:
-        cores = place(
+        return place(
             (PACKED_PROCESS,) if packed else STAGES, topology, settings.idle, pins=settings.cores,
             housekeeping=settings.housekeeping_core if settings.housekeeping_core >= 0 else None,
             own_first=(PACKED_PROCESS,) if packed else CORE_ORDER,
         )  # fmt: skip
     except PlacementError as error:
         raise UsageError(str(error), error.hint) from None
-    for lack in lacks(cores, settings):
-        if lack.required:
-            raise MachineRefusedError(
-                f'launch.{lack.knob} = "required", but {lack.finding.what}', lack.refusal.hint or "set it to auto"
-            )
-    return cores
 
 
 def core_findings(cores: CoreMap, config: Config) -> Sequence[Finding]:
