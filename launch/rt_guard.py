@@ -53,7 +53,8 @@ class RtGuard:
     def refusal(self, isolated: bool) -> Refusal | None:
         """Why a process that spins on a core of its own must not have FIFO; None when it may."""
         if self.throttle_us is not None:
-            return Refusal(self.mechanism, "sysctl -w kernel.sched_rt_runtime_us=-1")
+            isolate = "" if self.fair_server or isolated else ", and an isolated core (isolcpus=)"
+            return Refusal(self.mechanism, f"sysctl -w kernel.sched_rt_runtime_us=-1{isolate}")
         if not self.fair_server and not isolated:
             return Refusal(
                 "nothing would stop a spinner: kernel threads bound to its core starve, what waits for all cores hangs",
