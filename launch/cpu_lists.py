@@ -1,7 +1,6 @@
 """The kernel's list format for cores: "0-3,7"."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
@@ -12,14 +11,6 @@ def parse_cpu_list(text: str) -> frozenset[int]:
             first, _, last = part.partition("-")
             cores.update(range(int(first), int(last or first) + 1))
     return frozenset(cores)
-
-
-def read_cpu_list(path: Path) -> frozenset[int]:
-    """The list in a file; empty when there is no such file, or no list in it."""
-    try:
-        return parse_cpu_list(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return frozenset()
 
 
 def cpu_list(cores: Iterable[int]) -> str:

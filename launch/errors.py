@@ -3,6 +3,7 @@
 LaunchError
 ├── MachineError             the machine cannot give what the plan needs (memory, a required privilege)
 ├── PlacementError           pinned cores contradict each other or the machine
+├── UnreadableError          a fact of the machine cannot be read here
 └── ProcessFailedError       a supervised process ended, failed or did not become ready
 """
 
@@ -21,6 +22,14 @@ class MachineError(LaunchError):
 
 class PlacementError(LaunchError):
     """Pinned cores contradict each other or the machine."""
+
+
+class UnreadableError(LaunchError):
+    """A fact of the machine cannot be read: `path` is absent, closed to us, or says what nobody expects."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
 
 
 class ProcessFailedError(LaunchError):

@@ -9,11 +9,12 @@ import ctypes
 import os
 import resource
 from abc import ABC, abstractmethod
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from launch.errors import UnreadableError
 from launch.findings import Finding
-
-CAP_IPC_LOCK, CAP_SYS_NICE = 14, 23
+from launch.machine import THIS_MACHINE
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -59,6 +60,20 @@ class Knob(ABC):
                 why = error.strerror or str(error)
         return self.refused(value, why) if why is not None else None
 
+    @contextmanager
+    def held(self, value: int | None) -> Iterator[None]:
+        """Applied inside the `with` where it is granted, and put back after it. None: not even asked for."""
+        if value is None or self.check(value) is not None:
+            yield
+            return
+        before = self.read()
+        is_applied = self.attempt(value) is None
+        try:
+            yield
+        finally:
+            if is_applied:
+                self.undo(before)
+
     def refused(self, value: int, why: str) -> Finding:
         """The finding for a refusal."""
         return Finding(
@@ -81,12 +96,9 @@ def call(function: str, *arguments: object) -> int:
 def has_capability(number: int) -> bool:
     """Whether this process may do what the capability covers."""
     try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("CapEff:"):
-                return bool(int(line.split()[1], 16) >> number & 1)
-    except OSError:
-        pass
-    return False
+        return THIS_MACHINE.may(number)
+    except UnreadableError:
+        return False
 
 
 def soft_limit(which: int) -> int | None:

@@ -6,7 +6,8 @@ import platform
 import resource
 from pathlib import Path
 
-from launch.knobs import CAP_IPC_LOCK, Knob, call, has_capability, soft_limit
+from launch.knobs import Knob, call, has_capability, soft_limit
+from launch.machine import IPC_LOCK
 
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 MPOL_DEFAULT, MPOL_PREFERRED = 0, 1
@@ -36,7 +37,7 @@ class MemoryLock(Knob):
     def check(self, value: int) -> str | None:
         """By capability and resource limit."""
         limit = soft_limit(resource.RLIMIT_MEMLOCK)
-        if limit is None or has_capability(CAP_IPC_LOCK):
+        if limit is None or has_capability(IPC_LOCK):
             return None
         return f"RLIMIT_MEMLOCK={limit} bytes, and no CAP_IPC_LOCK: later allocations would fail"
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launch.affinity import CoreMap
-from launch.schedule import Schedule, schedule_of
+from launch.restarts import RestartPolicy
+from launch.schedule import LOCAL_MEMORY, Schedule, schedule_of
 from launch.settings import LaunchSettings
 from shm.control import Command, State
 
@@ -53,6 +54,7 @@ class ProcessPlan:
     segments: tuple[SegmentAccess, ...]
     outlives_supervisor: bool
     """Not killed with the supervisor: it notices itself and brings its work to an end."""
+    restart: RestartPolicy
 
     @property
     def fifo_priority(self) -> int:
@@ -117,6 +119,12 @@ class Plan:
         steps = sum(step.deadline_s for step in self.stop if not isinstance(step, Tell) or step.awaited != State.ABSENT)
         return steps + 2 * self.stop_deadline_s + KILL_DEADLINE_S
 
+    @property
+    def memory_node(self) -> int | None:
+        """NUMA node that most processes take their memory from; None when none is to be chosen."""
+        nodes = [node for one in self.processes if (node := one.schedule.value(LOCAL_MEMORY.name)) is not None]
+        return max(nodes, key=nodes.count, default=None)
+
     def process_of(self, agent: str) -> ProcessPlan:
         """The process that hosts `agent`."""
         return next(process for process in self.processes if agent in process.agents)
@@ -138,6 +146,7 @@ class Plan:
                     "priority": process.fifo_priority,
                     **process.schedule.document(),
                     "outlives_supervisor": process.outlives_supervisor,
+                    "restart": process.restart.when,
                     "reads": sorted(use.name for use in process.segments if not use.writable),
                     "writes": sorted(use.name for use in process.segments if use.writable),
                 }
@@ -204,6 +213,7 @@ def _process(name: str, line: Line, cores: CoreMap, settings: LaunchSettings) ->
         schedule=schedule_of(name, cores, settings),
         segments=tuple(SegmentAccess(segment, writable) for segment, writable in sorted(line.access[name].items())),
         outlives_supervisor=bool(line.outlives.intersection(line.hosted[name])),
+        restart=settings.restart_policy(name),
     )
 
 

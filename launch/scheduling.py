@@ -8,7 +8,8 @@ import errno
 import os
 import resource
 
-from launch.knobs import CAP_SYS_NICE, Knob, call, has_capability, soft_limit
+from launch.knobs import Knob, call, has_capability, soft_limit
+from launch.machine import SYS_NICE
 
 PR_SET_TIMERSLACK, PR_GET_TIMERSLACK = 29, 30
 POLICIES = {os.SCHED_OTHER: "other", os.SCHED_FIFO: "fifo", os.SCHED_RR: "rr", os.SCHED_BATCH: "batch"}
@@ -55,7 +56,7 @@ class Fifo(Knob):
     def check(self, value: int) -> str | None:
         """By capability and resource limit."""
         limit = soft_limit(resource.RLIMIT_RTPRIO)
-        if has_capability(CAP_SYS_NICE) or limit is None or limit >= value:
+        if has_capability(SYS_NICE) or limit is None or limit >= value:
             return None
         return f"RLIMIT_RTPRIO={limit}, and no CAP_SYS_NICE"
 
@@ -89,7 +90,7 @@ class Nice(Knob):
         if level > 0:
             return f"the run was started with nice {level}"
         limit = soft_limit(resource.RLIMIT_NICE) if hasattr(resource, "RLIMIT_NICE") else 0
-        if value >= level or has_capability(CAP_SYS_NICE) or limit is None or 20 - limit <= value:
+        if value >= level or has_capability(SYS_NICE) or limit is None or 20 - limit <= value:
             return None
         return f"RLIMIT_NICE={limit}, and no CAP_SYS_NICE"
 

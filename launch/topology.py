@@ -10,15 +10,16 @@ has them, unless somebody has narrowed the mask further (taskset), which is a wi
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from launch import cgroup
-from launch.cpu_lists import cpu_list, read_cpu_list
+from launch.control_groups import MOUNT, cpuset, quota_cores
+from launch.cpu_lists import cpu_list
+from launch.errors import UnreadableError
+from launch.machine import THIS_MACHINE, Machine
 from launch.rt_guard import RtGuard, read_rt_guard
 
-CPUS = "sys/devices/system/cpu"
-NODES = "sys/devices/system/node"
+CPUS = "/sys/devices/system/cpu"
+NODES = "/sys/devices/system/node"
 
 
 @dataclass(frozen=True)
@@ -84,76 +85,69 @@ def _first(cores: str) -> int:
     return int(cores.replace("-", ",").split(",")[0])
 
 
-def read_topology(root: Path = Path("/"), allowed: Collection[int] | None = None) -> Topology:
-    """This machine's, as far as this process may use it.
+def read_topology(machine: Machine = THIS_MACHINE, allowed: Collection[int] | None = None) -> Topology:
+    """The machine's, as far as this process may use it. What cannot be read is as on a plain machine.
 
-    In tests `root` stands in for /, and `allowed` for the affinity mask that the process was started with.
+    In tests `allowed` stands in for the affinity mask that the process was started with.
     """
     mask = frozenset(os.sched_getaffinity(0) if allowed is None else allowed)
     # The second file is of an isolated partition of control groups (Linux 6.7), whose members see no others anyway.
-    isolated = read_cpu_list(root / CPUS / "isolated") | read_cpu_list(root / "sys/fs/cgroup/cpuset.cpus.isolated")
-    usable = sorted(_with_isolated(mask, isolated, root))
+    isolated = machine.cpus_or(f"{CPUS}/isolated") | machine.cpus_or(f"{MOUNT}/cpuset.cpus.isolated")
+    usable = sorted(_with_isolated(mask, isolated, machine))
     kept = frozenset(usable)
-    l3 = _l3_domains(root, usable)
     return Topology(
         usable=tuple(usable),
         isolated=isolated & kept,
-        siblings={core: siblings for core in usable if (siblings := _threads(root, core))},
-        quota_cores=cgroup.quota_cores(root),
-        nohz_full=read_cpu_list(root / CPUS / "nohz_full") & kept,
-        l3=l3,
-        nodes=_nodes(root, kept),
-        sockets={core: _socket(root, core) for core in usable},
-        memory_nodes=max(1, sum(1 for _ in (root / NODES).glob("node[0-9]*"))),
-        swap=_has_swap(root),
-        rt_guard=read_rt_guard(root),
+        siblings={core: siblings for core in usable if (siblings := _threads(machine, core))},
+        quota_cores=quota_cores(machine),
+        nohz_full=machine.cpus_or(f"{CPUS}/nohz_full") & kept,
+        l3={core: sharing for core in usable if (sharing := _l3_domain(machine, core))},
+        nodes=_nodes(machine, kept),
+        sockets={core: _socket(machine, core) for core in usable},
+        memory_nodes=max(1, len(machine.names(f"{NODES}/node[0-9]*"))),
+        swap=len(machine.text_or("/proc/swaps").splitlines()) > 1,  # the first is the heading
+        rt_guard=_rt_guard(machine),
     )
 
 
-def _with_isolated(mask: frozenset[int], isolated: frozenset[int], root: Path) -> frozenset[int]:
-    online = read_cpu_list(root / CPUS / "online")
-    offered = (cgroup.cpuset(root) or online) & (online or mask)
+def _with_isolated(mask: frozenset[int], isolated: frozenset[int], machine: Machine) -> frozenset[int]:
+    online = machine.cpus_or(f"{CPUS}/online")
+    offered = (cpuset(machine) or online) & (online or mask)
     return mask | (isolated & offered) if mask == offered - isolated else mask
 
 
-def _threads(root: Path, core: int) -> frozenset[int]:
-    folder = root / CPUS / f"cpu{core}/topology"
-    return read_cpu_list(folder / "core_cpus_list") or read_cpu_list(folder / "thread_siblings_list")
+def _threads(machine: Machine, core: int) -> frozenset[int]:
+    folder = f"{CPUS}/cpu{core}/topology"
+    return machine.cpus_or(f"{folder}/core_cpus_list") or machine.cpus_or(f"{folder}/thread_siblings_list")
 
 
-def _socket(root: Path, core: int) -> int:
+def _socket(machine: Machine, core: int) -> int:
     try:
-        text = (root / CPUS / f"cpu{core}/topology/physical_package_id").read_text(encoding="ascii")
-        return max(0, int(text))  # -1 where firmware tells nothing
-    except (OSError, ValueError):
+        return max(0, machine.number(f"{CPUS}/cpu{core}/topology/physical_package_id"))  # -1: firmware tells nothing
+    except UnreadableError:
         return 0
 
 
-def _l3_domains(root: Path, cores: Collection[int]) -> dict[int, frozenset[int]]:
-    domains = {}
-    for core in cores:
-        folder = root / CPUS / f"cpu{core}"
-        shared = frozenset[int]()
-        for level in sorted(folder.glob("cache/index*/level")):
-            if level.read_text(encoding="ascii").strip() == "3":
-                shared = read_cpu_list(level.parent / "shared_cpu_list")
-        shared = shared or read_cpu_list(folder / "topology/package_cpus_list")
-        shared = shared or read_cpu_list(folder / "topology/core_siblings_list")
-        if shared:
-            domains[core] = shared
-    return domains
+def _l3_domain(machine: Machine, core: int) -> frozenset[int]:
+    folder = f"{CPUS}/cpu{core}"
+    shared = frozenset[int]()
+    for level in machine.names(f"{folder}/cache/index*/level"):
+        if machine.text_or(level) == "3":
+            shared = machine.cpus_or(f"{level.removesuffix('level')}shared_cpu_list")
+    shared = shared or machine.cpus_or(f"{folder}/topology/package_cpus_list")
+    return shared or machine.cpus_or(f"{folder}/topology/core_siblings_list")
 
 
-def _has_swap(root: Path) -> bool:
+def _nodes(machine: Machine, cores: frozenset[int]) -> dict[int, int]:
+    return {
+        core: int(folder.rpartition("node")[2])
+        for folder in machine.names(f"{NODES}/node[0-9]*")
+        for core in machine.cpus_or(f"{folder}/cpulist") & cores
+    }
+
+
+def _rt_guard(machine: Machine) -> RtGuard:
     try:
-        return len((root / "proc/swaps").read_text(encoding="utf-8").splitlines()) > 1  # the first is the heading
-    except OSError:
-        return False
-
-
-def _nodes(root: Path, cores: frozenset[int]) -> dict[int, int]:
-    nodes = {}
-    for folder in (root / NODES).glob("node[0-9]*"):
-        for core in read_cpu_list(folder / "cpulist") & cores:
-            nodes[core] = int(folder.name.removeprefix("node"))
-    return nodes
+        return read_rt_guard(machine)
+    except UnreadableError:
+        return RtGuard()

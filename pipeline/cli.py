@@ -14,6 +14,8 @@ COMMANDS = {
     "inspect": "pipeline.commands.inspect:inspect",
     "clean": "pipeline.commands.clean:clean",
     "export": "pipeline.commands.export:export",
+    "doctor": "pipeline.commands.doctor:doctor",
+    "tune": "pipeline.commands.tune:tune",
 }
 """Verb: where it is; one file each."""
 

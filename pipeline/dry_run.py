@@ -53,7 +53,7 @@ def plan_of(config: Config, cores: CoreMap) -> Plan:
     here = Endpoints("ws://127.0.0.1:1", "http://127.0.0.1:1", "ws://127.0.0.1:1/ws-api/v3")
     agents = build_agents(
         config, instruments, here, Credentials.generate(), load(strategy_path(config.strategy.name)),
-        delivery=config.delivery, run_start_ms=0, helper_cpus=(cores.housekeeping,),
+        delivery=config.delivery, run_start_ms=0, helper_cpus=(cores.housekeeping,), journal_folder=None,
     )  # fmt: skip
     return make_plan("dry-run", config, agents, len(instruments), cores)
 

@@ -118,8 +118,10 @@ def build_agents(
     delivery: str,
     run_start_ms: int,
     helper_cpus: Sequence[int],
+    journal_folder: Path | None,
+    living: Sequence[str] = (),
 ) -> dict[str, Agent]:
-    """The five agents, in pipeline order; nothing is opened yet."""
+    """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`."""
     return {
         "feed": FeedAgent(
             instruments, config.feed, endpoints.stream_url, endpoints.rest_url, delivery, tuple(helper_cpus)
@@ -134,6 +136,8 @@ def build_agents(
             credentials,
             run_start_ms,
             tuple(helper_cpus),
+            journal_folder,
+            living,
         ),
     }
 

@@ -28,8 +28,9 @@ def make_plan(run: str, config: Config, agents: Mapping[str, Agent], symbols: in
         start_order=(PACKED_PROCESS,) if packed else START_ORDER,
         segments=layouts,
         access={name: segments_of([agents[stage] for stage in stages]) for name, stages in hosted.items()},
-        # The strategy asks for nothing new at once; the router is quiet when nothing of ours is at the venue.
-        quiesce_order=(("strategy", False), ("router", True)),
+        # The strategy asks for nothing new at once; the router is quiet when nothing of ours is at the venue, and the
+        # strategy when it has heard the end of every order that it ever asked for.
+        quiesce_order=(("strategy", False), ("router", True), ("strategy", True)),
         source="feed",
         stop_order=("book", "strategy", "risk", "router"),
         outlives=frozenset({"router"}),

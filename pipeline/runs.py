@@ -35,6 +35,11 @@ class RunDirectory:
         return self.path / "config.toml"
 
     @property
+    def journal(self) -> Path:
+        """The router's journal: what became of every order."""
+        return self.path / "journal"
+
+    @property
     def report(self) -> Path:
         """The run report."""
         return self.path / "report.json"
@@ -59,8 +64,8 @@ def create_run_directory(run: str) -> RunDirectory:
 class RunLock:
     """Holds a run name while the process lives: a flock, so that a killed run leaves nothing behind."""
 
-    def __init__(self, name: str, run: str) -> None:
-        """Take the name. Raises RunHeldError when another run holds it."""
+    def __init__(self, name: str, run: str, prefix: str) -> None:
+        """Take the name, for a run whose client order ids begin with `prefix`. Raises RunHeldError when it is held."""
         folder = runs_folder()
         path = folder / f"{name}.lock"
         try:
@@ -78,7 +83,7 @@ class RunLock:
                 f"stop that run, or start this one under another name: -s run.name={name}2",
             ) from None
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "run": run}).encode(), 0)
+        os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "run": run, "prefix": prefix}).encode(), 0)
 
     def release(self) -> None:
         """Give the name back; the file stays, so that two runs never lock two files of one name."""
@@ -91,3 +96,15 @@ def _holder(descriptor: int) -> str:
         known = json.loads(os.pread(descriptor, 4096, 0))
         return f"run {known['run']}, process {known['pid']}"
     return "another process"
+
+
+def living_prefixes() -> list[str]:
+    """Prefixes of the client order ids of this user's runs that live, this one included."""
+    found = []
+    for path in runs_folder().glob("*.lock"):
+        with suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(str(json.loads(file.read(4096))["prefix"]))
+    return found

@@ -12,7 +12,7 @@ supervisor acts on them.
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from pipeline import errors
 from pipeline.config import Loaded, document
 from pipeline.errors import UsageError
 from pipeline.placement import core_findings, core_map
-from pipeline.runs import RunDirectory, RunLock, create_run_directory, new_run_id
+from pipeline.runs import RunDirectory, RunLock, create_run_directory, living_prefixes, new_run_id
 from pipeline.terminal import Terminal
 from pipeline.toml_text import to_toml
 
@@ -88,12 +88,15 @@ class _Session:
         self.frames_seen = -1
 
     def run(self) -> int:
+        from stages.domain.orders import client_order_id_prefix
+
         run = new_run_id(self.config.run.name)
-        self.stack.callback(RunLock(self.config.run.name, run).release)
+        prefix = client_order_id_prefix(self.started_ns // 1_000_000)
+        self.stack.callback(RunLock(self.config.run.name, run, prefix).release)
         directory = create_run_directory(run)
         directory.config.write_text(to_toml(document(self.loaded)), encoding="utf-8")
         credentials = self._start_venue(directory)
-        return self._trade(run, directory, self._prepare(credentials))
+        return self._trade(run, directory, self._prepare(directory, credentials))
 
     # -- before trading ------------------------------------------------------------------------------------------
 
@@ -113,7 +116,7 @@ class _Session:
         self.service = service
         return credentials
 
-    def _prepare(self, credentials: "Credentials") -> _Prepared:
+    def _prepare(self, directory: RunDirectory, credentials: "Credentials") -> _Prepared:
         from pipeline import line as composition
         from pipeline.venue_process import fetch_exchange_info
         from shm import doorbell
@@ -136,13 +139,14 @@ class _Session:
             symbols = config.market.symbols or [str(entry["symbol"]) for entry in info["symbols"]]
             instruments = instruments_from_exchange_info(info, symbols)
 
-            def build() -> "dict[str, Agent]":
+            def build(journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
                     run_start_ms=self.started_ns // 1_000_000, helper_cpus=(self.cores.housekeeping,),
+                    journal_folder=journal, living=living_prefixes(),
                 )  # fmt: skip
 
-            agents, twins = build(), build() if config.launch.placement == "packed" else {}
+            agents, twins = build(directory.journal), build(None) if config.launch.placement == "packed" else {}
         except (AgentError, InstrumentError, ValueError) as error:
             raise UsageError(str(error)) from error
         draw = self.terminal.progress("compiling")
@@ -180,7 +184,9 @@ class _Session:
         self.supervisor = supervisor
         with supervisor:
             try:
-                self._near_the_stages(supervisor.create_segments)
+                # Pages are taken when segments are made: on the stages' node, though this process may run on another.
+                with LOCAL_MEMORY.held(plan.memory_node):
+                    supervisor.create_segments()
             except (MachineError, SegmentError) as error:
                 raise errors.MachineRefusedError(str(error), getattr(error, "hint", "")) from None
             for finding in (*findings(), *core_findings(self.cores, config), *refused):
@@ -205,25 +211,13 @@ class _Session:
 
     def _take_run_knobs(self, housekeeping_cpu: int) -> "list[Finding]":
         """What the run as a whole asks of the system, held by this process alone; returns what was refused."""
-        refused = [AFFINITY.attempt(housekeeping_cpu)]
+        refused = []
+        if self.config.launch.affinity != "never":  # else the stages, which are forked, would inherit it
+            refused.append(AFFINITY.attempt(housekeeping_cpu))
         if self.config.launch.cpu_latency != "never":
             refused.append(CPU_LATENCY.attempt(MOST_US))
             self.stack.callback(CPU_LATENCY.undo, -1)
         return [finding for finding in refused if finding is not None]
-
-    def _near_the_stages(self, create: Callable[[], None]) -> None:
-        """Segments are made, pages and all, on the NUMA node of the stages: this process may run on another."""
-        topology, settings = self.cores.topology, self.config.launch
-        if topology.memory_nodes < 2 or settings.local_memory == "never" or LOCAL_MEMORY.check(0) is not None:
-            create()
-            return
-        nodes = [topology.nodes.get(core.cpu, 0) for core in self.cores.pollers.values()]
-        before = LOCAL_MEMORY.read()
-        LOCAL_MEMORY.attempt(max(nodes, key=nodes.count))  # refused for the stages too: they tell
-        try:
-            create()
-        finally:
-            LOCAL_MEMORY.undo(before)
 
     def _tick(self, supervisor: "Supervisor", prepared: _Prepared) -> None:
         if self.ready_after_s is None:
@@ -292,6 +286,7 @@ class _Session:
             facts=supervisor.facts,
             agents=agent_classes(),
             snapshot=take_snapshot(supervisor.segments, agent_classes(), prepared.instruments),
+            restarts=supervisor.restarts,
             extras=extras,
         )
 

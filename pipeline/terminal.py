@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.live import Live
     from rich.progress import Progress
 
@@ -21,6 +22,13 @@ PLAIN_FIRST_S = 10.0
 
 PLAIN_COLUMNS = 140
 """Width of tables where standard output is no terminal: every figure is there in full."""
+
+
+def data_console() -> "Console":
+    """Standard output: as wide as the terminal, or PLAIN_COLUMNS."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_COLUMNS)
 
 
 class _Words:
@@ -64,7 +72,7 @@ class Terminal:
 
         words = cast(TextIO, _Words(sys.stderr)) if sys.stderr is not None else None
         self.console = Console(file=words, stderr=True, highlight=False, soft_wrap=True)
-        self.data = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_COLUMNS)
+        self.data = data_console()
         self.is_terminal = self.console.is_terminal and os.environ.get("TERM") != "dumb"
         self._quiet = quiet
         self._progress: Progress | None = None

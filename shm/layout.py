@@ -75,3 +75,9 @@ def padded(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def bytes_at(address: int, size: int) -> memoryview:
     """The `size` bytes at `address`, which the caller keeps mapped, to read and write."""
     return memoryview((ctypes.c_uint8 * size).from_address(address))
+
+
+def record_at(address: int, dtype: np.dtype[Any]) -> np.void:
+    """A copy of the record of `dtype` at `address`, which the caller keeps mapped."""
+    record: np.void = np.frombuffer(bytes_at(address, dtype.itemsize), dtype)[0].copy()
+    return record

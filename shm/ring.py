@@ -7,6 +7,8 @@ Byte picture (offsets from the ring's base address, which is a multiple of 128):
     256  head, cached_tail, epoch            the reader's line
     384  capacity * record_bytes of records
 
+`epoch` counts the processes that have held that end, one after the other: a restart of the neighbour shows in it.
+
 `tail` counts records ever published, `head` records ever consumed; both only grow, so full and empty are never
 confused and a record's slot is its number modulo the capacity, a power of two. The writer stores records with plain
 stores and publishes them with one release store of `tail`; the reader's acquire load of `tail` makes them visible.
@@ -56,6 +58,42 @@ def format_ring(base: int, capacity: int, record_bytes: int) -> None:
     ring_bytes(capacity, record_bytes)
     poke(base + CAPACITY, capacity)
     poke(base + RECORD_BYTES, align_up(record_bytes, 8))
+
+
+def begin_writing(base: int) -> int:
+    """Writer, once, before its first record: count one more process at this end, for the reader to see; returns it."""
+    return _begin(base + WRITER_EPOCH)
+
+
+def begin_reading(base: int) -> int:
+    """Reader, once, before its first record: count one more process at this end, for the writer to see; returns it."""
+    return _begin(base + READER_EPOCH)
+
+
+def _begin(word: int) -> int:
+    epoch = peek(word) + 1
+    poke(word, epoch)
+    return epoch
+
+
+def newest(base: int) -> int:
+    """Address of the newest record ever published, consumed or not, for cold code; 0 when there is none.
+
+    Whole as long as the writer does not lap it: at once for an observer, at leisure for a writer's successor.
+    """
+    tail = peek(base + TAIL)
+    return slot_address(base, tail - 1) if tail > 0 else 0
+
+
+def slot_address(base: int, number: int) -> int:
+    """`slot` for cold code."""
+    return base + RECORDS + number % peek(base + CAPACITY) * peek(base + RECORD_BYTES)
+
+
+@primitive
+def reader_epoch(base: int) -> int:
+    """Writer: how many processes have read from this ring. It stands in the reader's line: look when there is time."""
+    return load_acquire(base + READER_EPOCH)
 
 
 def cursors(base: int) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from shm.atomics import (
     load_acquire,
     load_relaxed,
     load_word,
+    peek,
     store_relaxed,
     store_release,
     store_word,
@@ -52,6 +53,15 @@ def row_bytes(payload_bytes: int) -> int:
     if payload_bytes < 8 or payload_bytes % 8:
         raise ValueError(f"seqlock payload_bytes={payload_bytes} must be a positive multiple of 8")
     return align_up(CELLS + 2 * cell_bytes(payload_bytes), 128)
+
+
+def newest(row: int, payload_bytes: int) -> int:
+    """Address of the newest complete payload, for cold code; 0 when there is none.
+
+    It stays whole until two more values are written: at leisure for a writer's successor, a glance for others.
+    """
+    version = peek(row + VERSION)
+    return row + CELLS + (version & 1) * cell_bytes(payload_bytes) + 8 if version > 0 else 0
 
 
 @primitive

@@ -1,6 +1,8 @@
 """What a stage is: an agent with a cold side (this class) and a hot side (its compiled `poll`).
 
     cold   construct, attach, start, service, quiesce, close: ordinary Python, may raise, never on the path
+           `attach` is also how a stage goes on where an earlier process of it was killed: it finds that it is not the
+           first one by the epochs of its rings
     hot    poll(context, now_ns) -> int: how many messages it handled, 0 when idle, negative when it needs the cold side
 
 The same agent runs unchanged under three drivers: one process per agent, all agents packed into one process, or a test
@@ -107,6 +109,10 @@ class Agent(ABC):
     def state(self) -> State:
         """READY until the agent is at work, then RUNNING, QUIET once quiesced with nothing under way, or FAILED."""
         return State.RUNNING
+
+    def is_synced(self) -> bool:
+        """True once it knows what an earlier process of it knew: books valid, views rebuilt, orders resolved."""
+        return True
 
     def service(self, now_ns: int) -> None:  # noqa: B027
         """Cold work: called when a poll asked for it, when a helper called for attention, and a few times a second.

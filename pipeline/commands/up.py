@@ -1,26 +1,11 @@
 """`pipeline up`: start the line, run it, stop it in order, report."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
+from pipeline.commands.options import Duration, configured
 from pipeline.commands.options import as_json as json_option
-from pipeline.commands.options import configured
-from pipeline.durations import parse_duration_s
-
-
-class Duration(click.ParamType[float]):
-    """500ms, 10s, 2m, 1h; in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
-        """Seconds; a usage error otherwise."""
-        try:
-            return parse_duration_s(str(value))
-        except ValueError as error:
-            self.fail(str(error), parameter, context)
 
 
 @click.command()

@@ -1,21 +1,13 @@
 """Trees of /sys and /proc as real machines have them, as far as placement reads them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launch.cpu_lists import cpu_list, parse_cpu_list
 from launch.topology import Topology, read_topology
+from tests.launch.fake_machine import machine_of
 
-CPUS = "sys/devices/system/cpu"
-
-
-def write(root: Path, files: Mapping[str, str]) -> Path:
-    """Files by path below `root`."""
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+CPUS = "/sys/devices/system/cpu"
 
 
 def tree(
@@ -49,7 +41,7 @@ def tree(
             files[f"{CPUS}/cpu{core}/cache/index3/level"] = "3\n"
             files[f"{CPUS}/cpu{core}/cache/index3/shared_cpu_list"] = f"{group}\n"
     for node, group in enumerate(nodes or whole):
-        files[f"sys/devices/system/node/node{node}/cpulist"] = f"{group}\n"
+        files[f"/sys/devices/system/node/node{node}/cpulist"] = f"{group}\n"
     return files
 
 
@@ -81,8 +73,8 @@ MACHINES: dict[str, Callable[[], dict[str, str]]] = {
     "aarch64 board without L3": lambda: tree(4, threads=["0", "1", "2", "3"], l3=[], older_names=True),
     "container with a quota of six cores": lambda: (
         tree(64, threads=pairs(64), l3=halves(["0-31"], 32))
-        | {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "600000 100000\n",
-           "sys/fs/cgroup/cpuset.cpus.effective": "0-63\n"}
+        | {"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "600000 100000\n",
+           "/sys/fs/cgroup/cpuset.cpus.effective": "0-63\n"}
     ),
 }  # fmt: skip
 
@@ -90,5 +82,5 @@ MACHINES: dict[str, Callable[[], dict[str, str]]] = {
 def machine(root: Path, name: str, allowed: str = "", **files: str) -> Topology:
     """The topology read from a machine's tree; `allowed` is the affinity mask, by default all cores."""
     tree_files = MACHINES[name]()
-    write(root, tree_files | {path.replace("__", "/"): text for path, text in files.items()})
-    return read_topology(root, parse_cpu_list(allowed or tree_files[f"{CPUS}/online"]))
+    read = machine_of(root, tree_files | files)
+    return read_topology(read, parse_cpu_list(allowed or tree_files[f"{CPUS}/online"]))

@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 
 from launch.cpu_latency import CpuLatency
-from launch.knobs import CAP_IPC_LOCK, CAP_SYS_NICE, has_capability
-from launch.memory_policy import LocalMemory
+from launch.knobs import has_capability
+from launch.machine import IPC_LOCK, SYS_NICE
+from launch.memory_policy import NODE_BITS, LocalMemory
 from tests.conftest import REPOSITORY
 
 CORE = min(os.sched_getaffinity(0))
 UNPRIVILEGED = ("--bounding-set=-sys_nice,-ipc_lock",)
 POOR = {resource.RLIMIT_RTPRIO: 0, resource.RLIMIT_NICE: 0, resource.RLIMIT_MEMLOCK: 65_536}
 
-may_raise_priority = pytest.mark.skipif(not has_capability(CAP_SYS_NICE), reason="needs CAP_SYS_NICE")
-may_lock_memory = pytest.mark.skipif(not has_capability(CAP_IPC_LOCK), reason="needs CAP_IPC_LOCK")
+may_raise_priority = pytest.mark.skipif(not has_capability(SYS_NICE), reason="needs CAP_SYS_NICE")
+may_lock_memory = pytest.mark.skipif(not has_capability(IPC_LOCK), reason="needs CAP_IPC_LOCK")
 
 
 def turns(*knobs: str, before: Sequence[str] = (), limits: dict[int, int] | None = None) -> Any:
@@ -114,6 +115,16 @@ def test_the_memory_policy_is_set_and_put_back() -> None:
     assert (done["before"], done["finding"], done["after"], done["undone"]) == (-1, None, 0, -1)
     refused = turns("local_memory=63")["local_memory"]
     assert refused["finding"]["id"] == "local_memory"
+
+
+@pytest.mark.skipif(LocalMemory().check(0) is not None, reason="no memory policies in this kernel or container")
+def test_a_memory_policy_is_held_for_a_while_where_it_is_granted() -> None:
+    knob = LocalMemory()
+    before = knob.read()
+    for node, inside in ((0, 0), (None, before), (NODE_BITS - 1, before)):
+        with knob.held(node):
+            assert knob.read() == inside
+        assert knob.read() == before
 
 
 def test_the_latency_of_idle_cores_is_asked_for_by_an_open_file(tmp_path: Path) -> None:

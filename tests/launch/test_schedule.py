@@ -13,7 +13,7 @@ from launch.topology import Topology
 from pipeline.placement import STAGES
 
 EIGHT = Topology(tuple(range(8)))
-THROTTLED = RtGuard(throttle_us=950_000)
+THROTTLED = RtGuard(groups=True)
 
 
 def of(cores: CoreMap, process: str = "feed", **settings: Any) -> dict[str, int | None]:
@@ -44,11 +44,11 @@ def test_a_shared_core_has_the_normal_scheduler_whatever_the_settings_say(topolo
 def test_a_spinner_that_the_kernel_would_stop_gets_nice_instead() -> None:
     schedule = schedule_of("feed", place(STAGES, Topology(tuple(range(8)), rt_guard=THROTTLED)), LaunchSettings())
     assert (schedule.value("fifo"), schedule.value("nice")) == (None, -10)
-    assert "throttling" in schedule.declined["fifo"].why
+    assert "throttled" in schedule.declined["fifo"].why
 
 
 def test_a_spinner_that_nothing_would_stop_has_fifo_only_on_an_isolated_core() -> None:
-    unguarded = Topology(tuple(range(8)), frozenset({3}), rt_guard=RtGuard(fair_server=False))
+    unguarded = Topology(tuple(range(8)), frozenset({3}), rt_guard=RtGuard(fair_server=False, runtime_us=-1))
     cores = place(STAGES, unguarded)
     assert cores.pollers["feed"].cpu == 3
     assert "fifo" in of(cores, "feed")

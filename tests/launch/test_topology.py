@@ -5,16 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.cpu_lists import cpu_list, parse_cpu_list
 from launch.topology import read_topology
-from tests.launch.machines import CPUS, MACHINES, machine, write
-
-
-@pytest.mark.parametrize(("text", "cores"), [("", set()), ("0", {0}), ("0-2,7\n", {0, 1, 2, 7})])
-def test_the_kernels_cpu_lists_are_understood_and_written(text: str, cores: set[int]) -> None:
-    assert parse_cpu_list(text) == cores
-    assert cpu_list(cores) == text.strip()
-
+from tests.launch.fake_machine import SWAP_TITLE, machine_of
+from tests.launch.machines import CPUS, MACHINES, machine
 
 SHAPES = {
     "2-core VM": (2, 1, 1, 1),
@@ -54,8 +47,8 @@ def test_a_mask_that_somebody_narrowed_is_kept(tmp_path: Path) -> None:
 
 def test_isolated_cores_outside_the_control_group_are_not_usable(tmp_path: Path) -> None:
     files = {
-        f"{CPUS}/isolated": "2-6\n", "proc/self/cgroup": "0::/a/b\n",
-        "sys/fs/cgroup/a/cpuset.cpus.effective": "0-3\n",
+        f"{CPUS}/isolated": "2-6\n", "/proc/self/cgroup": "0::/a/b\n",
+        "/sys/fs/cgroup/a/cpuset.cpus.effective": "0-3\n",
     }  # fmt: skip
     assert machine(tmp_path, "8-core desktop with SMT", "0-1", **files).usable == (0, 1, 2, 3)
 
@@ -68,23 +61,23 @@ def test_a_quota_bounds_how_many_cores_are_used_and_not_which(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("files", "quota", "limit"),
     [
-        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
-          "sys/fs/cgroup/a/cpu.max": "150000 100000\n"}, 1.5, 1),
-        ({"proc/self/cgroup": "4:cpu,cpuacct:/x\n3:memory:/x\n", "sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": "50000\n",
-          "sys/fs/cgroup/cpu/x/cpu.cfs_period_us": "100000\n"}, 0.5, 1),
-        ({"proc/self/cgroup": "4:cpu:/x\n", "sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": "-1\n"}, None, 2),
+        ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
+          "/sys/fs/cgroup/a/cpu.max": "150000 100000\n"}, 1.5, 1),
+        ({"/proc/self/cgroup": "4:cpu,cpuacct:/x\n3:memory:/x\n", "/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": "50000\n",
+          "/sys/fs/cgroup/cpu/x/cpu.cfs_period_us": "100000\n"}, 0.5, 1),
+        ({"/proc/self/cgroup": "4:cpu:/x\n", "/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": "-1\n"}, None, 2),
         ({}, None, 2),
     ],
 )  # fmt: skip
 def test_the_least_quota_of_the_group_and_its_ancestors_counts(
     files: dict[str, str], quota: float | None, limit: int, tmp_path: Path
 ) -> None:
-    topology = read_topology(write(tmp_path, files), {0, 1})
+    topology = read_topology(machine_of(tmp_path, files), {0, 1})
     assert (topology.quota_cores, topology.core_limit) == (quota, limit)
 
 
 def test_a_machine_that_tells_nothing_is_a_plain_one(tmp_path: Path) -> None:
-    topology = read_topology(tmp_path, {3, 4})
+    topology = read_topology(machine_of(tmp_path, {}), {3, 4})
     assert topology.usable == (3, 4)
     assert topology.l3_of(3) == {3, 4}
     assert topology.siblings_of(3) == {3}
@@ -92,9 +85,8 @@ def test_a_machine_that_tells_nothing_is_a_plain_one(tmp_path: Path) -> None:
 
 
 def test_swap_is_seen_below_the_heading(tmp_path: Path) -> None:
-    heading = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
-    assert not read_topology(write(tmp_path, {"proc/swaps": heading}), {0}).swap
-    assert read_topology(write(tmp_path, {"proc/swaps": heading + "/dev/zram0 partition 1 0 5\n"}), {0}).swap
+    assert not read_topology(machine_of(tmp_path, {"/proc/swaps": SWAP_TITLE}), {0}).swap
+    assert read_topology(machine_of(tmp_path, {"/proc/swaps": SWAP_TITLE + "/dev/zram0 partition 1 0 5\n"}), {0}).swap
 
 
 def test_this_machine_is_read_without_a_word() -> None:
