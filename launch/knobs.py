@@ -6,6 +6,7 @@ integers, so that a plan is plain data.
 """
 
 import ctypes
+import functools
 import os
 import resource
 from abc import ABC, abstractmethod
@@ -93,8 +94,9 @@ def call(function: str, *arguments: object) -> int:
     return result
 
 
+@functools.cache
 def has_capability(number: int) -> bool:
-    """Whether this process may do what the capability covers."""
+    """Whether this process may do what it covers. Read once: a forked stage knows it from the supervisor."""
     try:
         return THIS_MACHINE.may(number)
     except UnreadableError:
