@@ -1,4 +1,4 @@
-"""The control groups that this process is in, whichever version of the interface the machine has."""
+"""The control groups that this process is in and what they allow, whichever version the machine has."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -37,3 +37,30 @@ def least(machine: Machine, controller: str, *files: str) -> tuple[int, str] | N
             if text.isdigit() and int(text) < UNLIMITED_BYTES:
                 limits.append((int(text), folder))
     return min(limits, default=None)
+
+
+def quota_cores(machine: Machine) -> float | None:
+    """The least CPU quota of our groups, in cores; None when unlimited."""
+    quotas = [quota for folder in folders(machine, "cpu") if (quota := _quota_of(machine, folder)) is not None]
+    return min(quotas, default=None)
+
+
+def _quota_of(machine: Machine, folder: str) -> float | None:
+    words = machine.text_or(f"{folder}/cpu.max").split() or [
+        machine.text_or(f"{folder}/cpu.cfs_quota_us"), machine.text_or(f"{folder}/cpu.cfs_period_us"),
+    ]  # fmt: skip
+    try:
+        quota_us, period_us = map(int, words)
+    except ValueError:  # "max", or no such file
+        return None
+    return quota_us / period_us if quota_us >= 0 and period_us > 0 else None
+
+
+def cpuset(machine: Machine) -> frozenset[int]:
+    """Cores that our group may use; empty when nothing says so."""
+    for folder in folders(machine, "cpuset"):
+        for name in ("cpuset.cpus.effective", "cpuset.effective_cpus"):
+            cores = machine.cpus_or(f"{folder}/{name}")
+            if cores:
+                return cores
+    return frozenset()

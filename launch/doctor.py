@@ -40,7 +40,7 @@ def examine(machine: Machine, seconds_per_core: float | None = None) -> Examinat
     noise: list[Noise] = []
 
     def listen(machine: Machine) -> Verdict:
-        usable = read_topology(machine.root).usable
+        usable = read_topology(machine).usable
         noise.extend(measure(usable, seconds_per_core or max(LEAST_NOISE_S, NOISE_S / len(usable))))
         return judge_noise(noise)
 

@@ -6,13 +6,13 @@ say what such a file says, is an UnreadableError with the reason; callers turn i
 
 import gzip
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from launch import network_card
+from launch.cpu_lists import parse_cpu_list
 from launch.errors import UnreadableError
-from launch.topology import parse_cpu_list
 
 IPC_LOCK, SYS_NICE = 14, 23
 """Numbers of capabilities (include/uapi/linux/capability.h)."""
@@ -80,6 +80,13 @@ class Machine:
         except ValueError:
             raise UnreadableError(name, f"{text[:40]!r} is not a list of cores") from None
 
+    def cpus_or(self, name: str, otherwise: frozenset[int] = frozenset()) -> frozenset[int]:
+        """A list of cores, or `otherwise` when it cannot be read."""
+        try:
+            return self.cpus(name)
+        except UnreadableError:
+            return otherwise
+
     # -- the kernel ------------------------------------------------------------------------------------------------
 
     @property
@@ -145,12 +152,4 @@ class Machine:
         return None if match[1] == "unlimited" else int(match[1])
 
 
-def cores_text(cores: Iterable[int]) -> str:
-    """The kernel's list format: {0, 1, 2, 7} is "0-2,7"."""
-    ranges: list[list[int]] = []
-    for core in sorted(cores):
-        if ranges and core == ranges[-1][1] + 1:
-            ranges[-1][1] = core
-        else:
-            ranges.append([core, core])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+THIS_MACHINE = Machine()

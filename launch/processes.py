@@ -12,7 +12,7 @@ from launch.errors import ProcessFailedError
 from launch.facts import ProcessFacts
 from launch.findings import Finding
 from launch.logs import describe_exit, tail
-from launch.plan import COMMAND_SEGMENT, Plan, ProcessPlan, page_segment
+from launch.plan import COMMAND_SEGMENT, KILL_DEADLINE_S, Plan, ProcessPlan, page_segment
 from launch.restarts import Failure, Restarts
 from launch.spawner import Spawner
 from launch.states import ProcessState
@@ -127,7 +127,7 @@ class Processes:
         """SIGKILL every process that is left, and reap it."""
         for child in self.living():
             self.kill(child, signal.SIGKILL)
-        end = self.clock() + 10
+        end = self.clock() + KILL_DEADLINE_S
         while self.living() and self.clock() < end:
             self.reap()
             self._waiter.wait(POLL_S)

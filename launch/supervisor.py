@@ -24,7 +24,7 @@ from launch.facts import ProcessFacts
 from launch.findings import Finding
 from launch.logs import describe_exit, tail
 from launch.memory import check_room
-from launch.plan import Drain, Plan, StopStep, Tell, Terminate, check
+from launch.plan import KILL_DEADLINE_S, Drain, Plan, StopStep, Tell, Terminate, check
 from launch.processes import POLL_S, ForcedError, Processes, Waiter, monotonic_ns
 from launch.requests import Action, Request
 from launch.service import Service
@@ -310,7 +310,8 @@ class Supervisor:
         """Wait for those told to stop; then SIGTERM, then SIGKILL."""
         notes = []
         if not self._processes.wait_until(self._none_alive, self.plan.stop_deadline_s):
-            for number, patience_s in ((signal.SIGTERM, self.plan.stop_deadline_s), (signal.SIGKILL, 10.0)):
+            patience = ((signal.SIGTERM, self.plan.stop_deadline_s), (signal.SIGKILL, KILL_DEADLINE_S))
+            for number, patience_s in patience:
                 for child in self._processes.living():
                     notes.append(f"{child.name} did not leave by itself: {number.name}")
                     self._processes.kill(child, number)

@@ -148,6 +148,11 @@ def _stage(agent: str, plan: Plan, facts: Mapping[str, ProcessFacts], counters: 
         "messages_in": counters.get("messages_in", 0),
         "messages_out": counters.get("messages_out", 0),
         "rss_bytes": seen.rss_bytes if seen else None,
+        "nice": seen.nice if seen else None,
+        "timer_slack_ns": seen.timer_slack_ns if seen else None,
+        "locked_bytes": seen.locked_bytes if seen else None,
+        "why": process.why,
+        "not_taken": process.schedule.document()["not_taken"],
     }
 
 

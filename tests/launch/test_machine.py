@@ -10,11 +10,9 @@ import pytest
 from launch import memory, scheduling
 from launch.errors import MachineError, ProcessFailedError
 from launch.logs import describe_exit, tail
-from launch.realtime import RUNTIME
 from launch.service import Service
 from shm.control import STATUS
 from shm.segment import record_layout, ring_layout
-from tests.launch.fake_machine import GOOD, machine_of
 
 SERVICE = """
 import json, os, sys
@@ -37,17 +35,6 @@ def test_segments_that_do_not_fit_are_refused_before_anything_is_created() -> No
 
 def test_needed_memory_counts_headers_and_whole_pages() -> None:
     assert memory.needed_bytes([record_layout(STATUS)]) == 8192
-
-
-def test_throttled_real_time_scheduling_is_not_taken(tmp_path: Path) -> None:
-    throttling = GOOD | {"/proc/sys/kernel/osrelease": "5.15.0-generic\n", RUNTIME: "950000\n"}
-    finding = scheduling.throttled_finding(machine_of(tmp_path / "old", throttling))
-    assert finding is not None
-    assert "sched_rt_runtime_us=-1" in finding.hint
-    newer = throttling | {"/proc/sys/kernel/osrelease": "6.12.1\n", "/boot/config-6.12.1": "\n"}
-    assert scheduling.throttled_finding(machine_of(tmp_path / "new", newer)) is None
-    assert scheduling.throttled_finding(machine_of(tmp_path / "unlimited", throttling | {RUNTIME: "-1\n"})) is None
-    assert scheduling.throttled_finding(machine_of(tmp_path / "empty", {})) is None
 
 
 def test_the_policy_of_a_process_is_read_back() -> None:

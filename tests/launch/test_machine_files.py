@@ -10,20 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch.control_groups import folders, least
+from launch.cpu_lists import cpu_list, parse_cpu_list
 from launch.errors import UnreadableError
-from launch.machine import Machine, cores_text
-from launch.topology import parse_cpu_list
+from launch.machine import Machine
 from tests.launch.fake_machine import machine_of
 
 
 @given(st.sets(st.integers(0, 300)))
 def test_a_list_of_cores_reads_back(cores: set[int]) -> None:
-    assert parse_cpu_list(cores_text(cores)) == cores
+    assert parse_cpu_list(cpu_list(cores)) == cores
 
 
 def test_lists_are_as_short_as_the_kernel_writes_them() -> None:
-    assert cores_text({7, 0, 1, 2}) == "0-2,7"
-    assert cores_text(()) == ""
+    assert cpu_list({7, 0, 1, 2}) == "0-2,7"
+    assert (cpu_list(()), parse_cpu_list("")) == ("", frozenset())
 
 
 @pytest.mark.parametrize(
