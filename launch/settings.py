@@ -66,7 +66,8 @@ class LaunchSettings(KnobSettings):
     restart: When = Field(
         "limited",
         description="limited: a stage that crashes or hangs is started again, but not one that says itself that it "
-        "cannot go on; always: that one too, without a limit; never: any failure stops trading",
+        "cannot go on; always: that one too, without a limit; never, and in replays at max speed: any failure stops "
+        "trading",
     )
     restart_of: dict[str, When] = Field(
         default_factory=dict, description='the same for single stages, such as {strategy = "never"}'

@@ -37,9 +37,15 @@ def placed(config: Config, topology: Topology) -> CoreMap:
     """Cores of the run's processes, whatever this process may do. Raises UsageError."""
     settings = config.launch
     packed = settings.placement == "packed"
+    processes = (PACKED_PROCESS,) if packed else STAGES
+    unknown = sorted(settings.restart_of.keys() - set(processes))
+    if unknown:
+        raise UsageError(
+            f"launch.restart_of.{unknown[0]}: this run has no such process", f"it has {', '.join(processes)}"
+        )
     try:
         return place(
-            (PACKED_PROCESS,) if packed else STAGES, topology, settings.idle, pins=settings.cores,
+            processes, topology, settings.idle, pins=settings.cores,
             housekeeping=settings.housekeeping_core if settings.housekeeping_core >= 0 else None,
             own_first=(PACKED_PROCESS,) if packed else CORE_ORDER,
         )  # fmt: skip

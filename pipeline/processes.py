@@ -36,4 +36,8 @@ def make_plan(run: str, config: Config, agents: Mapping[str, Agent], symbols: in
         outlives=frozenset({"router"}),
         services=(VENUE_PROCESS,) if config.market.venue == "paper" else (),
     )
-    return build_plan(run, shape, cores, config.launch)
+    settings = config.launch
+    if config.delivery == "every":
+        # A replay must come out right or fail: a restarted stage goes on, but not with every event.
+        settings = settings.model_copy(update={"restart": "never", "restart_of": {}})
+    return build_plan(run, shape, cores, settings)

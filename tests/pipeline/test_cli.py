@@ -112,6 +112,7 @@ def test_a_dry_run_says_why_each_process_is_where_it_is_and_what_it_asks_for(tmp
     ("setting", "code", "what"),
     [
         ("launch.cores.feed=4095", 2, "error: launch.cores.feed = 4095: core 4095 is not usable by this process"),
+        ("launch.restart_of.fed=never", 2, "error: launch.restart_of.fed: this run has no such process"),
         ("launch.cores.line=1", 2, "error: launch.cores.line: this run has no such process"),
         ("launch.housekeeping_core=4095", 2, "error: launch.housekeeping_core = 4095: core 4095 is not usable"),
         ("launch.fifo=required", 4, 'error: launch.fifo = "required", but no fifo for feed, book, strategy, risk,'),
