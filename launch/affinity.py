@@ -11,7 +11,7 @@ from typing import Literal
 
 from launch.topology import Topology
 
-Idle = Literal["auto", "spin", "yield", "backoff"]
+Idle = Literal["auto", "spin", "yield", "backoff", "doorbell"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Core:
     alone: bool
     """Nothing else of ours runs on this core: it may spin, and may have SCHED_FIFO."""
     idle: str
-    """spin, yield or backoff, concluded."""
+    """spin, yield, backoff or doorbell, concluded."""
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,7 @@ class _Session:
         from launch.supervisor import Supervisor
         from pipeline.line import process_entry
         from pipeline.processes import make_plan
+        from shm.doorbell import DoorbellError
         from shm.segment import SegmentError
 
         config, line = self.config, prepared.line
@@ -189,7 +190,7 @@ class _Session:
         with supervisor:
             try:
                 supervisor.create_segments()
-            except (MachineError, SegmentError) as error:
+            except (MachineError, SegmentError, DoorbellError) as error:
                 raise errors.MachineRefusedError(str(error), getattr(error, "hint", "")) from None
             for finding in (*findings(), *core_findings(self.topology, cores), *([pinned] if pinned else [])):
                 supervisor.note(finding)

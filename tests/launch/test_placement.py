@@ -24,7 +24,9 @@ topologies = st.builds(
 )
 
 
-@given(topologies, st.sampled_from([STAGES, ("line",)]), st.sampled_from(["auto", "spin", "yield", "backoff"]))
+@given(
+    topologies, st.sampled_from([STAGES, ("line",)]), st.sampled_from(["auto", "spin", "yield", "backoff", "doorbell"])
+)
 def test_placement_holds_on_any_machine(topology: Topology, pollers: tuple[str, ...], idle: str) -> None:
     cores = place(pollers, topology, idle)  # type: ignore[arg-type]
     used = [core.cpu for core in cores.pollers.values()]
