@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from launch.child import Entry
-from launch.errors import ProcessFailedError
+from launch.errors import LaunchError, ProcessFailedError
 from launch.facts import ProcessFacts
 from launch.findings import Finding
 from launch.logs import describe_exit, tail
@@ -77,7 +77,7 @@ class Supervisor:
         self._watch = Watch(self._processes)
         self.segments: dict[str, Segment] = {}
         self.services: dict[str, Service] = {}
-        self.is_stopping = False
+        self.is_started, self.is_stopping = False, False
 
     def __enter__(self) -> "Supervisor":
         return self
@@ -176,6 +176,7 @@ class Supervisor:
             self._processes.spawn(child)
             self._wait_ready(child)
         self._processes.take_facts()
+        self.is_started = True
 
     def _wait_ready(self, child: Child) -> None:
         say_at = self._clock() + SLOW_START_S
@@ -221,8 +222,14 @@ class Supervisor:
                 return "duration over"
             self._processes.wait(left)
 
+    def take_facts(self) -> None:
+        """Ask the system about the processes that live; of the others the last answer stays."""
+        self._processes.take_facts()
+
     def request(self, action: Action, stage: str) -> Request:
         """Restart, stop or start one stage while the others go on. Raises LaunchError when that is refused."""
+        if not self.is_started:
+            raise LaunchError(f"{action} {stage}: the run is still starting", "ask again when it trades")
         if self.is_stopping:
             raise ProcessFailedError(stage, "is not restarted, stopped or started: the run is stopping")
         return self._watch.request(action, stage)

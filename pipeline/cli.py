@@ -10,6 +10,16 @@ from pipeline.errors import PipelineError
 
 COMMANDS = {
     "up": "pipeline.commands.up:up",
+    "down": "pipeline.commands.down:down",
+    "status": "pipeline.commands.status:status",
+    "restart": "pipeline.commands.restart:restart",
+    "stop": "pipeline.commands.stop:stop",
+    "start": "pipeline.commands.start:start",
+    "logs": "pipeline.commands.logs:logs",
+    "latency": "pipeline.commands.latency:latency",
+    "orders": "pipeline.commands.orders:orders",
+    "positions": "pipeline.commands.positions:positions",
+    "book": "pipeline.commands.book:book",
     "config": "pipeline.commands.config:config",
     "inspect": "pipeline.commands.inspect:inspect",
     "clean": "pipeline.commands.clean:clean",

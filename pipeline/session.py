@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from launch.supervisor import Outcome, Supervisor
+    from pipeline.control import Control
+    from pipeline.detach import Launcher
     from pipeline.line import Endpoints, Line
     from stages.agent import Agent
     from stages.router.credentials import Credentials
@@ -48,15 +50,18 @@ EXIT_CODES = {
 }
 
 
-def run_session(loaded: Loaded, *, as_json: bool) -> int:
-    """Run the line; returns the exit code. Raises PipelineError before anything has traded."""
+def run_session(loaded: Loaded, *, as_json: bool, launcher: "Launcher | None" = None) -> int:
+    """Run the line; returns the exit code. Raises PipelineError before anything has traded.
+
+    `launcher` waits for a run in the background to trade.
+    """
     terminal = Terminal()
     with Signals() as signals:
         signals.interruptible = True
         try:
             with ExitStack() as stack:
                 stack.callback(terminal.end_drawing)
-                return _Session(loaded, terminal, signals, stack, as_json=as_json).run()
+                return _Session(loaded, terminal, signals, stack, as_json=as_json, launcher=launcher).run()
         except KeyboardInterrupt:
             terminal.say("interrupted before trading started")
         return errors.FORCED if signals.requests > 1 else errors.CLEAN
@@ -72,9 +77,16 @@ class _Prepared:
 
 class _Session:
     def __init__(
-        self, loaded: Loaded, terminal: Terminal, signals: Signals, stack: ExitStack, *, as_json: bool
+        self,
+        loaded: Loaded,
+        terminal: Terminal,
+        signals: Signals,
+        stack: ExitStack,
+        *,
+        as_json: bool,
+        launcher: "Launcher | None",
     ) -> None:
-        self.loaded, self.config = loaded, loaded.config
+        self.loaded, self.config, self.launcher = loaded, loaded.config, launcher
         self.terminal, self.signals, self.stack, self.as_json = terminal, signals, stack, as_json
         self.started_ns, self.started_s = time.time_ns(), time.monotonic()
         self.ready_after_s: float | None = None
@@ -90,7 +102,8 @@ class _Session:
 
         run = new_run_id(self.config.run.name)
         prefix = client_order_id_prefix(self.started_ns // 1_000_000)
-        self.stack.callback(RunLock(self.config.run.name, run, prefix).release)
+        self.lock = RunLock(self.config.run.name, run, prefix)
+        self.stack.callback(self.lock.release)
         directory = create_run_directory(run)
         directory.config.write_text(to_toml(document(self.loaded)), encoding="utf-8")
         credentials = self._start_venue(directory)
@@ -198,23 +211,63 @@ class _Session:
                 supervisor.adopt(self.service)
             self.terminal.begin_status()
             self.terminal.say(f"run {run}: {config.launch.placement}, starting; logs in {directory.logs}")
+            control = self._open_control(directory, supervisor, prepared)
             outcome = supervisor.run(
                 lambda: self._finished(supervisor),
                 duration_s=config.run.duration_s or None,
-                tick=lambda: self._tick(supervisor, prepared),
+                tick=lambda: self._tick(supervisor, prepared, directory),
             )
             self.terminal.end_drawing()
+            if control.asked_down and outcome.failure is None:
+                outcome.reason = "`pipeline down`"
             report = self._report(run, supervisor, outcome, prepared)
         try:
             directory.report.write_text(json.dumps(report, indent=1), encoding="utf-8")
         except OSError as error:
             self.terminal.warn(f"the report cannot be kept: {error}")
         self._tell(outcome, report, directory)
+        control.ended(outcome, EXIT_CODES[outcome.exit], directory.report)
         return EXIT_CODES[outcome.exit]
 
-    def _tick(self, supervisor: "Supervisor", prepared: _Prepared) -> None:
+    def _open_control(self, directory: RunDirectory, supervisor: "Supervisor", prepared: _Prepared) -> "Control":
+        """Be there for `down`, `status` and the like; without a folder for the socket the run goes on without them."""
+        from launch.errors import LaunchError
+        from pipeline.control import Abilities, Control
+        from pipeline.reports.books import grid_document, live_ladder
+
+        abilities = Abilities(
+            report=lambda: self._report(directory.run, supervisor, self._present(), prepared),
+            book=lambda symbol: live_ladder(supervisor.segments, prepared.instruments, symbol),
+            grids=tuple(grid_document(instrument) for instrument in prepared.instruments),
+            journal=directory.journal,
+            stop=self.signals.request_stop,
+            stages=supervisor,
+        )
+        control = Control(directory.run, abilities)
+        self.stack.callback(control.close)
+        try:
+            self.lock.announce(control.open(self.config.run.name, self.signals))
+        except LaunchError as error:
+            self.terminal.warn(f"{error}; `pipeline down`, `status` and the like cannot reach this run", error.hint)
+        return control
+
+    def _present(self) -> "Outcome":
+        """How things stand while the run lives, in the place of how it ended."""
+        from launch.supervisor import Outcome
+
+        if self.supervisor is not None:
+            self.supervisor.take_facts()
+        if self.signals.requests:
+            return Outcome("stopping", "")
+        return Outcome("running" if self.ready_after_s is not None else "starting", "")
+
+    def _tick(self, supervisor: "Supervisor", prepared: _Prepared, directory: RunDirectory) -> None:
         if self.ready_after_s is None:
             self.ready_after_s = time.monotonic() - self.started_s
+            if self.launcher is not None:
+                self.as_json = False  # what the launcher prints is the document
+                self.terminal.move_to(directory.logs / "supervisor.log")
+                self.launcher.tell(directory)
         self.terminal.status(lambda: self._status_line(supervisor, prepared))
 
     def _finished(self, supervisor: "Supervisor") -> str | None:

@@ -47,6 +47,17 @@ def describe(dtype: np.dtype) -> dict[str, str]:
     return fields
 
 
+def field_offset(dtype: np.dtype, *path: str) -> int:
+    """Offset in bytes of a field of `dtype`, or of a field of that field, and so on. Raises KeyError."""
+    offset = 0
+    for name in path:
+        if dtype.fields is None:
+            raise KeyError(name)
+        dtype, at = dtype.fields[name][:2]
+        offset += at
+    return offset
+
+
 def fingerprint(description: dict[str, str]) -> bytes:
     """32 bytes that differ when the description differs."""
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()

@@ -10,7 +10,8 @@ The same agent runs unchanged under three drivers: one process per agent, all ag
 that calls `poll` by hand. `context` is a NamedTuple of numpy arrays (and nothing else), so that the compiled duty cycle
 takes it once per slice and Numba finds the compiled code again on disk. Nothing in a `poll` waits for another agent.
 
-A page is what an agent's process writes for everybody to read: its status, its counters, its latency histograms.
+A page is what an agent's process writes for everybody to read: its status, its counters, its latency histograms, its
+log of distinct errors.
 """
 
 from abc import ABC, abstractmethod
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from shm.control import STATUS, State
 from shm.counters import Counter, counters_dtype
+from shm.errorlog import ERROR_LOG
 from shm.histogram import HISTOGRAM
 from shm.segment import Layout, Segment
 
@@ -62,12 +64,13 @@ class SegmentUse:
 
 
 def page_dtype(counters: Sequence[Counter], hops: Sequence[Hop]) -> np.dtype:
-    """The page of an agent: status, counters, one histogram per hop, in that order."""
+    """The page of an agent: status, counters, one histogram per hop, distinct errors, in that order."""
     return np.dtype(
         [
             ("status", STATUS),
             ("counters", counters_dtype(counters)),
             ("hops", HISTOGRAM, (max(1, len(hops)),)),
+            ("errors", ERROR_LOG),
         ],
         align=True,
     )

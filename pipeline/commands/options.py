@@ -16,6 +16,10 @@ assignments = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 
+run_name = click.option(
+    "--run", default="default", show_default=True, metavar="NAME", help="Name or id of the run that is meant."
+)
+
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     """-c and -s."""

@@ -18,6 +18,8 @@ from pipeline.commands.options import as_json as json_option
 @click.option("--speed", metavar="X|max", help="Replay speed: a multiple of the recorded pace, or max.")
 @click.option("--strategy", metavar="NAME|FILE.py", help="A shipped strategy, or a file of your own.")
 @click.option("--duration", type=Duration(), metavar="10s", help="Stop after this long; by default run until stopped.")
+@click.option("--detach", is_flag=True, help="Run in the background; return when trading has started.")
+@click.option("--notify-fd", type=int, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Print what would run where, and start nothing.")
 @json_option
 def up(
@@ -28,13 +30,19 @@ def up(
     speed: str | None,
     strategy: str | None,
     duration: float | None,
+    detach: bool,
+    notify_fd: int | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
     """Start the pipeline. Without options: the embedded paper exchange, BTCUSDT and ETHUSDT, market_maker.
 
-    Ctrl-C stops in order and exits 0; a second one forces and exits 130.
+    Ctrl-C stops in order and exits 0; a second one forces and exits 130. With --detach, `pipeline down` stops it.
     """
+    if detach and notify_fd is None and not dry_run:
+        from pipeline.detach import start_detached
+
+        return start_detached(as_json=as_json)
     from pipeline.config import load
     from pipeline.sources import Tree, put
 
@@ -53,6 +61,7 @@ def up(
         from pipeline.dry_run import print_plan
 
         return print_plan(loaded, as_json=as_json)
+    from pipeline.detach import Launcher
     from pipeline.session import run_session
 
-    return run_session(loaded, as_json=as_json)
+    return run_session(loaded, as_json=as_json, launcher=None if notify_fd is None else Launcher(notify_fd))

@@ -11,9 +11,11 @@ from launch.facts import ProcessFacts
 from launch.plan import Plan, page_segment
 from launch.supervised import Restart
 from pipeline.reports.books import documents
+from pipeline.reports.catalogue import log_rows
 from pipeline.reports.hops import hop_lines
 from pipeline.reports.seqlock_rows import read_row
 from shm.atomics import peek
+from shm.errorlog import dropped, observed
 from shm.ring import READER_EPOCH, WRITER_EPOCH
 from shm.segment import Segment
 from stages.agent import Agent
@@ -124,8 +126,14 @@ def build_report(
         "restarts": [asdict(restart) for restart in restarts],
         "rings": snapshot.rings,
         **extras,
+        "errors": [row for stage, page in snapshot.pages.items() for row in _errors(stage, page)],
         "counters": counters,
     }
+
+
+def _errors(stage: str, page: Page) -> list[dict[str, Any]]:
+    words = np.array(page["errors"]["words"])
+    return log_rows(stage, observed(words.ctypes.data), dropped(words.ctypes.data))
 
 
 def _stage(agent: str, plan: Plan, facts: Mapping[str, ProcessFacts], counters: Mapping[str, int]) -> dict[str, Any]:

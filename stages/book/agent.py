@@ -33,18 +33,18 @@ class BookAgent(Agent):
 
     name = "book"
     counters = (
-        Counter("messages_in", "market events taken from the feed"),
-        Counter("messages_out", "notices published to the strategy"),
-        Counter("levels", "price levels set or removed"),
-        Counter("conflated", "events merged into a later notice because the strategy's ring was full"),
-        Counter("trades_missed", "trades not told because the strategy's ring was full"),
-        Counter("off_grid", "levels whose price or quantity is off the instrument's grid; legal"),
-        Counter("bbo_checked", "diffs after which the book was compared with the venue's ticker"),
-        Counter("bbo_mismatches", "of these, where best price or quantity differed"),
-        Counter("crossed", "events after which the best bid was not below the best ask"),
-        Counter("diffs_ignored", "diffs that came while their book waited for a snapshot"),
-        Counter("half_events", "events of which the feed or an earlier book took a part with it"),
-        Counter("levels_dropped", "deepest levels forgotten because a side had levels_max"),
+        Counter("messages_in", "market events taken from the feed", "events"),
+        Counter("messages_out", "notices published to the strategy", "notices"),
+        Counter("levels", "price levels set or removed", "levels"),
+        Counter("conflated", "events merged into a later notice because the strategy's ring was full", "events"),
+        Counter("trades_missed", "trades not told because the strategy's ring was full", "trades"),
+        Counter("off_grid", "levels whose price or quantity is off the instrument's grid; legal", "levels"),
+        Counter("bbo_checked", "diffs after which the book was compared with the venue's ticker", "diffs"),
+        Counter("bbo_mismatches", "of these, where best price or quantity differed", "diffs"),
+        Counter("crossed", "events after which the best bid was not below the best ask", "events"),
+        Counter("diffs_ignored", "diffs that came while their book waited for a snapshot", "diffs"),
+        Counter("half_events", "events of which the feed or an earlier book took a part with it", "events"),
+        Counter("levels_dropped", "deepest levels forgotten because a side had levels_max", "levels"),
     )
     hops = (Hop("feed>book"), Hop("book.update", 100, "ns_per_level"), Hop("book.publish"))
 

@@ -59,15 +59,19 @@ class RiskAgent(Agent):
 
     name = "risk"
     counters = (
-        Counter("messages_in", "Orders and reports consumed"),
-        Counter("messages_out", "Orders and reports published"),
-        Counter("forwarded", "Orders and cancels that went on to the router"),
-        Counter("denied_by_risk", "New orders denied, each with a reason the strategy received"),
-        Counter("cancels_refused", "Cancels of orders that risk does not know"),
-        Counter("reports", "Reports of the router taken into the exposures and handed on"),
-        Counter("reports_unmatched", "Reports of orders that had ended or were never seen; handed on all the same"),
-        Counter("position_differences", "Positions that the router told otherwise than held here; stays 0"),
-        Counter("backpressure", "Polls in which an order had to wait for room in an output ring"),
+        Counter("messages_in", "Orders and reports consumed", "messages"),
+        Counter("messages_out", "Orders and reports published", "messages"),
+        Counter("forwarded", "Orders and cancels that went on to the router", "orders"),
+        Counter("denied_by_risk", "New orders denied, each with a reason the strategy received", "orders"),
+        Counter("cancels_refused", "Cancels of orders that risk does not know", "cancels"),
+        Counter("reports", "Reports of the router taken into the exposures and handed on", "reports"),
+        Counter(
+            "reports_unmatched",
+            "Reports of orders that had ended or were never seen; handed on all the same",
+            "reports",
+        ),
+        Counter("position_differences", "Positions the router told otherwise than held here; stays 0", "positions"),
+        Counter("backpressure", "Polls in which an order had to wait for room in an output ring", "polls"),
     )
     hops = (Hop("strategy>risk"), Hop("risk.check", 100))
 

@@ -104,12 +104,12 @@ def poll(context: Context, now_ns: int) -> int:
     handled = take_orders(context)
     if state["tell_cursor"] != NOT_TELLING:
         handled += tell_state(context)
-    if state["fd"] >= 0:
+    if state["unknown_cursor"] < ORDER_SLOTS:  # first, or what a new session says would meet orders not yet marked
+        handled += mark_unknown(context)
+    elif state["fd"] >= 0:
         handled += receive(context)
         if state["is_cancelling"] != 0:
             handled += sweep(context, now_ns)
-    elif state["unknown_cursor"] < ORDER_SLOTS:
-        handled += mark_unknown(context)
     if state["cold_text"] != 0 or state["lost_cause"] != 0:
         return SERVICE
     if handled == 0:

@@ -41,17 +41,17 @@ class StrategyAgent(Agent):
 
     name = "strategy"
     counters = (
-        Counter("messages_in", "Notices and reports consumed"),
-        Counter("messages_out", "Orders and cancels published"),
-        Counter("notices", "Notices of the book consumed"),
-        Counter("reports", "Reports of our orders consumed"),
-        Counter("reports_unmatched", "Reports of orders that had ended or were never placed"),
-        Counter("submitted", "New orders asked for"),
-        Counter("cancels_submitted", "Cancels asked for"),
-        Counter("busy", "Orders and cancels not taken because the ring to risk or the order table was full"),
-        Counter("fills", "Reports that brought a fill"),
-        Counter("position_differences", "Positions that risk told otherwise than they were held here; stays 0"),
-        Counter("backpressure", "Polls in which a notice waited for room in the ring to risk (replays)"),
+        Counter("messages_in", "Notices and reports consumed", "messages"),
+        Counter("messages_out", "Orders and cancels published", "orders"),
+        Counter("notices", "Notices of the book consumed", "notices"),
+        Counter("reports", "Reports of our orders consumed", "reports"),
+        Counter("reports_unmatched", "Reports of orders that had ended or were never placed", "reports"),
+        Counter("submitted", "New orders asked for", "orders"),
+        Counter("cancels_submitted", "Cancels asked for", "cancels"),
+        Counter("busy", "Orders and cancels not taken because the ring to risk or the order table was full", "orders"),
+        Counter("fills", "Reports that brought a fill", "reports"),
+        Counter("position_differences", "Positions risk told otherwise than held here; stays 0", "positions"),
+        Counter("backpressure", "Polls in which a notice waited for room in the ring to risk (replays)", "polls"),
     )
     hops = (Hop("book>strategy"), Hop("strategy.decide", 1_000))
 

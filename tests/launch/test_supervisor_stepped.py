@@ -367,6 +367,22 @@ def test_what_cannot_be_asked_for_is_refused(
     assert words in refused[0]
 
 
+def test_a_request_before_all_are_ready_is_refused(supervisor: Supervisor, world: World) -> None:
+    refused: list[str] = []
+    ready = world.behaviour["third"]
+
+    def ask(name: str) -> int | None:
+        with pytest.raises(LaunchError) as error:
+            supervisor.request("restart", "first")
+        refused.append(str(error.value))
+        world.behaviour["third"] = ready
+        return None
+
+    world.behaviour["third"] = ask
+    assert drive(supervisor, 1.0) == "clean"
+    assert refused == ["restart first: the run is still starting"]
+
+
 def test_a_request_that_is_under_way_when_the_line_stops_is_answered(supervisor: Supervisor, world: World) -> None:
     requests = []
     world.behaviour["third"] = _deaf(supervisor, world)

@@ -1,5 +1,6 @@
 """A router that was killed, and its successor: nothing lost, nothing doubled, what is unclear is asked."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,23 @@ def test_orders_that_wait_while_no_router_is_there_are_refused_not_sent_late(por
     assert second.final(1)["kind"] == ReportKind.REJECTED  # type: ignore[index]
     assert second.count("sent") == 0
     second.until(second.agent.is_synced)
+    second.close()
+
+
+def test_a_session_that_is_there_before_every_order_is_marked_waits_for_that(port: int, tmp_path: Path) -> None:
+    first = Router(url(port), journal=tmp_path, **SOON).start()
+    first.order(1000, Side.BUY, FAR_TICKS, LOTS)  # a row far back in the table
+    first.until(lambda: ReportKind.ACKED in first.kinds(1000))
+    first.die()
+    second = Router(url(port), journal=tmp_path, after=first, **SOON)
+    second.agent.start(second.attention)
+    while not second.attention.word[0]:
+        time.sleep(0.001)  # the session stands before the first poll
+    second.agent.service(0)
+    second.until(second.agent.is_synced)
+    assert second.agent.context.orders[1000]["state"] == OrderState.WORKING
+    second.cancel(1000)
+    second.until(lambda: second.final(1000))
     second.close()
 
 
