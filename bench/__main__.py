@@ -12,6 +12,7 @@ from rich.table import Table
 BENCHES = {
     "alternatives": "designs that lost, beside what won: rings, seqlocks, histograms, ways to wake the next stage",
     "histogram": "recording into an HDR histogram, beside C++ and the hdrhistogram package",
+    "idle": "a record round five processes: idle strategies, on own cores and on one, beside a futex wake a hop",
     "journal": "an order's entry in the router's journal, beside write() and SQLite",
     "pool": "taking objects from a pool and giving them back, beside C++ and Python's queues",
     "ring": "64-byte records between two processes on two cores, beside C++ and Python's peers",

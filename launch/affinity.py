@@ -15,7 +15,7 @@ from launch.cpu_lists import cpu_list
 from launch.pins import check_pins
 from launch.topology import Topology
 
-Idle = Literal["auto", "spin", "yield", "backoff"]
+Idle = Literal["auto", "spin", "yield", "backoff", "doorbell"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Core:
     alone: bool
     """Nothing else of ours runs on this core: it may spin, and may have SCHED_FIFO."""
     idle: str
-    """spin, yield or backoff, concluded."""
+    """spin, yield, backoff or doorbell, concluded."""
     why: str = ""
     """Why here."""
 

@@ -42,8 +42,10 @@ class LaunchSettings(KnobSettings):
     placement: Literal["dedicated", "packed"] = Field(
         "dedicated", description="dedicated: a process for each stage; packed: all stages in one process on one core"
     )
-    idle: Literal["auto", "spin", "yield", "backoff"] = Field(
-        "auto", description="what a stage does without work; auto: spin on a core of its own, yield on a shared one"
+    idle: Literal["auto", "spin", "yield", "backoff", "doorbell"] = Field(
+        "auto",
+        description="what a stage does without work; auto: spin on a core of its own, yield on a shared one; doorbell: "
+        "sleep until a neighbour rings (feed and router, whose bytes ring nobody, 50 us at most)",
     )
     cores: dict[str, int] = Field(
         default_factory=dict,

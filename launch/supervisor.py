@@ -33,6 +33,7 @@ from launch.states import ProcessState
 from launch.supervised import Child, Restart
 from launch.watch import SLOW_START_S, Watch, all_restarts, late
 from shm.control import Command, State
+from shm.doorbell import DOOR_LAYOUT, create_semaphore, unlink_semaphore
 from shm.ring import cursors
 from shm.segment import Segment, unlink
 
@@ -113,10 +114,15 @@ class Supervisor:
     # -- preparation ---------------------------------------------------------------------------------------------
 
     def create_segments(self) -> None:
-        """Create every segment of the plan. Raises MachineError when /dev/shm has no room, SegmentError."""
+        """Create every segment of the plan, and the semaphore of each door.
+
+        Raises MachineError when /dev/shm has no room, SegmentError, DoorbellError.
+        """
         check_room(self.plan.segments.values())
         for name, layout in self.plan.segments.items():
             self.segments[name] = Segment.create(self.plan.shared_name(name), layout)
+            if layout == DOOR_LAYOUT:
+                create_semaphore(self.plan.shared_name(name))
         self._processes.attach(self.segments)
 
     def adopt(self, service: Service) -> None:
@@ -357,6 +363,8 @@ class Supervisor:
             for child in self.children.values():
                 self._processes.forget(child)
             for segment in self.segments.values():
+                if segment.layout == DOOR_LAYOUT:
+                    unlink_semaphore(segment.name)
                 unlink(segment.name)
 
     def _hear_service(self, service: Service) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from launch.plan import COMMAND_SEGMENT, page_segment
 from pipeline.compiler import CompileCount, Task, compile_ahead
+from pipeline.doors import open_bells
 from pipeline.placement import PACKED_PROCESS, STAGES
 from shm import catalogue, errorlog
 from shm.catalogue import Entry, catalogue_layout
@@ -36,7 +37,7 @@ from stages.agent import Agent, Attention
 from stages.book.agent import BookAgent
 from stages.domain.edges import edges
 from stages.domain.warming import REHEARSAL_NS, SHARED_REHEARSAL_NS
-from stages.duty import Duty, Runner, new_duty
+from stages.duty import Runner, new_duty, with_bells
 from stages.errors import PageErrors
 from stages.feed.agent import FeedAgent
 from stages.prefault import fault_in
@@ -223,8 +224,12 @@ def process_entry(line: Line, process: str, idle: str) -> Callable[[Mapping[str,
     def entry(segments: Mapping[str, Segment]) -> int:
         agents = line.hosted(process)
         attention = Attention()
-        duty = new_duty(len(agents), idle)
-        duty = Duty(line.clock.copy(), duty.words)
+        duty = new_duty(len(agents), idle)._replace(clock=line.clock.copy())
+        bells = open_bells(process, segments)  # kept here for as long as the loop runs
+        if bells is not None:
+            own, others = bells
+            sleep_ns_max = min(agent.sleep_ns_max for agent in agents)
+            duty = with_bells(duty, own.address, [bell.address for bell in others], sleep_ns_max)
         pages = {}
         commands = {}
         for agent in agents:

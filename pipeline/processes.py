@@ -6,6 +6,7 @@ from launch.affinity import CoreMap
 from launch.plan import COMMAND_SEGMENT, Plan, build_plan
 from launch.plan import Line as LineShape
 from pipeline.config import Config
+from pipeline.doors import door_layouts, with_doors
 from pipeline.line import segment_layouts, segments_of
 from pipeline.placement import PACKED_PROCESS, STAGES
 from stages.agent import Agent
@@ -22,12 +23,16 @@ def make_plan(run: str, config: Config, agents: Mapping[str, Agent], symbols: in
     hosted = {PACKED_PROCESS: STAGES} if packed else {stage: (stage,) for stage in STAGES}
     layouts = segment_layouts(symbols)
     assert COMMAND_SEGMENT in layouts
+    access = {name: segments_of([agents[stage] for stage in stages]) for name, stages in hosted.items()}
+    if config.launch.idle == "doorbell":
+        access = with_doors(access, layouts)
+        layouts |= door_layouts(access)
     shape = LineShape(
         hosted=hosted,
         agents=STAGES,
         start_order=(PACKED_PROCESS,) if packed else START_ORDER,
         segments=layouts,
-        access={name: segments_of([agents[stage] for stage in stages]) for name, stages in hosted.items()},
+        access=access,
         # The strategy asks for nothing new at once; the router is quiet when nothing of ours is at the venue, and the
         # strategy when it has heard the end of every order that it ever asked for.
         quiesce_order=(("strategy", False), ("router", True), ("strategy", True)),

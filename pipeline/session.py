@@ -186,6 +186,7 @@ class _Session:
         from launch.supervisor import Supervisor
         from pipeline.line import process_entry
         from pipeline.processes import make_plan
+        from shm.doorbell import DoorbellError
         from shm.segment import SegmentError
 
         config, line = self.config, prepared.line
@@ -200,7 +201,7 @@ class _Session:
                 # Pages are taken when segments are made: on the stages' node, though this process may run on another.
                 with LOCAL_MEMORY.held(plan.memory_node):
                     supervisor.create_segments()
-            except (MachineError, SegmentError) as error:
+            except (MachineError, SegmentError, DoorbellError) as error:
                 raise errors.MachineRefusedError(str(error), getattr(error, "hint", "")) from None
             for finding in (*findings(), *core_findings(self.cores, config), *refused):
                 supervisor.note(finding)

@@ -32,7 +32,8 @@ control word must be looked at in any case. A ringer that starts rings once, whi
 The doorbell carries no data and loses none. The semaphore has the name of the segment that holds the door. It is made
 after that segment and removed before it, so whoever owns the segment owns the semaphore (`sweep`). It is created and
 unlinked by posix-ipc, with mode 0600; processes that use it open it with the C library, whose handle is an address
-that kernels can call with. Waits are on CLOCK_MONOTONIC (`sem_clockwait`, glibc 2.30).
+that kernels can call with. Waits are on CLOCK_MONOTONIC (`sem_clockwait`); before glibc 2.30 there is only
+`sem_timedwait` on CLOCK_REALTIME, whose bound moves when that clock is set.
 """
 
 import os
@@ -45,10 +46,11 @@ from shm import libc
 from shm.atomics import fence_seq_cst, load_acquire, load_word, store_relaxed, store_word
 from shm.kernel import primitive
 from shm.layout import WRITER_SEPARATION_BYTES, record_dtype
-from shm.segment import NAME_PREFIX, SHM_DIRECTORY, owner_is_alive
+from shm.segment import NAME_PREFIX, SHM_DIRECTORY, owner_is_alive, record_layout
 
 DOOR_RECORD = record_dtype([("sleeps", "<i8")], WRITER_SEPARATION_BYTES)
-"""What the segment of a door holds: `record_layout(DOOR_RECORD)`, written by the sleeper."""
+DOOR_LAYOUT = record_layout(DOOR_RECORD)
+"""What the segment of a door holds, written by the sleeper."""
 
 SLEEPS = 0
 
@@ -101,11 +103,11 @@ def announce_sleep(bell: int) -> None:
 def wait_ring(bell: int, timeout_ns: int) -> bool:
     """Sleeper: sleep until rung. False when the time was up or a signal came. Look at the inputs in either case."""
     timespec = bell + TIMESPEC
-    libc.clock_gettime(libc.CLOCK_MONOTONIC, timespec)
+    libc.clock_gettime(libc.WAIT_CLOCK, timespec)
     until_ns = load_word(timespec + 8) + timeout_ns
     store_word(timespec, load_word(timespec) + until_ns // NS_PER_S)
     store_word(timespec + 8, until_ns % NS_PER_S)
-    return libc.sem_clockwait(load_word(bell + SEMAPHORE), libc.CLOCK_MONOTONIC, timespec) == 0
+    return libc.sem_clockwait(load_word(bell + SEMAPHORE), libc.WAIT_CLOCK, timespec) == 0
 
 
 @primitive

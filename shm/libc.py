@@ -27,6 +27,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.sem_open.restype, _libc.sem_open.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
 _libc.sem_close.argtypes = (ctypes.c_void_p,)
 
+HAS_CLOCKWAIT = hasattr(_libc, "sem_clockwait")
+WAIT_CLOCK = CLOCK_MONOTONIC if HAS_CLOCKWAIT else CLOCK_REALTIME
+"""The clock of `sem_clockwait`, which glibc has since 2.30; before, `sem_timedwait` stands in for it."""
+
 
 def sem_open(name):
     """Address of the existing semaphore `name`, for cold code. Raises OSError."""
@@ -52,7 +56,15 @@ if JIT:
     memmove = types.ExternalFunction("memmove", _i64(_i64, _i64, _i64))
     sem_post = types.ExternalFunction("sem_post", _i32(_i64))
     sem_trywait = types.ExternalFunction("sem_trywait", _i32(_i64))
-    sem_clockwait = types.ExternalFunction("sem_clockwait", _i32(_i64, _i32, _i64))
+    if HAS_CLOCKWAIT:
+        sem_clockwait = types.ExternalFunction("sem_clockwait", _i32(_i64, _i32, _i64))
+    else:
+        _sem_timedwait = types.ExternalFunction("sem_timedwait", _i32(_i64, _i64))
+
+        @njit
+        def sem_clockwait(semaphore, clock, until):
+            return _sem_timedwait(semaphore, until)
+
     _errno_location = types.ExternalFunction("__errno_location", _i64())
 
     @njit(inline="never")
@@ -82,7 +94,13 @@ else:
     memmove = _twin("memmove", ctypes.c_void_p, _P, _P, _N)
     sem_post = _twin("sem_post", ctypes.c_int, _P)
     sem_trywait = _twin("sem_trywait", ctypes.c_int, _P)
-    sem_clockwait = _twin("sem_clockwait", ctypes.c_int, _P, ctypes.c_int, _P)
+    if HAS_CLOCKWAIT:
+        sem_clockwait = _twin("sem_clockwait", ctypes.c_int, _P, ctypes.c_int, _P)
+    else:
+        _sem_timedwait = _twin("sem_timedwait", ctypes.c_int, _P, _P)
+
+        def sem_clockwait(semaphore, clock, until):
+            return _sem_timedwait(semaphore, until)
 
     def errno_value():
         return ctypes.get_errno()

@@ -6,6 +6,8 @@ MSG_TRUNC: int
 MSG_NOSIGNAL: int
 CLOCK_REALTIME: int
 CLOCK_MONOTONIC: int
+HAS_CLOCKWAIT: bool
+WAIT_CLOCK: int
 
 def recv(descriptor: int, buffer: int, length: int, flags: int) -> int: ...
 def send(descriptor: int, buffer: int, length: int, flags: int) -> int: ...

@@ -4,6 +4,7 @@
            `attach` is also how a stage goes on where an earlier process of it was killed: it finds that it is not the
            first one by the epochs of its rings
     hot    poll(context, now_ns) -> int: how many messages it handled, 0 when idle, negative when it needs the cold side
+           Whoever published a record, or took one, was not idle: the neighbours, who may be asleep, are rung for it
 
 The same agent runs unchanged under three drivers: one process per agent, all agents packed into one process, or a test
 that calls `poll` by hand. `context` is a NamedTuple of numpy arrays (and nothing else), so that the compiled duty cycle
@@ -29,6 +30,10 @@ from shm.histogram import HISTOGRAM
 from shm.segment import Layout, Segment
 
 Array = NDArray[Any]
+
+
+BYTES_SLEEP_NS_MAX = 50_000
+"""`Agent.sleep_ns_max` of agents that read a socket: what the bytes may wait."""
 
 
 class Poll(IntEnum):
@@ -87,6 +92,13 @@ class Agent(ABC):
     hops: ClassVar[tuple[Hop, ...]]
     context: Any
     """NamedTuple of arrays for the kernels."""
+
+    sleep_ns_max: ClassVar[int] = 10_000_000
+    """Longest sleep of an idle process that hosts this agent, where the idle strategy is `doorbell`.
+
+    Records in its rings end a sleep, and so does room in them; commands, timers and whatever was not rung for wait for
+    its end. Bytes in a socket ring nobody: agents that take those sleep no longer than `BYTES_SLEEP_NS_MAX`.
+    """
 
     @classmethod
     def page(cls) -> np.dtype:

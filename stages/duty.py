@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shm import libc
+from shm import doorbell, libc
 from shm.atomics import load_acquire, load_word, pause, peek, store_relaxed, store_word
 from shm.clock import CLOCK_WORDS, read_now_ns, set_realtime_offset
+from shm.clock import now_ns as read_clock
 from shm.control import (
     EXIT_FAULT,
     STALL_NS,
@@ -32,13 +33,19 @@ from stages.agent import Agent, AgentError, Attention, Poll
 
 log = logging.getLogger(__name__)
 
-IDLE_STRATEGIES = {"spin": 0, "yield": 1, "backoff": 2}
-"""spin: own core. yield: core shared with other stages. backoff: spin, then yield, then sleep 50 µs."""
+IDLE_STRATEGIES = {"spin": 0, "yield": 1, "backoff": 2, "doorbell": 3}
+"""spin: own core. yield: core shared with other stages. backoff: spin, then yield, then sleep 50 µs.
 
-SPIN, YIELD = 0, 1
+doorbell: spin, then sleep until a stage that shares a ring with this one has handled something, be it that there are
+new records or that there is room; `Agent.sleep_ns_max` at most.
+"""
+
+SPIN, YIELD, DOORBELL = 0, 1, 3
 BACKOFF_SPINS = 200
 BACKOFF_YIELDS = 400
 BACKOFF_SLEEP_NS = 50_000
+DOORBELL_SPINS = 20
+"""Idle cycles before a sleep is announced. Few: on a shared core the stage that was just rung waits for their end."""
 
 SLICE_NS = 250_000_000
 """How long the compiled loop runs before Python looks in: four times a second."""
@@ -50,10 +57,11 @@ NEW_SLICE_NS = 2_000_000
 """The same while the agents are not ready and synced, so that it is seen when they are; for NEW_S at most."""
 NEW_S = 10.0
 
-IDLE, IDLE_COUNT, FAULT_AGENT, FAULT_CODE, AGENTS = 1, 2, 3, 4, 5
+RINGS_OWED, IDLE, IDLE_COUNT, FAULT_AGENT, FAULT_CODE, AGENTS = 0, 1, 2, 3, 4, 5
 TIMESPEC = 6
 LAST_TURN, CYCLE_MAX, STALLS = 8, 9, 10
-PER_AGENT = 12
+OWN_BELL, SLEEP_NS = 11, 12
+PER_AGENT = 14
 COMMAND_ADDRESS, SEEN_COMMAND, STATUS_ADDRESS = 0, 1, 2
 AGENT_WORDS = 4
 
@@ -64,18 +72,26 @@ class Duty(NamedTuple):
     clock: NDArray[np.int64]
     words: NDArray[np.int64]
     """Private words: see the constants above; from PER_AGENT on, AGENT_WORDS for each agent of the process."""
+    bells: NDArray[np.int64]
+    """Addresses of the bells of the processes that share a ring with this one; none unless they sleep."""
 
 
 def new_duty(agents: int, idle: str) -> Duty:
     """A duty for `agents` agents, its addresses still 0 (enough to compile against)."""
     words = np.zeros(PER_AGENT + AGENT_WORDS * agents, np.int64)
     words[AGENTS], words[IDLE] = agents, IDLE_STRATEGIES[idle]
-    return Duty(np.zeros(CLOCK_WORDS, np.int64), words)
+    return Duty(np.zeros(CLOCK_WORDS, np.int64), words, np.zeros(0, np.int64))
+
+
+def with_bells(duty: Duty, own: int, others: Sequence[int], sleep_ns_max: int) -> Duty:
+    """`duty` with the bells, by address, that a process sleeps by and that it rings. Their owner must keep them."""
+    duty.words[OWN_BELL], duty.words[SLEEP_NS] = own, sleep_ns_max
+    return duty._replace(bells=np.array(others, np.int64))
 
 
 @primitive
 def turn(duty: Duty, attention: int, now_ns: int, handled: int) -> bool:
-    """End of a cycle: heartbeats, then commands and attention, then idling. True: go back to Python."""
+    """End of a cycle: heartbeats, then commands and attention, then bells and idling. True: go back to Python."""
     words = duty.words
     changed = load_acquire(attention) != 0
     cycle_ns = now_ns - words[LAST_TURN]
@@ -94,19 +110,47 @@ def turn(duty: Duty, attention: int, now_ns: int, handled: int) -> bool:
             store_word(status + STATUS_STALLS, words[STALLS])
         if load_acquire(words[at + COMMAND_ADDRESS]) != words[at + SEEN_COMMAND]:
             changed = True
+    if handled > 0 or words[RINGS_OWED] != 0:
+        words[RINGS_OWED] = 0
+        for index in range(len(duty.bells)):
+            doorbell.ring(duty.bells[index])
     if handled > 0:
+        if words[IDLE] == DOORBELL and words[IDLE_COUNT] == DOORBELL_SPINS:
+            doorbell.end_sleep(words[OWN_BELL])  # announced, then the second look found something
         words[IDLE_COUNT] = 0
     elif not changed:
-        _idle(words)
+        _idle(duty)
     return changed
 
 
 @primitive
-def _idle(words: NDArray[np.int64]) -> None:
+def _sleep(duty: Duty) -> None:
+    """Spin for some cycles, then announce a sleep, then, when a whole poll has found nothing since, sleep.
+
+    The poll between announcement and sleep is the second look at the inputs that `shm.doorbell` asks for.
+    """
+    words = duty.words
+    words[IDLE_COUNT] += 1
+    if words[IDLE_COUNT] < DOORBELL_SPINS:
+        pause()
+    elif words[IDLE_COUNT] == DOORBELL_SPINS:
+        doorbell.announce_sleep(words[OWN_BELL])
+    else:
+        doorbell.wait_ring(words[OWN_BELL], words[SLEEP_NS])
+        doorbell.end_sleep(words[OWN_BELL])
+        words[IDLE_COUNT] = DOORBELL_SPINS - 1  # woken for nothing: sleep again without spinning
+        words[LAST_TURN] = read_clock(duty.clock)  # asleep is not stalled
+
+
+@primitive
+def _idle(duty: Duty) -> None:
+    words = duty.words
     if words[IDLE] == SPIN:
         pause()
     elif words[IDLE] == YIELD:
         libc.sched_yield()
+    elif words[IDLE] == DOORBELL:
+        _sleep(duty)
     else:
         words[IDLE_COUNT] += 1
         if words[IDLE_COUNT] < BACKOFF_SPINS:
@@ -198,6 +242,9 @@ class Runner:
             source = next((agent.source for agent in self._agents if agent.source), "compiled code")
             raise AgentError(f"{source}: raised {type(error).__name__}: {error}") from error
         self._attention.clear()
+        # A poll that asks for the cold side may have published before, and the cold side may publish: the next turn
+        # rings in any case.
+        duty.words[RINGS_OWED] = 1
         if code == Poll.FAULT:
             agent = self._agents[int(duty.words[FAULT_AGENT])]
             raise AgentError(f"{agent.name}: its kernel reported fault {int(duty.words[FAULT_CODE])}")

@@ -62,14 +62,16 @@ BBO_BYTES, DEPTH_BYTES, NOTICE_BYTES = BBO.itemsize, DEPTH.itemsize, NOTICE.item
 
 @kernel
 def poll(context: Context, now_ns: int) -> int:
-    """Take up to BATCH records. Returns how many there were."""
+    """Take up to BATCH records. Returns how many there were, and how many notices went out for no record."""
     state = context.state[0]
+    told = 0
     if state["must_invalidate"] != 0:
         state["must_invalidate"] = 0
         for symbol in range(len(context.books)):
             _invalidate(context, symbol, context.books[symbol]["read_ns"])
+        told = len(context.books)
     if state["pending_count"] > 0:
-        _tell_pending(context)
+        told += _tell_pending(context)
     source = state["input"]
     unread = min(ring.available(source, BATCH), BATCH)
     handled = 0
@@ -84,11 +86,11 @@ def poll(context: Context, now_ns: int) -> int:
             count_noted(context.samples)
         if ring.reader_epoch(state["output"]) != state["told_epoch"]:
             state["told_epoch"] = ring.reader_epoch(state["output"])
-            _tell_all(context)
+            told += _tell_all(context)
         if now_ns >= state["next_rehearsal_ns"]:
             state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
             rehearse(context)
-    return handled
+    return handled + told
 
 
 @kernel
@@ -283,12 +285,12 @@ def _make_pending(context: Context, symbol: int) -> None:
 
 
 @kernel
-def _tell_all(context: Context) -> None:
+def _tell_all(context: Context) -> int:
     """A strategy that has started anew knows nothing: tell it the newest state of each book that has one."""
     for symbol in range(len(context.books)):
         if context.books[symbol]["version"] > 0 and context.books[symbol]["is_pending"] == 0:
             _make_pending(context, symbol)
-    _tell_pending(context)
+    return _tell_pending(context)
 
 
 @primitive
@@ -324,11 +326,15 @@ def _tell_book(context: Context, symbol: int) -> bool:
 
 
 @primitive
-def _tell_pending(context: Context) -> None:
-    """Send what is pending while there is room."""
+def _tell_pending(context: Context) -> int:
+    """Send what is pending while there is room; returns how many notices that were."""
+    told = 0
     for symbol in range(len(context.books)):
-        if context.books[symbol]["is_pending"] != 0 and not _tell_book(context, symbol):
-            break
+        if context.books[symbol]["is_pending"] != 0:
+            if not _tell_book(context, symbol):
+                break
+            told += 1
+    return told
 
 
 @primitive

@@ -17,7 +17,7 @@ from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
 from shm.layout import record_at
 from shm.segment import Segment
-from stages.agent import Agent, Array, Attention, Hop, SegmentUse
+from stages.agent import BYTES_SLEEP_NS_MAX, Agent, Array, Attention, Hop, SegmentUse
 from stages.domain.codecs import websocket_frames
 from stages.domain.edges import FEED_TO_BOOK, RINGS
 from stages.domain.messages import MARKET
@@ -64,6 +64,7 @@ class FeedAgent(Agent):
     """
 
     name = "feed"
+    sleep_ns_max = BYTES_SLEEP_NS_MAX
     counters = (
         Counter("messages_in", "stream messages understood", "messages"),
         Counter("messages_out", "events published to the book", "events"),

@@ -25,7 +25,7 @@ from shm.layout import record_at
 from shm.ring import cursors
 from shm.segment import Segment
 from shm.seqlock import row_bytes
-from stages.agent import Agent, AgentError, Array, Attention, Hop, SegmentUse
+from stages.agent import BYTES_SLEEP_NS_MAX, Agent, AgentError, Array, Attention, Hop, SegmentUse
 from stages.domain.codecs import websocket_frames as frames
 from stages.domain.codecs.binance_orders import EVENT, request_templates
 from stages.domain.codecs.json_scan import GUARD_BYTES, word
@@ -83,6 +83,7 @@ class RouterAgent(Agent):
     """
 
     name = "router"
+    sleep_ns_max = BYTES_SLEEP_NS_MAX
     holds_orders = True
     counters = (
         Counter("messages_in", "Orders and cancels taken, and messages of the venue read", "messages"),

@@ -35,7 +35,10 @@ def used(cores: CoreMap) -> list[int]:
     return [core.cpu for core in cores.pollers.values()]
 
 
-@given(topologies(), st.sampled_from([STAGES, ("line",)]), st.sampled_from(["auto", "spin", "yield", "backoff"]))
+IDLES = ("auto", "spin", "yield", "backoff", "doorbell")
+
+
+@given(topologies(), st.sampled_from([STAGES, ("line",)]), st.sampled_from(IDLES))
 def test_placement_holds_on_any_machine(topology: Topology, pollers: tuple[str, ...], idle: str) -> None:
     cores = place(pollers, topology, idle)  # type: ignore[arg-type]
     spare = topology.core_limit - 1

@@ -1,0 +1,88 @@
+"""A line whose idle stages sleep: it trades, survives the death of a stage, and leaves no door and no bell behind."""
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from shm.segment import NAME_PREFIX, SHM_DIRECTORY
+from tests.e2e.conftest import Runs
+
+pytestmark = pytest.mark.timeout(240)
+
+STAGES = ("feed", "book", "strategy", "risk", "router")
+SLEEPING = ("-s", "launch.idle=doorbell", "--json")
+
+
+def _left(run: str) -> list[str]:
+    return [path.name for path in SHM_DIRECTORY.glob(f"*{NAME_PREFIX}{run}*")]
+
+
+def _assert_traded(report: Any, placement: str) -> None:
+    assert (report["placement"], report["exit"]) == (placement, "clean")
+    assert {stage["idle"] for stage in report["stages"].values()} == {"doorbell"}
+    orders, data = report["orders"], report["market_data"]
+    assert orders["acked"] > 0
+    assert orders["unknown"] == 0
+    assert orders["submitted"] == orders["sent"] + orders["denied_by_risk"]
+    for lost in ("gaps", "resyncs", "dropped", "trades_missed", "bbo_mismatches"):
+        assert data[lost] == 0, lost
+
+
+@pytest.mark.parametrize("placement", ["dedicated", "packed"])
+def test_a_line_that_sleeps_trades_and_leaves_nothing_behind(pipeline: Runs, placement: str) -> None:
+    done = pipeline.run("up", "--duration", "3s", "--placement", placement, *SLEEPING)
+    assert done.code == 0, done.words
+    _assert_traded(done.report, placement)
+    assert _left(done.report["run"]) == []
+
+
+def test_a_recorded_session_at_full_speed_waits_for_room_and_wakes_for_it(pipeline: Runs, recorded_data: Path) -> None:
+    capture = recorded_data / "binance" / "btcusdt_20240808.gz"
+    done = pipeline.run("up", "--replay", str(capture), "--speed", "max", *SLEEPING)
+    assert done.code == 0, done.words
+    data = done.report["market_data"]
+    assert (data["gaps"], data["resyncs"], data["dropped"], data["trades_missed"]) == (0, 0, 0, 0)
+    assert (data["bbo_checked"], data["bbo_mismatches"]) == (3449, 0)
+    assert _left(done.report["run"]) == []
+
+
+def test_a_stage_killed_asleep_is_started_again_and_woken_as_before(
+    pipeline: Runs, until: Callable[..., None], tmp_path: Path
+) -> None:
+    said = tmp_path / "words"
+    with said.open("w") as words:
+        process = pipeline.start("up", "--duration", "100s", *SLEEPING, stderr=words)
+
+    def pids() -> dict[str, int]:
+        names = {child.name(): child.pid for child in psutil.Process(process.pid).children()}
+        return {stage: names[f"pipe:{stage}"] for stage in STAGES if f"pipe:{stage}" in names}
+
+    until(lambda: re.search(r"orders [1-9]", said.read_text()), 150, "orders were sent")
+    found = re.search(r"^run (\S+):", said.read_text(), re.MULTILINE)
+    assert found is not None
+    assert len([name for name in _left(found[1]) if name.startswith("sem.")]) == len(STAGES)
+    before = pids()
+    assert set(before) == set(STAGES)
+    for stage in ("book", "risk"):
+        os.kill(before[stage], signal.SIGKILL)
+        until(lambda stage=stage: pids().get(stage, before[stage]) != before[stage], 30, f"a new {stage}")
+
+    def acked() -> int:
+        return int(re.findall(r"([\d,]+) acked", said.read_text())[-1].replace(",", ""))
+
+    orders = acked()
+    until(lambda: acked() > orders, 60, "the line trades on")
+    process.send_signal(signal.SIGINT)
+    done = pipeline.finish(process, 60)
+    assert done.code == 0, said.read_text()
+    assert done.report["orders"]["unknown"] == 0
+    assert {stage: done.report["stages"][stage]["restarts"] for stage in STAGES} == {
+        "feed": 0, "book": 1, "strategy": 0, "risk": 1, "router": 0,
+    }  # fmt: skip
+    assert _left(done.report["run"]) == []
