@@ -31,7 +31,8 @@ BOOK = {
 }  # fmt: skip
 GRID = {"symbol": "BTCUSDT", "tick": 1_000_000, "price_exponent": -8, "lot": 1_000, "quantity_exponent": -8}
 REPORT = {
-    "run": RUN, "placement": "dedicated", "exit": "running", "reason": "", "duration_s": 2.0, "stages": {}, "errors": [],
+    "run": RUN, "placement": "dedicated", "exit": "running", "reason": "", "duration_s": 2.0, "stages": {},
+    "errors": [],
     "hops": [{"name": "risk.check", "unit": "ns", "count": 0, "budget": 100, "within_budget": None}
              | dict.fromkeys(("min", "mean", "p50", "p90", "p99", "p999", "p9999", "max"))],
     "market_data": {"messages": 3}, "orders": {"sent": 1}, "books": {"BTCUSDT": BOOK},
