@@ -5,14 +5,17 @@ from typing import Any
 import pytest
 
 from launch.plan import Plan
+from launch.topology import read_topology
 from pipeline.config import Config
 from pipeline.dry_run import plan_of
 from pipeline.line import AGENT_CLASSES
+from pipeline.placement import placed
 from shm.doorbell import DOOR_LAYOUT
 
 
 def plan(**launch: Any) -> Plan:
-    return plan_of(Config(launch=launch))
+    config = Config(launch=launch)
+    return plan_of(config, placed(config, read_topology()))
 
 
 def doors(run: Plan, process: str) -> dict[str, bool]:
