@@ -280,8 +280,7 @@ class Supervisor:
         if awaited == State.ABSENT:
             return None
         if not words:
-            what = "what it held at the venue may be there still" if awaited is State.QUIET else ""
-            return f"{' '.join(agents)} is not there to be told {command.name.lower()}: {what}" if what else None
+            return self._lost(agents) if awaited is State.QUIET else None
 
         def late_ones() -> list[str]:
             return [
@@ -296,6 +295,16 @@ class Supervisor:
         if self._processes.wait_until(reached, deadline_s):
             return None
         return f"{' '.join(late_ones())} not {awaited.name.lower()} {deadline_s:g} s after {command.name.lower()}"
+
+    def _lost(self, agents: tuple[str, ...]) -> str | None:
+        """What is to be said when those who should end their orders at the venue have failed for good."""
+        children = {
+            self.plan.process_of(agent).name: self.children[self.plan.process_of(agent).name] for agent in agents
+        }
+        failed = [name for name, child in children.items() if child.state is ProcessState.FAILED]
+        if not failed or not any(children[name].plan.outlives_supervisor for name in failed):
+            return None
+        return f"{' '.join(failed)} has failed: what it had at the venue may be there still, until the next start"
 
     def _bring_back(self, agents: tuple[str, ...], command: Command) -> None:
         """Start again, already told what to do, a failed process that must end what it holds at the venue."""
