@@ -35,6 +35,12 @@ def table_bytes(lines: int) -> int:
 
 
 @primitive
+def table_bytes_of(lines: int) -> int:
+    """`table_bytes`, for kernels."""
+    return LINE_BYTES * (lines + LINES_BEYOND)
+
+
+@primitive
 def hash_of(key: int, salt: int) -> int:
     """32 bits of a key: the middle of a 128-bit product, its halves folded."""
     middle = multiply_shift_32(key ^ salt, _MULTIPLIER)
