@@ -19,7 +19,7 @@ enum { UNKNOWN = -1, DUPLICATE = -2, BAD_QUANTITY = -3, BAD_PRICE = -4, BAD_SYMB
 enum { FULL_ORDERS = -7, FULL_SYMBOL = -8, FULL_LEVELS = -9, FULL_TABLE = -10, FULL_QUANTITY = -11, BAD_KIND = -12 };
 enum { OK = 0, CROSSED = -13, STALE = 3 };
 enum { ADD = 1, EXECUTE = 2, CANCEL = 3, DELETE = 4, REPLACE = 5, MODIFY = 6 };
-static const int64_t NO_KEY = 1ll << 62, LOWEST = -(1ll << 62), QUANTITY_MAX = (1ll << 62) - 1, LINES_BEYOND = 512;
+static const int64_t NO_KEY = 1ll << 62, LOWEST = -(1ll << 62), QUANTITY_MAX = (1ll << 62) - 1, LINES_BEYOND = 256;
 static const uint32_t OWNER_MASK = (1u << 20) - 1, PASSED = 1u << 20, PASSED_MAX = 4000;
 static const int64_t AHEAD_TABLE = 12, AHEAD_LEVEL = 5;
 static const uint32_t NODE_KEYS = 20, HALF = 10, LIVE_MIN = 9, JOINED_MAX = 18, HEIGHT_MAX = 11;

@@ -4,9 +4,11 @@ Everything is allocated at the start and stands in one block, handed in by its a
 
     header          HEADER_BYTES; see the offsets below
     books           BOOK_BYTES a symbol          its top (`top`) and its two sides
-    order table     48 bytes an order            the orders, by id (`table`), two thirds full at most
-    level table     45 bytes a level             the levels, by side of a symbol and price (`table`), as full at most
-    nodes           256 bytes each               of the trees that keep each side's levels sorted (`tree`)
+    order table     64 bytes an order            the orders, by id (`table`), half full at most
+    level table     64 bytes a level             the levels, by side of a symbol and price (`table`), half full at most
+    nodes           34 bytes a level, 512 a symbol    of the trees that keep each side's levels sorted (`tree`)
+
+An order costs 64 bytes, and with half as many levels as orders 113 all told; a symbol 640.
 
 An order, two in a cache line:          A level, the same:                        A side, within its book:
      0  id                                   0  key                                   0  root     node
@@ -24,6 +26,7 @@ Orders and levels are named by their address in units of 32 bytes from the engin
 list by `worse`, the last freed first, since its lines are still cached.
 """
 
+import ctypes
 from typing import NamedTuple
 
 from shm.atomics import load_u32, load_word, poke, store_u32, store_word
@@ -71,7 +74,7 @@ class Capacity(NamedTuple):
 
     symbols             books
     orders              live orders, of all symbols
-    levels              price levels, of all symbols; as many as orders is enough for all that can happen
+    levels              price levels, of all symbols
     symbol_orders_max   live orders of one symbol
     """
 
@@ -84,8 +87,11 @@ class Capacity(NamedTuple):
     def of(
         cls, symbols: int, orders: int, levels: int | None = None, symbol_orders_max: int | None = None
     ) -> "Capacity":
-        """By default a level for each order, and no other limit to a symbol's orders than the engine's."""
-        return cls(symbols, orders, orders if levels is None else levels, symbol_orders_max or orders)
+        """By default a level for every second order, and no other limit to a symbol's orders than the engine's.
+
+        With as many levels as orders there is one for each, whatever happens, and an order costs 162 bytes.
+        """
+        return cls(symbols, orders, -(-orders // 2) if levels is None else levels, symbol_orders_max or orders)
 
 
 def _nodes(capacity: Capacity) -> int:
@@ -101,18 +107,10 @@ def _areas(capacity: Capacity) -> dict[int, int]:
     if capacity.symbols > SYMBOLS_MAX:
         raise ValueError(f"order engine symbols={capacity.symbols} must be at most {SYMBOLS_MAX}")
     return {
-        ORDER_TABLE: table_bytes(_order_lines(capacity)),
-        LEVEL_TABLE: table_bytes(_level_lines(capacity)),
+        ORDER_TABLE: table_bytes(capacity.orders),
+        LEVEL_TABLE: table_bytes(capacity.levels),
         NODES: NODE_BYTES * (_nodes(capacity) + 1),
     }
-
-
-def _order_lines(capacity: Capacity) -> int:
-    return 3 * capacity.orders // 4 + 1
-
-
-def _level_lines(capacity: Capacity) -> int:
-    return 7 * capacity.levels // 10 + 1
 
 
 def engine_bytes(capacity: Capacity) -> int:
@@ -135,16 +133,17 @@ def bytes_per_order(capacity: Capacity) -> float:
 
 
 def format_engine(engine: int, capacity: Capacity, salt: int = 0) -> None:
-    """Cold: make the zeroed memory at address `engine` an engine without orders; every page of it is written to.
+    """Cold: make the memory at address `engine` an engine without orders; every page of it is written to.
 
     salt   enters the hash of ids and prices: whoever must fear ids that were chosen to collide draws it at random
     """
+    ctypes.memset(engine, 0, engine_bytes(capacity))
     offset = _first_area(capacity)
     for word, size in _areas(capacity).items():
         poke(engine + word, offset)
         offset += align_up(size, 128)
     words = {
-        SYMBOLS: capacity.symbols, ORDER_LINES: _order_lines(capacity), LEVEL_LINES: _level_lines(capacity),
+        SYMBOLS: capacity.symbols, ORDER_LINES: capacity.orders, LEVEL_LINES: capacity.levels,
         SALT: salt, SYMBOL_ORDERS_MAX: capacity.symbol_orders_max,
         ORDERS_MAX: capacity.orders, LEVELS_MAX: capacity.levels, NODES_MAX: _nodes(capacity),
     }  # fmt: skip
@@ -155,8 +154,6 @@ def format_engine(engine: int, capacity: Capacity, salt: int = 0) -> None:
 
 @kernel
 def _format(engine: int) -> None:
-    for at in range(engine + load_word(engine + ORDER_TABLE), engine + load_word(engine + NODES), 8):
-        store_word(at, 0)
     for number in range(load_word(engine + NODES_MAX), 0, -1):
         free_node(engine, number)
     for symbol in range(load_word(engine + SYMBOLS)):

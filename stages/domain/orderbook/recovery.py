@@ -164,4 +164,3 @@ def _give_up(engine: int, book: int) -> None:
         store_u32(book + SIDES + SIDE_BYTES * side + ROOT, take_node(engine))
     top.set_state(book, top.DIRTY)
     top.end_update(book)
-

@@ -21,7 +21,7 @@ OWNER_BITS = 20
 OWNER_MASK = (1 << OWNER_BITS) - 1
 PASSED = 1 << OWNER_BITS
 PASSED_MAX = 4000
-LINES_BEYOND = 512
+LINES_BEYOND = 256
 """Most lines from its home at which a record may stand; and PASSED_MAX is the most that a line may count."""
 ANY_OWNER, THIS_OWNER = 0, OWNER_MASK
 """Whether keys are unique in the table, or only among those of one owner."""

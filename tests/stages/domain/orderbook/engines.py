@@ -98,6 +98,10 @@ class Engine:
         operation = getattr(l3, name)
         return lambda *arguments: operation(self.address, *arguments)
 
+    def restore(self, memory: np.ndarray[Any, Any]) -> None:
+        """Be again what the engine was when `memory` was copied of it."""
+        self.memory[:] = memory
+
     def counted(self, code: int) -> int:
         return int(_counted(self.address, code))
 
