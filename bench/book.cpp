@@ -48,6 +48,7 @@ static inline int64_t hash_of(int64_t key, int64_t salt) {
   uint64_t middle = (uint64_t)(((unsigned __int128)(uint64_t)(key ^ salt) * 0x5851F42D4C957F2Dull) >> 32);
   return (middle ^ middle >> 32) & 0xFFFFFFFF;
 }
+#define INLINE_LAMBDA __attribute__((always_inline))
 #define INLINE inline __attribute__((always_inline))  // g++ takes a function that only prefetches for one without effect
 
 struct Table {
@@ -432,21 +433,263 @@ struct Engine {
   }
 };
 
-extern "C" {
-int64_t apply_each(Engine* engine, Message* messages, int64_t count) {
-  int64_t refused = 0;
-  for (int64_t i = 0; i < count; i++) refused += engine->apply(messages[i]) < 0;
-  return refused;
+// --- books of levels: stages/domain/orderbook/l2.py and l2_book.py ---
+static const int64_t BLOCK_KEYS = 32, USED_MAX = 31, SIDE_LIVE_MIN = 8, GRAVES_MAX = 16, SIDE_JOINED_MAX = 24;
+
+struct Block { int64_t used, live, unused[6], keys[BLOCK_KEYS], quantities[BLOCK_KEYS]; };
+
+struct LevelSide {
+  int64_t levels, capacity, dropped, blocks, blocks_max, unused[3], directory[];
+
+  int64_t& low(int64_t index) { return directory[index]; }
+  int64_t& offset(int64_t index) { return directory[blocks_max + index]; }
+  Block& block(int64_t index) { return *(Block*)((char*)this + offset(index)); }
+  int64_t find_block(int64_t key) {
+    int64_t base = 0;
+    for (int64_t size = blocks; size > 1;) {
+      int64_t half = size >> 1;
+      base += half & ((low(base + half) - key - 1) >> 63);
+      size -= half;
+    }
+    return base;
+  }
+  static int64_t find_key(const Block& block, int64_t key) {
+    int64_t below = 0;
+    for (int64_t i = 3; i < BLOCK_KEYS; i += 4) below += block.keys[i] < key;
+    below *= 4;
+    const int64_t* at = block.keys + below;
+    return below + (at[0] < key) + (at[1] < key) + (at[2] < key);
+  }
+  Best best() {
+    Block& last = block(blocks - 1);
+    return last.used > 0 ? Best{last.keys[last.used - 1], last.quantities[last.used - 1]} : Best{0, 0};
+  }
+  void set(int64_t key, int64_t quantity) {
+    int64_t index = find_block(key);
+    Block& in = block(index);
+    int64_t place = find_key(in, key);
+    if (in.keys[place] != key) {
+      if (quantity != 0) add(key, quantity);
+      return;
+    }
+    int64_t change = (quantity != 0) - (in.quantities[place] != 0);
+    if ((change > 0) & (levels == capacity)) return add(key, quantity);
+    int64_t live = in.live + change, used = in.used;
+    in.quantities[place] = quantity;
+    in.live = live;
+    levels += change;
+    if ((change < 0) & ((place == used - 1) | (live < SIDE_LIVE_MIN) | (used - live > GRAVES_MAX))) tidy(index);
+  }
+  void add(int64_t key, int64_t quantity) {
+    if (levels == capacity) {
+      dropped++;
+      if (!drop_deepest(key)) return;
+    }
+    int64_t index = find_block(key);
+    if (block(index).used == USED_MAX) {
+      if (block(index).live <= SIDE_JOINED_MAX) {
+        bury(block(index));
+      } else {
+        if (blocks == blocks_max) {
+          drop_block();
+          index = find_block(key);
+        }
+        split(index);
+      }
+    }
+    Block& in = block(find_block(key));
+    int64_t place = find_key(in, key);
+    if (in.keys[place] != key) {
+      for (int64_t at = in.used; at > place; at--) {
+        in.keys[at] = in.keys[at - 1];
+        in.quantities[at] = in.quantities[at - 1];
+      }
+      in.keys[place] = key;
+      in.used++;
+    }
+    in.quantities[place] = quantity;
+    in.live++;
+    levels++;
+  }
+  static void fill(Block& block, int64_t used, int64_t live) {
+    std::fill(block.keys + used, block.keys + BLOCK_KEYS, NO_KEY);
+    block.used = used;
+    block.live = live;
+  }
+  static void bury(Block& block) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < block.used; i++) {
+      int64_t key = block.keys[i], quantity = block.quantities[i];
+      block.keys[kept] = key;
+      block.quantities[kept] = quantity;
+      kept += quantity != 0;
+    }
+    fill(block, kept, kept);
+  }
+  void split(int64_t index) {
+    int64_t free = offset(blocks);
+    for (int64_t at = blocks; at > index + 1; at--) low(at) = low(at - 1), offset(at) = offset(at - 1);
+    Block &lower = block(index), &upper = *(Block*)((char*)this + free);
+    int64_t live = 0, half = BLOCK_KEYS / 2;
+    for (int64_t i = 0; i < USED_MAX - half; i++) {
+      upper.keys[i] = lower.keys[half + i];
+      upper.quantities[i] = lower.quantities[half + i];
+      live += upper.quantities[i] != 0;
+    }
+    fill(upper, USED_MAX - half, live);
+    fill(lower, half, lower.live - live);
+    low(index + 1) = upper.keys[0];
+    offset(index + 1) = free;
+    blocks++;
+  }
+  void remove_block(int64_t index) {
+    int64_t last = blocks - 1, free = offset(index);
+    for (int64_t at = index; at < last; at++) low(at) = low(at + 1), offset(at) = offset(at + 1);
+    offset(last) = free;
+    low(0) = LOWEST;
+    blocks = last;
+  }
+  void tidy(int64_t index) {
+    int64_t live = block(index).live;
+    if (block(index).used - live > GRAVES_MAX || live == 0) bury(block(index));
+    if (live < SIDE_LIVE_MIN && blocks > 1) {
+      if (live == 0) remove_block(index);
+      else if (index + 1 < blocks && live + block(index + 1).live <= SIDE_JOINED_MAX) join(index);
+      else if (index > 0 && live + block(index - 1).live <= SIDE_JOINED_MAX) join(index - 1);
+    }
+    trim();
+  }
+  void join(int64_t index) {
+    Block &lower = block(index), &upper = block(index + 1);
+    bury(lower);
+    bury(upper);
+    int64_t used = lower.used, more = upper.used;
+    std::copy(upper.keys, upper.keys + more, lower.keys + used);
+    std::copy(upper.quantities, upper.quantities + more, lower.quantities + used);
+    fill(lower, used + more, used + more);
+    remove_block(index + 1);
+  }
+  void trim() {
+    for (;;) {
+      Block& last = block(blocks - 1);
+      int64_t used = last.used;
+      while (used > 0 && last.quantities[used - 1] == 0) last.keys[--used] = NO_KEY;
+      last.used = used;
+      if (used > 0 || blocks == 1) break;
+      blocks--;
+    }
+  }
+  bool drop_deepest(int64_t key) {
+    int64_t index = 0, at = 0;
+    while (block(index).live == 0) index++;
+    Block& deepest = block(index);
+    while (deepest.quantities[at] == 0) at++;
+    if (key < deepest.keys[at]) return false;
+    deepest.quantities[at] = 0;
+    deepest.live--;
+    levels--;
+    tidy(index);
+    return true;
+  }
+  void drop_block() {
+    int64_t live = block(0).live;
+    dropped += live;
+    levels -= live;
+    remove_block(0);
+  }
+};
+
+struct alignas(128) LevelBook {
+  Best best[2];
+  int64_t mid_doubled, spread, state, unused, sequence, kind, sides[2];
+
+  LevelSide& side(int64_t index) { return *(LevelSide*)((char*)this + sides[index]); }
+  bool set_best(int64_t index, Best now) {
+    Best before = best[index];
+    best[index] = now;
+    if ((before.price == now.price) & (before.quantity != 0) & (now.quantity != 0)) return false;
+    bool has_both = (best[0].quantity != 0) & (best[1].quantity != 0);
+    mid_doubled = has_both ? best[0].price + best[1].price : 0;
+    spread = has_both ? best[1].price - best[0].price : 0;
+    return has_both & (best[0].price >= best[1].price);
+  }
+  bool event(const Message& m) {
+    __atomic_store_n(&sequence, sequence | 1, __ATOMIC_RELAXED);
+    std::atomic_thread_fence(std::memory_order_release);
+    side(m.side).set(m.side == 0 ? m.price : -m.price, m.quantity);
+    Best bid = side(0).best(), ask = side(1).best();
+    ask.price = -ask.price;
+    bool is_crossed = set_best(0, bid);
+    is_crossed |= set_best(1, ask);
+    __atomic_store_n(&sequence, (sequence | 1) + 1, __ATOMIC_RELEASE);
+    return is_crossed;
+  }
+};
+
+static const int64_t AHEAD_BOOK = 14, AHEAD_SIDE = 10, AHEAD_BLOCK = 5;
+
+struct LevelBooks {
+  LevelBook books[1];
+
+  INLINE void look_for(const Message& m) { __builtin_prefetch(&books[m.symbol], 1), __builtin_prefetch(&books[m.symbol].sequence, 1); }
+  INLINE void look_at(const Message& m) {
+    LevelSide& side = books[m.symbol].side(m.side);
+    __builtin_prefetch(&side, 1);
+    __builtin_prefetch(side.directory, 1);
+    __builtin_prefetch((char*)side.directory + 64, 1);
+  }
+  INLINE void look_in(const Message& m) {
+    LevelSide& side = books[m.symbol].side(m.side);
+    char* block = (char*)&side.block(side.find_block(m.side == 0 ? m.price : -m.price));
+    for (int64_t offset = 0; offset < (int64_t)sizeof(Block); offset += 64) __builtin_prefetch(block + offset, 1);
+  }
+};
+
+// --- what the benchmark calls: a loop over messages, alone and with the clock ---
+template <class Books, class Ahead, class Apply>
+static INLINE int64_t loop(Books* books, Message* messages, int64_t count, int64_t* samples, Ahead ahead, Apply apply) {
+  int64_t wrong = 0, last = samples ? cycles() : 0;
+  for (int64_t i = 0; i < count; i++) {
+    ahead(books, messages, i, count);
+    wrong += apply(books, messages[i]);
+    if (samples) {
+      int64_t now = cycles();
+      samples[i] = now - last;
+      last = now;
+    }
+  }
+  return wrong;
 }
-int64_t apply_batch(Engine* engine, Message* messages, int64_t count) {
-  int64_t refused = 0;
+
+extern "C" {
+int64_t apply_orders(Engine* engine, Message* messages, int64_t count, int64_t* samples) {
   for (int64_t i = 0; i < std::min<int64_t>(AHEAD_TABLE, count); i++) engine->look_for(messages[i]);
   for (int64_t i = 0; i < std::min<int64_t>(AHEAD_LEVEL, count); i++) engine->look_around(messages[i]);
-  for (int64_t i = 0; i < count; i++) {
+  auto ahead = [](Engine* engine, Message* messages, int64_t i, int64_t count) INLINE_LAMBDA {
     if (i + AHEAD_TABLE < count) engine->look_for(messages[i + AHEAD_TABLE]);
     if (i + AHEAD_LEVEL < count) engine->look_around(messages[i + AHEAD_LEVEL]);
-    refused += engine->apply(messages[i]) < 0;
-  }
-  return refused;
+  };
+  auto apply = [](Engine* engine, Message& message) { return (int64_t)(engine->apply(message) < 0); };
+  return samples ? loop(engine, messages, count, samples, ahead, apply)
+                 : loop(engine, messages, count, (int64_t*)nullptr, ahead, apply);
+}
+int64_t apply_orders_singly(Engine* engine, Message* messages, int64_t count, int64_t* samples) {
+  auto ahead = [](Engine*, Message*, int64_t, int64_t) {};
+  auto apply = [](Engine* engine, Message& message) { return (int64_t)(engine->apply(message) < 0); };
+  return samples ? loop(engine, messages, count, samples, ahead, apply)
+                 : loop(engine, messages, count, (int64_t*)nullptr, ahead, apply);
+}
+int64_t apply_levels(LevelBooks* books, Message* messages, int64_t count, int64_t* samples) {
+  for (int64_t i = 0; i < std::min(AHEAD_BOOK, count); i++) books->look_for(messages[i]);
+  for (int64_t i = 0; i < std::min(AHEAD_SIDE, count); i++) books->look_at(messages[i]);
+  for (int64_t i = 0; i < std::min(AHEAD_BLOCK, count); i++) books->look_in(messages[i]);
+  auto ahead = [](LevelBooks* books, Message* messages, int64_t i, int64_t count) INLINE_LAMBDA {
+    if (i + AHEAD_BOOK < count) books->look_for(messages[i + AHEAD_BOOK]);
+    if (i + AHEAD_SIDE < count) books->look_at(messages[i + AHEAD_SIDE]);
+    if (i + AHEAD_BLOCK < count) books->look_in(messages[i + AHEAD_BLOCK]);
+  };
+  auto apply = [](LevelBooks* books, Message& message) { return (int64_t)books->books[message.symbol].event(message); };
+  return samples ? loop(books, messages, count, samples, ahead, apply)
+                 : loop(books, messages, count, (int64_t*)nullptr, ahead, apply);
 }
 }

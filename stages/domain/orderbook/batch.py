@@ -106,7 +106,8 @@ def look_around_level(engine: int, symbol: int, side: int, price: int) -> None:
 
 
 @primitive
-def _look_for(engine: int, message: int) -> None:
+def look_for(engine: int, message: int) -> None:
+    """First, of the message at this address."""
     head = load_word(message)
     look_for_order(engine, load_word(message + ID))
     if head & 0xFF == ADD:
@@ -114,7 +115,8 @@ def _look_for(engine: int, message: int) -> None:
 
 
 @primitive
-def _look_around(engine: int, message: int) -> None:
+def look_around(engine: int, message: int) -> None:
+    """Second, of the message at this address."""
     head = load_word(message)
     if head & 0xFF == ADD:
         look_around_level(engine, head >> 32 & 0xFFFFFFFF, head >> 8 & 0xFF, load_word(message + PRICE))
@@ -144,19 +146,25 @@ def apply(engine: int, message: int) -> int:
     return code
 
 
+@primitive
+def look_ahead(engine: int, messages: int, count: int) -> None:
+    """At the start of a batch of `count` messages: for the first ones, which nobody has looked for."""
+    for index in range(min(AHEAD_TABLE, count)):
+        look_for(engine, messages + MESSAGE_BYTES * index)
+    for index in range(min(AHEAD_LEVEL, count)):
+        look_around(engine, messages + MESSAGE_BYTES * index)
+
+
 @kernel
 def apply_batch(engine: int, messages: int, count: int) -> int:
     """Apply `count` messages that stand one behind the other. Returns how many were not OK."""
     refused = 0
-    for index in range(min(AHEAD_TABLE, count)):
-        _look_for(engine, messages + MESSAGE_BYTES * index)
-    for index in range(min(AHEAD_LEVEL, count)):
-        _look_around(engine, messages + MESSAGE_BYTES * index)
+    look_ahead(engine, messages, count)
     for index in range(count):
         message = messages + MESSAGE_BYTES * index
         if index + AHEAD_TABLE < count:
-            _look_for(engine, message + MESSAGE_BYTES * AHEAD_TABLE)
+            look_for(engine, message + MESSAGE_BYTES * AHEAD_TABLE)
         if index + AHEAD_LEVEL < count:
-            _look_around(engine, message + MESSAGE_BYTES * AHEAD_LEVEL)
+            look_around(engine, message + MESSAGE_BYTES * AHEAD_LEVEL)
         refused += int(apply(engine, message) < 0)
     return refused

@@ -140,8 +140,8 @@ def warm_best(side: int) -> None:
 def prefetch_directory(side: int) -> None:
     """Ask for what finds a key's block: the side's first line and the beginning of its directory."""
     prefetch(side)
-    prefetch(low_at(side, 0))
-    prefetch(_offset(side, 0))
+    prefetch(side + DIRECTORY)
+    prefetch(side + DIRECTORY + 64)
 
 
 @primitive
