@@ -604,29 +604,27 @@ struct alignas(128) LevelBook {
   int64_t mid_doubled, spread, state, unused, sequence, kind, sides[2];
 
   LevelSide& side(int64_t index) { return *(LevelSide*)((char*)this + sides[index]); }
-  bool set_best(int64_t index, Best now) {
-    Best before = best[index];
+  void show_best(int64_t index) {
+    Best now = side(index).best(), before = best[index];
+    now.price = (now.price ^ -index) + index;
     best[index] = now;
-    if ((before.price == now.price) & (before.quantity != 0) & (now.quantity != 0)) return false;
+    if ((before.price == now.price) & (before.quantity != 0) & (now.quantity != 0)) return;
     bool has_both = (best[0].quantity != 0) & (best[1].quantity != 0);
     mid_doubled = has_both ? best[0].price + best[1].price : 0;
     spread = has_both ? best[1].price - best[0].price : 0;
-    return has_both & (best[0].price >= best[1].price);
   }
   bool event(const Message& m) {
     __atomic_store_n(&sequence, sequence | 1, __ATOMIC_RELAXED);
     std::atomic_thread_fence(std::memory_order_release);
-    side(m.side).set(m.side == 0 ? m.price : -m.price, m.quantity);
-    Best bid = side(0).best(), ask = side(1).best();
-    ask.price = -ask.price;
-    bool is_crossed = set_best(0, bid);
-    is_crossed |= set_best(1, ask);
+    int64_t index = m.side, key = (m.price ^ -index) + index;
+    side(index).set(key, m.quantity);
+    if (key >= ((best[index].price ^ -index) + index) || best[index].quantity == 0) show_best(index);
     __atomic_store_n(&sequence, (sequence | 1) + 1, __ATOMIC_RELEASE);
-    return is_crossed;
+    return (best[0].quantity != 0) & (best[1].quantity != 0) & (spread <= 0);
   }
 };
 
-static const int64_t AHEAD_BOOK = 14, AHEAD_SIDE = 10, AHEAD_BLOCK = 5;
+static const int64_t AHEAD_BOOK = 16, AHEAD_SIDE = 12, AHEAD_KEYS = 7, AHEAD_QUANTITY = 3;
 
 struct LevelBooks {
   LevelBook books[1];
@@ -641,7 +639,13 @@ struct LevelBooks {
   INLINE void look_in(const Message& m) {
     LevelSide& side = books[m.symbol].side(m.side);
     char* block = (char*)&side.block(side.find_block(m.side == 0 ? m.price : -m.price));
-    for (int64_t offset = 0; offset < (int64_t)sizeof(Block); offset += 64) __builtin_prefetch(block + offset, 1);
+    for (int64_t offset = 0; offset < 64 + 8 * BLOCK_KEYS; offset += 64) __builtin_prefetch(block + offset, 1);
+  }
+  INLINE void look_at_quantity(const Message& m) {
+    LevelSide& side = books[m.symbol].side(m.side);
+    int64_t key = m.side == 0 ? m.price : -m.price;
+    Block& block = side.block(side.find_block(key));
+    __builtin_prefetch(&block.quantities[LevelSide::find_key(block, key)], 1);
   }
 };
 
@@ -682,11 +686,13 @@ int64_t apply_orders_singly(Engine* engine, Message* messages, int64_t count, in
 int64_t apply_levels(LevelBooks* books, Message* messages, int64_t count, int64_t* samples) {
   for (int64_t i = 0; i < std::min(AHEAD_BOOK, count); i++) books->look_for(messages[i]);
   for (int64_t i = 0; i < std::min(AHEAD_SIDE, count); i++) books->look_at(messages[i]);
-  for (int64_t i = 0; i < std::min(AHEAD_BLOCK, count); i++) books->look_in(messages[i]);
+  for (int64_t i = 0; i < std::min(AHEAD_KEYS, count); i++) books->look_in(messages[i]);
+  for (int64_t i = 0; i < std::min(AHEAD_QUANTITY, count); i++) books->look_at_quantity(messages[i]);
   auto ahead = [](LevelBooks* books, Message* messages, int64_t i, int64_t count) INLINE_LAMBDA {
     if (i + AHEAD_BOOK < count) books->look_for(messages[i + AHEAD_BOOK]);
     if (i + AHEAD_SIDE < count) books->look_at(messages[i + AHEAD_SIDE]);
-    if (i + AHEAD_BLOCK < count) books->look_in(messages[i + AHEAD_BLOCK]);
+    if (i + AHEAD_KEYS < count) books->look_in(messages[i + AHEAD_KEYS]);
+    if (i + AHEAD_QUANTITY < count) books->look_at_quantity(messages[i + AHEAD_QUANTITY]);
   };
   auto apply = [](LevelBooks* books, Message& message) { return (int64_t)books->books[message.symbol].event(message); };
   return samples ? loop(books, messages, count, samples, ahead, apply)

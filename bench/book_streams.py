@@ -12,7 +12,7 @@ import numpy as np
 
 from shm.atomics import load_u32, load_word
 from shm.kernel import kernel
-from stages.domain.orderbook import batch, l3, table
+from stages.domain.orderbook import batch, l3, table, top
 from stages.domain.orderbook.batch import ORDER_MESSAGE, OrderKind
 from stages.domain.orderbook.book import volume_at
 from stages.domain.orderbook.engine import LEVEL_KEY, ORDER_LEVEL, book_at, record_at
@@ -118,7 +118,7 @@ class Stream:
 @kernel
 def _tell_level(engine, owner, key, out):  # type: ignore[no-untyped-def]
     symbol, side = (owner - 1) >> 1, (owner - 1) & 1
-    price = l3.signed(key, side)
+    price = top.signed(key, side)
     out["symbol"], out["side"], out["price"] = symbol, side, price
     out["quantity"] = volume_at(book_at(engine, symbol), side, price)
 
@@ -140,7 +140,7 @@ def _to_levels(engine, messages, changes):  # type: ignore[no-untyped-def]
         if message["kind"] == ADD or message["kind"] == REPLACE:
             if message["kind"] == ADD:
                 owner = 2 * int(message["symbol"]) + int(message["side"]) + 1
-            _tell_level(engine, owner, l3.signed(message["price"], (owner - 1) & 1), changes[count])
+            _tell_level(engine, owner, top.signed(message["price"], (owner - 1) & 1), changes[count])
             count += 1
     return count
 

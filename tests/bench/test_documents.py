@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 MACHINE = {"cpu", "cores", "kernel", "isolated", "governor", "python", "numba", "raw_line_rtt_ns"}
 
 
-@pytest.mark.parametrize("name", ["ring", "seqlock", "histogram", "pool"])
+@pytest.mark.parametrize("name", ["ring", "seqlock", "histogram", "pool", "book"])
 def test_a_short_run_checks_what_it_counts_and_says_what_it_found(name: str) -> None:
     command = [sys.executable, "-m", "bench", "run", name, "--quick", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)

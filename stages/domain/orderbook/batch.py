@@ -77,7 +77,7 @@ def look_for_order(engine: int, order_id: int) -> None:
 def look_for_level(engine: int, symbol: int, side: int, price: int) -> None:
     """First, for an order that is to be added: ask for the line of its level, and for its book."""
     levels, lines = engine + load_word(engine + LEVEL_TABLE), load_word(engine + LEVEL_LINES)
-    prefetch(table.home_of(levels, lines, l3.level_hash(engine, l3.signed(price, side), 2 * symbol + side + 1)))
+    prefetch(table.home_of(levels, lines, l3.level_hash(engine, top.signed(price, side), 2 * symbol + side + 1)))
     prefetch(book_at(engine, symbol) + top.SEQUENCE)
 
 
@@ -95,7 +95,7 @@ def look_around_order(engine: int, order_id: int) -> None:
 @primitive
 def look_around_level(engine: int, symbol: int, side: int, price: int) -> None:
     """Second, for an order that is to be added: ask for the last order of its level; if there is none, for the root."""
-    key, owner = l3.signed(price, side), 2 * symbol + side + 1
+    key, owner = top.signed(price, side), 2 * symbol + side + 1
     level = l3.find_level(engine, l3.level_hash(engine, key, owner), key, owner)
     if level != 0:
         prefetch(record_at(engine, load_u32(level + PREVIOUS)))

@@ -6,7 +6,7 @@ Here is what must look deeper. Prices and quantities are mantissas, sides 0 (bid
 
 from shm.atomics import load_u32, load_word, store_word
 from shm.kernel import kernel, primitive
-from stages.domain.orderbook import l2, l2_book, l3, tree
+from stages.domain.orderbook import l2, l2_book, l3, top, tree
 from stages.domain.orderbook.engine import (
     COUNT,
     HEADER_BYTES,
@@ -50,7 +50,7 @@ def _order_book_depth(book: int, side: int, levels: int, prices: int, quantities
             place = load_u32(leaf + COUNT)
         place -= 1
         level = record_at(engine, load_u32(tree.ref_at(leaf, place)))
-        store_word(prices + 8 * index, l3.signed(load_word(level + LEVEL_KEY), side))
+        store_word(prices + 8 * index, top.signed(load_word(level + LEVEL_KEY), side))
         store_word(quantities + 8 * index, load_word(level + LOTS))
     for index in range(wanted, levels):
         store_word(prices + 8 * index, 0)
@@ -72,7 +72,7 @@ def depth(book: int, side: int, levels: int, prices: int, quantities: int) -> in
 @kernel
 def volume_at(book: int, side: int, price: int) -> int:
     """Quantity at a price, 0 when there is no such level. O(1) of orders, O(log levels) of levels."""
-    key = l3.signed(price, side)
+    key = top.signed(price, side)
     if not is_of_orders(book):
         return l2.quantity_at(l2_book.side_at(book, side), key)
     engine = engine_of(book)

@@ -164,7 +164,7 @@ def _side_fault(engine: int, book: int, side: int, owner: int) -> int:
 
 @primitive
 def _top_fault(book: int, side: int, price: int, quantity: int) -> bool:
-    at = book + top.BID_PRICE + (top.ASK_PRICE - top.BID_PRICE) * side
+    at = book + top.ASK_PRICE * side
     return (load_word(at) != price) | (load_word(at + 8) != quantity)
 
 
@@ -191,7 +191,7 @@ def check_orders(engine: int, symbol: int) -> int:
         best, price, quantity = load_u32(side_at(book, side) + BEST), 0, 0
         if best != 0:
             level = record_at(engine, best)
-            price, quantity = l3.signed(load_word(level + LEVEL_KEY), side), load_word(level + LOTS)
+            price, quantity = top.signed(load_word(level + LEVEL_KEY), side), load_word(level + LOTS)
         if _top_fault(book, side, price, quantity):
             return TOP
     if _derived_fault(book):

@@ -145,11 +145,18 @@ def prefetch_directory(side: int) -> None:
 
 
 @primitive
-def prefetch_block(side: int, key: int) -> None:
-    """Ask for the block of a key: all nine lines."""
+def prefetch_keys(side: int, key: int) -> None:
+    """Ask for the keys of a key's block, and what it counts."""
     block = block_at(side, _find_block(side, key))
-    for offset in range(0, BLOCK_BYTES, 64):
+    for offset in range(0, QUANTITIES, 64):
         prefetch(block + offset)
+
+
+@primitive
+def prefetch_quantity(side: int, key: int) -> None:
+    """Ask for where the quantity of a key is."""
+    block = block_at(side, _find_block(side, key))
+    prefetch(_quantity(block, _find_key(block, key)))
 
 
 @primitive

@@ -11,6 +11,7 @@ from shm.atomics import load_word, poke
 from shm.kernel import kernel, primitive
 from stages.domain.messages import BookState
 from stages.domain.orderbook import l2, top
+from stages.domain.orderbook.top import signed
 
 SIDES = top.KIND + 8
 EMPTY = int(BookState.EMPTY)
@@ -28,10 +29,22 @@ def side_at(book: int, side: int) -> int:
     return book + load_word(book + SIDES + 8 * side)
 
 
-@primitive
+@kernel
 def set_level(book: int, side: int, price: int, quantity: int) -> None:
-    """Within an event: the level at `price` has this quantity now; 0: it is gone."""
-    l2.set_level(side_at(book, side), price if side == 0 else -price, quantity)
+    """Within an event: the level at `price` has this quantity now; 0: it is gone.
+
+    Blocks of the best levels are looked at only when the best may have changed: they are cold otherwise.
+    """
+    address, key, best = side_at(book, side), signed(price, side), book + top.ASK_PRICE * side
+    l2.set_level(address, key, quantity)
+    if key >= signed(load_word(best), side) or load_word(best + 8) == 0:
+        _show_best(book, side)
+
+
+@primitive
+def _show_best(book: int, side: int) -> None:
+    address = side_at(book, side)
+    top.set_best(book, top.ASK_PRICE * side, signed(l2.best_key(address), side), l2.best_quantity(address))
 
 
 @primitive
@@ -41,19 +54,22 @@ def prefetch_directory(book: int, side: int) -> None:
 
 
 @primitive
-def prefetch_block(book: int, side: int, price: int) -> None:
-    """Second: ask for the level's block."""
-    l2.prefetch_block(side_at(book, side), price if side == 0 else -price)
+def prefetch_keys(book: int, side: int, price: int) -> None:
+    """Second: ask for the keys of the level's block."""
+    l2.prefetch_keys(side_at(book, side), signed(price, side))
+
+
+@primitive
+def prefetch_quantity(book: int, side: int, price: int) -> None:
+    """Third: ask for where the level's quantity is."""
+    l2.prefetch_quantity(side_at(book, side), signed(price, side))
 
 
 @kernel
 def end_event(book: int) -> bool:
-    """The event is complete: the top shows it. True when it leaves the book crossed by a new best price."""
-    bids, asks = side_at(book, 0), side_at(book, 1)
-    is_crossed = top.set_best(book, top.BID_PRICE, l2.best_key(bids), l2.best_quantity(bids))
-    is_crossed |= top.set_best(book, top.ASK_PRICE, -l2.best_key(asks), l2.best_quantity(asks))
+    """The event is complete. Whether it leaves the book crossed."""
     top.end_update(book)
-    return is_crossed
+    return top.has_both_sides(book) & (load_word(book + top.SPREAD) <= 0)
 
 
 @kernel
@@ -62,5 +78,7 @@ def clear(book: int) -> None:
     top.begin_update(book)
     l2.clear(side_at(book, 0))
     l2.clear(side_at(book, 1))
+    _show_best(book, 0)
+    _show_best(book, 1)
     top.set_state(book, EMPTY)
-    end_event(book)
+    top.end_update(book)

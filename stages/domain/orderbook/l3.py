@@ -124,20 +124,14 @@ def _book_of(engine: int, owner: int) -> int:
 
 
 @primitive
-def signed(price: int, side: int) -> int:
-    """The key of a price, and the price of a key: negated on the side of asks."""
-    return (price ^ -side) + side
-
-
-@primitive
 def _show_best(engine: int, book: int, side: int) -> None:
     """The side's best level has changed: its price or its quantity."""
     number = load_u32(side_at(book, side) + BEST)
     price, quantity = 0, 0
     if number != 0:
         level = record_at(engine, number)
-        price, quantity = signed(load_word(level + LEVEL_KEY), side), load_word(level + LOTS)
-    if top.set_best(book, top.BID_PRICE + (top.ASK_PRICE - top.BID_PRICE) * side, price, quantity):
+        price, quantity = top.signed(load_word(level + LEVEL_KEY), side), load_word(level + LOTS)
+    if top.set_best(book, top.ASK_PRICE * side, price, quantity):
         _count(engine, CROSSED)
 
 
@@ -265,7 +259,7 @@ def add(engine: int, symbol: int, order_id: int, side: int, price: int, quantity
     hash_32 = order_hash(engine, order_id)
     if find_order(engine, hash_32, order_id) != 0:
         return _count(engine, DUPLICATE)
-    book, key = book_at(engine, symbol), signed(price, side)
+    book, key = book_at(engine, symbol), top.signed(price, side)
     top.begin_update(book)
     code = _put_in(engine, book, 2 * symbol + side + 1, order_id, hash_32, key, quantity)
     top.end_update(book)
@@ -348,7 +342,7 @@ def replace(engine: int, old_id: int, new_id: int, price: int, quantity: int) ->
     book = _book_of(engine, owner)
     top.begin_update(book)
     _take_out(engine, book, order, old_hash)
-    code = _put_in(engine, book, owner, new_id, hash_32, signed(price, (owner - 1) & 1), quantity)
+    code = _put_in(engine, book, owner, new_id, hash_32, top.signed(price, (owner - 1) & 1), quantity)
     top.end_update(book)
     return _count(engine, code)
 
@@ -361,7 +355,7 @@ def modify(engine: int, order_id: int, price: int, quantity: int) -> int:
         return _count(engine, UNKNOWN)
     owner = table.owner_of(order)
     key = load_word(record_at(engine, load_u32(order + ORDER_LEVEL)) + LEVEL_KEY)
-    if signed(key, (owner - 1) & 1) != price or not 0 < quantity <= load_word(order + LOTS):
+    if top.signed(key, (owner - 1) & 1) != price or not 0 < quantity <= load_word(order + LOTS):
         return replace(engine, order_id, order_id, price, quantity)
     book = _book_of(engine, owner)
     top.begin_update(book)

@@ -29,6 +29,7 @@ from stages.domain.messages import BookState
 
 BOOK_BYTES = 128
 BID_PRICE, BID_QUANTITY, ASK_PRICE, ASK_QUANTITY = 0, 8, 16, 24
+"""The best of side s stands at ASK_PRICE * s."""
 MID_DOUBLED, SPREAD, STATE = 32, 40, 48
 SEQUENCE, KIND = 64, 72
 
@@ -36,6 +37,12 @@ PARTS = 1_000_000
 """An imbalance of 1."""
 _SHARE_BITS = 31
 DIRTY = int(BookState.DIRTY)
+
+
+@primitive
+def signed(price: int, side: int) -> int:
+    """The key of a price, and the price of a key: negated on the side of asks (side 1)."""
+    return (price ^ -side) + side
 
 
 @primitive

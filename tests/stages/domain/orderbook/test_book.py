@@ -25,7 +25,7 @@ levels = st.tuples(
 
 
 @given(changes=st.lists(levels, max_size=120), cuts=st.sets(st.integers(0, 120)))
-@settings(deadline=None)
+@settings(max_examples=100 if JIT else 20, deadline=None)
 def test_any_split_or_merge_of_a_diff_stream_gives_the_same_book(
     changes: list[tuple[int, int, int]], cuts: set[int]
 ) -> None:
@@ -46,13 +46,13 @@ def test_any_split_or_merge_of_a_diff_stream_gives_the_same_book(
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20 if JIT else 4, deadline=None)
+@settings(max_examples=20 if JIT else 2, deadline=None)
 def test_orders_added_up_are_the_levels_of_a_book_that_is_told_the_sums(seed: int) -> None:
     rng = random.Random(seed)
     engine, book = Engine(Capacity.of(2, 300, 300)), LevelBook(300)
     orders = engine.books[1]
     live: dict[int, tuple[int, int]] = {}
-    for number in range(300):
+    for number in range(300 if JIT else 60):
         touched: set[tuple[int, int]] = set()
         kind = rng.choice(["add", "add", "add", "delete", "execute", "cancel", "replace"])
         if kind == "add" or not live:

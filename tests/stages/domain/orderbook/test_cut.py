@@ -83,7 +83,7 @@ UPDATES: dict[str, Callable[[Engine], Any]] = {
 
 @pytest.mark.parametrize("name", UPDATES)
 def test_an_order_book_is_right_or_known_to_be_dirty_after_every_store(name: str) -> None:
-    engine = filled(2, 60)
+    engine = filled(2, 60 if name != "clear" else 26)
     start = engine.memory.copy()
     before, other = content(engine.books[0]), content(engine.books[1])
     UPDATES[name](engine)
@@ -112,21 +112,20 @@ def test_an_order_book_is_right_or_known_to_be_dirty_after_every_store(name: str
             assert content(engine.books[0]) == ([], [], [0] * 6)
             assert engine.books[0].state == BookState.DIRTY
             assert engine.delete(8) == l3.UNKNOWN
-        for order_id in range(1, 54, 8):  # the other book goes on
+        for order_id in range(1, 18, 8):  # the other book goes on
             assert engine.delete(order_id) == l3.OK
         assert engine.add(0, 9999, 0, 5, 1) == l3.OK
         engine.assert_sound()
-    assert dirty > 5
-    assert cuts > dirty
+    assert 3 <= dirty < cuts
 
 
 def test_a_splitting_and_a_joining_tree_are_cut_at_every_store() -> None:
     def grow(engine: Engine) -> None:
-        for number in range(20, 23):
+        for number in range(20, 22):
             engine.add(0, number, 0, 1000 + number, 1)
 
     def shrink(engine: Engine) -> None:
-        for number in range(5):
+        for number in range(2):
             engine.delete(number)
 
     for update, levels in ((grow, 20), (shrink, 21)):
