@@ -10,14 +10,19 @@ from rich.console import Console
 from rich.table import Table
 
 BENCHES = {
+    "alternatives": "designs that lost, beside what won: rings, seqlocks, histograms, wake-ups, books",
     "book": "order books of a million live orders, beside C++, order-book and sortedcontainers",
     "histogram": "recording into an HDR histogram, beside C++ and the hdrhistogram package",
+    "journal": "an order's entry in the router's journal, beside write() and SQLite",
     "pool": "taking objects from a pool and giving them back, beside C++ and Python's queues",
     "ring": "64-byte records between two processes on two cores, beside C++ and Python's peers",
     "seqlock": "reading and writing the latest value, beside C++ and a lock; and what readers cost the writer",
     "soak": "books at 10,000 messages a second for ten minutes: p99.9 of each minute, and memory",
     "wire": "market data frame sent to order frame received over loopback, beside a C echo of the same bytes",
 }
+
+
+PLAIN_COLUMNS = 120
 
 
 @click.group()
@@ -29,7 +34,7 @@ def main() -> None:
 def list_benches() -> None:
     """Name every benchmark."""
     for name, what in BENCHES.items():
-        click.echo(f"{name:10} {what}")
+        click.echo(f"{name:13} {what}")
 
 
 @main.command("run")
@@ -43,13 +48,11 @@ def run_bench(name: str, as_json: bool, quick: bool) -> None:
         click.echo(json.dumps(document, indent=1))
         return
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_COLUMNS)
     machine = document["machine"]
     console.print(f"{document['bench']} on {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}")
-    columns = list(dict.fromkeys(key for row in document["results"] for key in row))
-    table = Table(*columns)
-    for row in document["results"]:
-        table.add_row(*(f"{row.get(key, '')}" for key in columns))
-    console.print(table)
+    console.print(_figures(document["results"]))
     for name_of_ratio, ratio in document["ratios"].items():
         console.print(f"{name_of_ratio}: {ratio}")
     for name_of_part in document.keys() - {"bench", "machine", "results", "ratios", "budgets"}:
@@ -57,6 +60,23 @@ def run_bench(name: str, as_json: bool, quick: bool) -> None:
     for budget in document.get("budgets", ()):
         verdict = "holds" if budget["holds"] else "[bold]does not hold[/bold]"
         console.print(f"{budget['what']}: {budget['figure']}, limit {budget['limit']}: {verdict}")
+
+
+def _figures(rows: list[dict[str, Any]]) -> Table:
+    """A line a figure: its median over runs, and their range."""
+    table = Table("name", "figure", "value", "low", "high", "samples")
+    for row in rows:
+        if "absent" in row:
+            table.add_row(row["name"], f"absent: {row['absent']}")
+        names = [name for name in row if name not in ("name", "samples", "absent") and not _is_range(name, row)]
+        for name in names:
+            values = (row[name], row.get(f"{name}_low", ""), row.get(f"{name}_high", ""))
+            table.add_row(row["name"], name, *(str(value) for value in values), str(row["samples"]))
+    return table
+
+
+def _is_range(name: str, row: dict[str, Any]) -> bool:
+    return any(name.endswith(end) and name.removesuffix(end) in row for end in ("_low", "_high"))
 
 
 if __name__ == "__main__":

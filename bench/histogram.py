@@ -44,7 +44,7 @@ def latencies() -> np.ndarray:
     return np.clip(values, 0, HIGHEST_NS).astype(np.int64)
 
 
-class _Recorder:
+class Recorder:
     """A histogram that slice after slice fills further, by `fill(address, values, mask, count)`."""
 
     def __init__(self, fill: Any, values: np.ndarray, expected: np.ndarray) -> None:
@@ -87,12 +87,12 @@ def run(*, quick: bool = False) -> dict[str, Any]:
     values = latencies()
     package = HdrHistogram(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
     expected = np.array([package._counts_index_for(value) for value in values.tolist()])
-    laps: dict[str, Lap] = {OURS: _Recorder(_record_all, values, expected)}
+    laps: dict[str, Lap] = {OURS: Recorder(_record_all, values, expected)}
     with compiled_reference(Path(__file__).parent / "histogram.cpp", "-shared", "-fPIC") as library:
         if library is not None:
             record_all = ctypes.CDLL(str(library)).record_all
             record_all.argtypes, record_all.restype = [ctypes.c_int64] * 4, None
-            laps[CPP] = _Recorder(record_all, values, expected)
+            laps[CPP] = Recorder(record_all, values, expected)
         laps[PACKAGE] = _package_lap(values)
         race = Race({"record": laps}, quick=quick)
         with pinned(0):

@@ -86,16 +86,17 @@ class Race:
             for rounds in self._runs
         ]
 
-    def ratios(self) -> dict[str, Any]:
-        """Ours over each other contestant, mode by mode, round by round."""
+    def ratios(self, winner: str = OURS) -> dict[str, Any]:
+        """Ours (the winner's) over each other contestant, mode by mode, round by round."""
+        prefix = "vs_" if winner == OURS else f"{winner}_vs_"
         short = {CPP: "cpp"}
         return {
-            f"vs_{short.get(name, name)}_{mode}": ratio(
-                [each[mode, OURS] for each in self.rounds], [each[mode, name] for each in self.rounds]
+            f"{prefix}{short.get(name, name)}_{mode}": ratio(
+                [each[mode, winner] for each in self.rounds], [each[mode, name] for each in self.rounds]
             )
             for mode, laps in self._modes.items()
             for name in laps
-            if name != OURS and OURS in laps
+            if name != winner and winner in laps
         }
 
     def ours(self, mode: str) -> float:

@@ -8,6 +8,8 @@ typedef std::atomic<int64_t> Word;
 static inline int64_t get(const Word& word) { return word.load(std::memory_order_relaxed); }
 static inline void set(Word& word, int64_t value) { word.store(value, std::memory_order_relaxed); }
 
+static const int64_t GENERATION_MASK = (int64_t(1) << 39) - 1;
+
 struct Pool {
   Word capacity, object_bytes;
   alignas(128) Word free_count;
@@ -20,7 +22,7 @@ struct Pool {
     int64_t free = get(free_count);
     if (free == 0) return 0;
     int64_t index = get(stack()[free - 1]);
-    int64_t generation = get(generations[index]) + 1;
+    int64_t generation = (get(generations[index]) + 1) & GENERATION_MASK;
     set(generations[index], generation);
     set(free_count, free - 1);
     return generation << 24 | index;
@@ -33,7 +35,7 @@ struct Pool {
       return false;
     }
     int64_t free = get(free_count);
-    set(generations[index], generation + 1);
+    set(generations[index], (generation + 1) & GENERATION_MASK);
     set(stack()[free], index);
     set(free_count, free + 1);
     return true;

@@ -43,10 +43,10 @@ NS_LIMITS = {"single": 50.0, "batched": 15.0}
 class RingContestant:
     """A ring each way in memory that both processes map; subclasses bring the loops."""
 
-    def __init__(self, name: str, ns_per_tick: float) -> None:
+    def __init__(self, name: str, ns_per_tick: float, *, slot_bytes: int = ring_loops.RECORD_BYTES) -> None:
         self.name = name
         self.ns_per_tick = ns_per_tick
-        size = -(-ring_bytes(CAPACITY, ring_loops.RECORD_BYTES) // 4096) * 4096
+        size = -(-ring_bytes(CAPACITY, slot_bytes) // 4096) * 4096
         self._memory = mmap.mmap(-1, 2 * size)
         self.there = int(np.frombuffer(self._memory, np.uint8).ctypes.data)
         self.back = self.there + size

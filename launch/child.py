@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from launch.findings import Finding
 from launch.plan import Plan, ProcessPlan
-from launch.scheduling import pin, take_fifo
+from launch.schedule import FALLBACK, KNOBS
 from launch.service import NotifyPipe
 from launch.signals import STOP_SIGNALS
 from shm.segment import Segment
@@ -33,7 +33,7 @@ Entry = Callable[[Mapping[str, Segment]], int]
 EXIT_ORPHANED = 71
 EXIT_CRASHED = 70
 EXIT_REFUSED = 4
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -91,6 +91,7 @@ def die_with_parent() -> None:
 
 def _detach(process: ProcessPlan, parent: int, log_path: Path, notify: int, mask: set[int]) -> None:
     os.setpgid(0, 0)
+    _libc.prctl(PR_SET_NAME, f"pipe:{process.name}".encode(), 0, 0, 0)  # what `top` and `ps` show; 15 characters
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor has it, and stops us in order
@@ -130,22 +131,34 @@ def _close_all_but(kept: set[int]) -> None:
 
 
 def _run(process: ProcessPlan, plan: Plan, entry: Entry, notify: int) -> int:
-    # Pinned first: memory is then touched, and so placed, from the core that will use it.
-    findings = [pin(process.cpu)]
+    # Pinned first: memory is then touched, and so placed, from the core that will use it. Locked after the segments are
+    # mapped: a mapping that is locked on fault is not populated any more.
+    applied: set[str] = set()
+    if not _apply(process, notify, applied, early=True):
+        return EXIT_REFUSED
     segments = {
         use.name: Segment.attach(plan.shared_name(use.name), plan.segments[use.name], writable=use.writable)
         for use in process.segments
     }
-    if process.fifo_priority:
-        refused = take_fifo(process.fifo_priority)
-        findings.append(refused)
-        if refused is not None and process.fifo_required:
-            _tell(notify, "refused", refused)
-            return EXIT_REFUSED
-    for finding in findings:
-        if finding is not None:
-            _tell(notify, "finding", finding)
+    if not _apply(process, notify, applied, early=False):
+        return EXIT_REFUSED
     return entry(segments)
+
+
+def _apply(process: ProcessPlan, notify: int, applied: set[str], *, early: bool) -> bool:
+    """Apply the process's knobs, telling what is refused; False when that was required."""
+    for use in process.schedule.uses:
+        knob = KNOBS[use.name]
+        if knob.early != early or FALLBACK.get(use.name) in applied:
+            continue
+        finding = knob.attempt(use.value)
+        if finding is None:
+            applied.add(use.name)
+            continue
+        _tell(notify, "refused" if use.required else "finding", finding)
+        if use.required:
+            return False
+    return True
 
 
 def _tell(notify: int, event: str, finding: Finding) -> None:

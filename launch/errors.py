@@ -2,6 +2,8 @@
 
 LaunchError
 ├── MachineError             the machine cannot give what the plan needs (memory, a required privilege)
+├── PlacementError           pinned cores contradict each other or the machine
+├── UnreadableError          a fact of the machine cannot be read here
 └── ProcessFailedError       a supervised process ended, failed or did not become ready
 """
 
@@ -16,6 +18,18 @@ class LaunchError(Exception):
 
 class MachineError(LaunchError):
     """The machine cannot give what the plan needs."""
+
+
+class PlacementError(LaunchError):
+    """Pinned cores contradict each other or the machine."""
+
+
+class UnreadableError(LaunchError):
+    """A fact of the machine cannot be read: `path` is absent, closed to us, or says what nobody expects."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
 
 
 class ProcessFailedError(LaunchError):

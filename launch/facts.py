@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.memory_policy import locked_bytes
 from launch.scheduling import policy_of
 
 
@@ -16,6 +17,10 @@ class ProcessFacts:
     policy: str
     priority: int
     rss_bytes: int
+    nice: int = 0
+    timer_slack_ns: int | None = None
+    """None where this process may not look: another's takes CAP_SYS_NICE."""
+    locked_bytes: int = 0
 
 
 def read_facts(pid: int) -> ProcessFacts | None:
@@ -23,9 +28,18 @@ def read_facts(pid: int) -> ProcessFacts | None:
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
         cpus = tuple(sorted(os.sched_getaffinity(pid)))
+        nice, locked = os.getpriority(os.PRIO_PROCESS, pid), locked_bytes(pid)
     except (OSError, IndexError):
         return None
     if not pages:  # a zombie has no memory any more
         return None
     policy, priority = policy_of(pid)
-    return ProcessFacts(pid, cpus, policy, priority, pages * os.sysconf("SC_PAGE_SIZE"))
+    rss_bytes = pages * os.sysconf("SC_PAGE_SIZE")
+    return ProcessFacts(pid, cpus, policy, priority, rss_bytes, nice, _timer_slack_ns(pid), locked)
+
+
+def _timer_slack_ns(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/timerslack_ns").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

@@ -5,12 +5,12 @@ import resource
 from collections.abc import Iterable
 from pathlib import Path
 
+from launch.checks.memory import SHMEM_HUGE_PAGES
+from launch.checks.realtime import DESCRIPTORS
 from launch.errors import MachineError
 from launch.findings import Finding
+from launch.machine import Machine
 from shm.segment import HEADER_BYTES, SHM_DIRECTORY, Layout
-
-SHMEM_HUGE = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
-DESCRIPTORS_NEEDED = 64
 
 
 def needed_bytes(layouts: Iterable[Layout]) -> int:
@@ -37,27 +37,5 @@ def check_room(layouts: Iterable[Layout], folder: Path = SHM_DIRECTORY) -> int:
 
 def findings() -> list[Finding]:
     """What memory limits and page sizes cost on this machine."""
-    found = []
-    try:
-        mode = SHMEM_HUGE.read_text(encoding="ascii").partition("[")[2].partition("]")[0]
-    except OSError:
-        mode = "absent"
-    if mode not in ("advise", "always", "within_size", "force"):
-        found.append(
-            Finding(
-                "huge-pages",
-                f"huge pages for shared memory are off (shmem_enabled: {mode})",
-                "each 4 KiB page of a ring takes its own TLB entry",
-                f"echo advise > {SHMEM_HUGE}" if mode != "absent" else "a kernel with transparent huge pages",
-            )
-        )
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < DESCRIPTORS_NEEDED:
-        found.append(
-            Finding(
-                "descriptors", f"RLIMIT_NOFILE={soft}, {DESCRIPTORS_NEEDED} needed", "sockets and segments need them",
-                f"ulimit -n {DESCRIPTORS_NEEDED if hard == resource.RLIM_INFINITY else max(hard, DESCRIPTORS_NEEDED)}",
-                "bad",
-            )
-        )  # fmt: skip
-    return found
+    found = (subject.finding(Machine()) for subject in (SHMEM_HUGE_PAGES, DESCRIPTORS))
+    return [finding for finding in found if finding.status != "ok"]

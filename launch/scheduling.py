@@ -1,78 +1,138 @@
-"""SCHED_FIFO for a process alone on its core, where the machine permits it.
+"""The knobs of the scheduler: affinity, SCHED_FIFO, nice, timer slack.
 
-Never on a shared core: sched_yield under FIFO yields to equal priority only, so the neighbours would starve. Always
-with reset-on-fork, so that helper threads are not FIFO. A spinning FIFO process on a kernel that throttles real-time
-work stands still for 50 ms of every second (sched_rt_runtime_us of 950,000): worse than no FIFO at all, so it is not
-taken there. From Linux 6.12 on, the throttle is replaced by a server that only acts when normal work is starved.
+FIFO and nice always with reset-on-fork, so that helper threads have neither. Whether a process is to have FIFO at all
+is decided in launch.schedule: never on a shared core, where its spinning would starve the neighbours.
 """
 
+import errno
 import os
-from pathlib import Path
+import resource
 
-from launch.findings import Finding
+from launch.knobs import Knob, call, has_capability, soft_limit
+from launch.machine import SYS_NICE
 
-RT_RUNTIME = Path("/proc/sys/kernel/sched_rt_runtime_us")
-FAIR_SERVER_SINCE = (6, 12)
+PR_SET_TIMERSLACK, PR_GET_TIMERSLACK = 29, 30
+POLICIES = {os.SCHED_OTHER: "other", os.SCHED_FIFO: "fifo", os.SCHED_RR: "rr", os.SCHED_BATCH: "batch"}
 
 
-def throttled_finding(release: str | None = None, runtime_path: Path = RT_RUNTIME) -> Finding | None:
-    """A finding when this kernel would stop a spinning FIFO process for a part of every second."""
-    version = (release or os.uname().release).split(".")
-    try:
-        if (int(version[0]), int(version[1])) >= FAIR_SERVER_SINCE:
+class Affinity(Knob):
+    """The core a process is pinned to."""
+
+    name, early = "affinity", True
+    wanted = "pinning to core {value}"
+    cost = "the scheduler moves processes between cores, each move costs tens of µs"
+    grants = "allow sched_setaffinity in the container's seccomp profile"
+
+    def read(self) -> int:
+        """The core, when it is only one; -1 otherwise."""
+        cores = os.sched_getaffinity(0)
+        return next(iter(cores)) if len(cores) == 1 else -1
+
+    def check(self, value: int) -> str | None:
+        """Known only by trying."""
+        return None
+
+    def apply(self, value: int) -> None:
+        """Pin."""
+        os.sched_setaffinity(0, {value})
+
+    def undo(self, before: int) -> None:
+        """Back to the one core, or to all that are allowed."""
+        os.sched_setaffinity(0, {before} if before >= 0 else range(os.cpu_count() or 1))
+
+
+class Fifo(Knob):
+    """SCHED_FIFO, for a process that is pinned to a core of its own."""
+
+    name = "fifo"
+    wanted = "SCHED_FIFO priority {value}"
+    cost = "stages run under the normal scheduler; other work on their cores shows in the tail"
+    grants = "run with CAP_SYS_NICE, or allow it: ulimit -r {value} (limits.conf: rtprio {value}; unit: LimitRTPRIO)"
+
+    def read(self) -> int:
+        """The priority; 0 under any other policy."""
+        return policy_of(0)[1] if policy_of(0)[0] == "fifo" else 0
+
+    def check(self, value: int) -> str | None:
+        """By capability and resource limit."""
+        limit = soft_limit(resource.RLIMIT_RTPRIO)
+        if has_capability(SYS_NICE) or limit is None or limit >= value:
             return None
-        runtime_us = int(runtime_path.read_text(encoding="ascii"))
-    except (OSError, ValueError, IndexError):
+        return f"RLIMIT_RTPRIO={limit}, and no CAP_SYS_NICE"
+
+    def apply(self, value: int) -> None:
+        """Only where it is pinned: a spinner that the scheduler moved could come to the housekeeping core."""
+        if len(os.sched_getaffinity(0)) != 1:
+            raise OSError(errno.EPERM, "the process could not be pinned to its core")
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(value))
+
+    def undo(self, before: int) -> None:
+        """Back to the normal policy, or to the priority there was."""
+        policy = os.SCHED_FIFO if before else os.SCHED_OTHER
+        os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(before))
+
+
+class Nice(Knob):
+    """A higher weight under the normal scheduler. With autogroups it counts within the session only."""
+
+    name = "nice"
+    wanted = "nice {value}"
+    cost = "stages have no more weight than any other work on their cores"
+    grants = "start it without `nice`, and with CAP_SYS_NICE or a limit of {value} (limits.conf: nice; unit: LimitNICE)"
+
+    def read(self) -> int:
+        """The nice level."""
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    def check(self, value: int) -> str | None:
+        """By capability and resource limit; and whoever started the run under `nice` meant it to yield."""
+        level = self.read()
+        if level > 0:
+            return f"the run was started with nice {level}"
+        limit = soft_limit(resource.RLIMIT_NICE) if hasattr(resource, "RLIMIT_NICE") else 0
+        if value >= level or has_capability(SYS_NICE) or limit is None or 20 - limit <= value:
+            return None
+        return f"RLIMIT_NICE={limit}, and no CAP_SYS_NICE"
+
+    def apply(self, value: int) -> None:
+        """Weight first: reset-on-fork is what keeps it from helper threads."""
+        os.setpriority(os.PRIO_PROCESS, 0, value)
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+
+    def undo(self, before: int) -> None:
+        """The level there was."""
+        os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+class TimerSlack(Knob):
+    """How late the kernel may wake a sleeper to save power: 50 µs by default, as long as the backoff sleeps at all."""
+
+    name = "timer_slack"
+    wanted = "timer slack of {value} ns"
+    cost = "sleeps end up to 50 µs late"
+    grants = "allow prctl in the container's seccomp profile"
+
+    def read(self) -> int:
+        """The slack of the calling thread."""
+        return call("prctl", PR_GET_TIMERSLACK, 0, 0, 0, 0)
+
+    def check(self, value: int) -> str | None:
+        """Everybody may."""
         return None
-    if runtime_us < 0:
-        return None
-    return Finding(
-        "fifo-throttled",
-        f"SCHED_FIFO not taken: sched_rt_runtime_us={runtime_us} would stop a spinning stage for the rest of each "
-        "second",
-        "stages run under the normal scheduler; other work on their cores shows in the tail",
-        "sysctl -w kernel.sched_rt_runtime_us=-1",
-    )
 
+    def apply(self, value: int) -> None:
+        """For the calling thread and those it starts."""
+        call("prctl", PR_SET_TIMERSLACK, value, 0, 0, 0)
 
-def take_fifo(priority: int) -> Finding | None:
-    """Put this process under SCHED_FIFO; a finding when that is refused."""
-    throttled = throttled_finding()
-    if throttled is not None:
-        return throttled
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
-    except PermissionError:
-        return Finding(
-            "fifo",
-            f"SCHED_FIFO priority {priority} was refused",
-            "stages run under the normal scheduler; other work on their cores shows in the tail",
-            f"run with CAP_SYS_NICE, or allow it: ulimit -r {priority} (limits.conf: rtprio {priority})",
-        )
-    except OSError as error:
-        return Finding("fifo", f"SCHED_FIFO priority {priority}: {error.strerror}", "stages run without it", "")
-    return None
-
-
-def pin(cpu: int) -> Finding | None:
-    """Pin this process to `cpu`; a finding when that is refused."""
-    try:
-        os.sched_setaffinity(0, {cpu})
-    except OSError as error:
-        return Finding(
-            "affinity",
-            f"pinning to core {cpu} was refused: {error.strerror}",
-            "the scheduler moves processes between cores, each move costs tens of µs",
-            "allow sched_setaffinity in the container's seccomp profile",
-        )
-    return None
+    def undo(self, before: int) -> None:
+        """The slack there was."""
+        call("prctl", PR_SET_TIMERSLACK, before, 0, 0, 0)
 
 
 def policy_of(pid: int) -> tuple[str, int]:
     """("fifo" | "rr" | "other" | ..., priority) of a process; ("unknown", 0) when it is gone."""
-    names = {os.SCHED_OTHER: "other", os.SCHED_FIFO: "fifo", os.SCHED_RR: "rr", os.SCHED_BATCH: "batch"}
     try:
         policy = os.sched_getscheduler(pid) & ~os.SCHED_RESET_ON_FORK
-        return names.get(policy, str(policy)), int(os.sched_getparam(pid).sched_priority)
+        return POLICIES.get(policy, str(policy)), int(os.sched_getparam(pid).sched_priority)
     except OSError:
         return "unknown", 0

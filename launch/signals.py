@@ -24,6 +24,7 @@ class Signals:
         self._selector = selectors.DefaultSelector()
         self._previous: dict[signal.Signals, object] = {}
         self._pipe = (-1, -1)
+        self._attending: list[Callable[[], None]] = []
 
     def __enter__(self) -> "Signals":
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -43,6 +44,10 @@ class Signals:
         for descriptor in self._pipe:
             os.close(descriptor)
 
+    def request_stop(self) -> None:
+        """Like a first signal; after one it changes nothing, so that it never forces."""
+        self.requests = max(self.requests, 1)
+
     def listen(self, descriptor: int, ready: Callable[[], None]) -> None:
         """Call `ready` from `wait` whenever `descriptor` can be read."""
         self._selector.register(descriptor, selectors.EVENT_READ, ready)
@@ -52,10 +57,16 @@ class Signals:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(descriptor)
 
+    def attend(self, act: Callable[[], None]) -> None:
+        """Call `act` after each wait from now on: for what listens and also has deadlines."""
+        self._attending.append(act)
+
     def wait(self, timeout_s: float) -> None:
         """Until a signal, a message, or the time is over."""
         for key, _ in self._selector.select(max(0.0, timeout_s)):
             key.data()
+        for act in self._attending:
+            act()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGCHLD:

@@ -1,4 +1,8 @@
-"""The life of a supervised process: one table of states and allowed moves."""
+"""The life of a supervised process: one table of states and allowed moves.
+
+planned ──▶ starting ──▶ ready ──▶ stopping ──▶ ended        ended ──▶ starting: an operator started it again
+               └────────────┴────▶ failed ──▶ waiting        waiting ──▶ starting: by its restart policy
+"""
 
 from enum import Enum
 
@@ -11,9 +15,11 @@ class ProcessState(Enum):
     READY = "ready"
     STOPPING = "stopping"
     ENDED = "ended"
-    """Left as it was told to."""
+    """Gone, having been told to leave."""
     FAILED = "failed"
     """Ended, or was given up, without having been told to stop."""
+    WAITING = "waiting"
+    """Failed, and will be started again when its pause is over."""
 
 
 ALLOWED: dict[ProcessState, frozenset[ProcessState]] = {
@@ -21,8 +27,9 @@ ALLOWED: dict[ProcessState, frozenset[ProcessState]] = {
     ProcessState.STARTING: frozenset({ProcessState.READY, ProcessState.STOPPING, ProcessState.FAILED}),
     ProcessState.READY: frozenset({ProcessState.STOPPING, ProcessState.FAILED}),
     ProcessState.STOPPING: frozenset({ProcessState.ENDED, ProcessState.FAILED}),
-    ProcessState.ENDED: frozenset(),
-    ProcessState.FAILED: frozenset(),
+    ProcessState.ENDED: frozenset({ProcessState.STARTING}),
+    ProcessState.FAILED: frozenset({ProcessState.WAITING}),
+    ProcessState.WAITING: frozenset({ProcessState.STARTING, ProcessState.ENDED}),
 }
 
 

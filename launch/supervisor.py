@@ -5,7 +5,7 @@ its pid, an agent by its status word and its heartbeat, and tells an agent what 
 is the only writer. Everything it waits for goes through one `wait`, so that a second Ctrl-C is noticed anywhere.
 
     start    fork, wait until each agent says READY, in the plan's order
-    watch    reap, heartbeats, until the duration is over, a signal comes, or the caller's condition holds
+    watch    each process by `launch.watch`, until the duration is over, a signal comes, or the caller's condition holds
     stop     the plan's stop sequence, as far as what still lives allows; then SIGTERM, then SIGKILL
     close    kill what is left, unlink every segment: in every path, exceptions included
 """
@@ -17,75 +17,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
-from launch.child import EXIT_REFUSED, Entry, Forked
-from launch.errors import ProcessFailedError
+from launch.child import Entry
+from launch.errors import LaunchError, ProcessFailedError
 from launch.facts import ProcessFacts
 from launch.findings import Finding
 from launch.logs import describe_exit, tail
 from launch.memory import check_room
-from launch.plan import COMMAND_SEGMENT, Drain, Plan, ProcessPlan, StopStep, Tell, Terminate, check, page_segment
+from launch.plan import KILL_DEADLINE_S, Drain, Plan, StopStep, Tell, Terminate, check
+from launch.processes import POLL_S, ForcedError, Processes, Waiter, monotonic_ns
+from launch.requests import Action, Request
 from launch.service import Service
 from launch.spawner import ForkSpawner, Spawner
-from launch.states import ProcessState, moved
-from shm.atomics import peek, poke
-from shm.control import COMMAND, STATUS_HEARTBEAT, STATUS_STATE, Command, State
+from launch.states import ProcessState
+from launch.supervised import Child, Restart
+from launch.watch import SLOW_START_S, Watch, all_restarts, late
+from shm.control import Command, State
 from shm.ring import cursors
 from shm.segment import Segment, unlink
 
 log = logging.getLogger(__name__)
 
-START_POLL_S = 0.002
-"""Between two looks at a status word while something is awaited."""
-WATCH_POLL_S = 0.1
-"""Between two looks at everything while the line runs."""
-SLOW_START_S = 2.0
-"""A process that is not ready by then is said to be late, with the last line of its log."""
-READY_STATES = (State.READY, State.RUNNING, State.QUIET)
-
-
-class Waiter(Protocol):
-    """What the supervisor waits at: `launch.signals.Signals`, or a fake with a clock of its own."""
-
-    requests: int
-
-    def listen(self, descriptor: int, ready: Callable[[], None]) -> None:
-        """Call `ready` when the descriptor can be read."""
-
-    def forget(self, descriptor: int) -> None:
-        """Listen no more."""
-
-    def wait(self, timeout_s: float) -> None:
-        """Until something happens or the time is over."""
-
 
 class StopRequestedError(Exception):
     """A signal asked to stop before the line was running."""
-
-
-class ForcedError(Exception):
-    """A second signal: end everything now."""
-
-
-@dataclass
-class Child:
-    """A process under supervision."""
-
-    plan: ProcessPlan
-    forked: Forked
-    log_path: Path
-    state: ProcessState = ProcessState.STARTING
-    exit_code: int | None = None
-
-    def move(self, following: ProcessState) -> None:
-        """To `following`, by the table of states."""
-        self.state = moved(self.plan.name, self.state, following)
-
-    @property
-    def alive(self) -> bool:
-        """Not reaped yet."""
-        return self.exit_code is None
 
 
 @dataclass
@@ -116,17 +71,12 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check(plan)
-        self.plan, self._entries, self._waiter, self._logs = plan, entries, waiter, log_folder
-        self._say, self._clock = say, clock
-        self._spawner: Spawner = spawner or ForkSpawner()
+        self.plan, self._waiter, self._say, self._clock = plan, waiter, say, clock
+        self._processes = Processes(plan, entries, waiter, log_folder, say, spawner or ForkSpawner(), clock)
+        self._watch = Watch(self._processes)
         self.segments: dict[str, Segment] = {}
-        self.children: dict[str, Child] = {}
-        self._heartbeats: dict[str, tuple[int, float]] = {}  # agent: last stamp seen, and when by our clock
         self.services: dict[str, Service] = {}
-        self.facts: dict[str, ProcessFacts] = {}
-        self.findings: list[Finding] = []
-        self._stalled: set[str] = set()
-        self._stop_faults: list[str] = []
+        self.is_started, self.is_stopping = False, False
 
     def __enter__(self) -> "Supervisor":
         return self
@@ -136,6 +86,30 @@ class Supervisor:
     ) -> None:
         self.close()
 
+    @property
+    def children(self) -> Mapping[str, Child]:
+        """The supervised processes by name."""
+        return self._processes.children
+
+    @property
+    def facts(self) -> Mapping[str, ProcessFacts]:
+        """What the system said of each process when it was last asked."""
+        return self._processes.facts
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the machine refused or lacks, as far as it was noticed."""
+        return self._processes.findings
+
+    @property
+    def restarts(self) -> list[Restart]:
+        """Every restart so far."""
+        return all_restarts(list(self.children.values()))
+
+    def note(self, finding: Finding) -> None:
+        """Keep a finding, said once however many processes have it."""
+        self._processes.note(finding)
+
     # -- preparation ---------------------------------------------------------------------------------------------
 
     def create_segments(self) -> None:
@@ -143,6 +117,7 @@ class Supervisor:
         check_room(self.plan.segments.values())
         for name, layout in self.plan.segments.items():
             self.segments[name] = Segment.create(self.plan.shared_name(name), layout)
+        self._processes.attach(self.segments)
 
     def adopt(self, service: Service) -> None:
         """Watch an exec'ed process that is ready, and end it at the end."""
@@ -178,7 +153,7 @@ class Supervisor:
             # Ours, in `until` or `tick`: a figure that could not be drawn must not leave orders at the venue.
             self.stop()
             raise
-        self._take_facts()
+        self._processes.take_facts()
         notes = self.stop()
         if failure is not None:
             return Outcome("refused" if failure.refused else "stage_failed", reason, failure, notes)
@@ -187,42 +162,41 @@ class Supervisor:
     def start(self) -> None:
         """Fork each process of the plan and wait until its agents are ready, in order.
 
+        A process that fails before all have been ready is not started again: nothing has been traded yet.
         Raises ProcessFailedError, StopRequestedError, ForcedError.
         """
         for process in self.plan.processes:
-            forked = self._spawner.spawn(process, self.plan, self._entries[process.name], self.log_path(process.name))
-            child = Child(process, forked, self.log_path(process.name))
-            self.children[process.name] = child
-            self._waiter.listen(forked.notify.descriptor, lambda child=child: self._hear(child))  # type: ignore[misc]
+            child = self.children[process.name]
+            self._processes.spawn(child)
             self._wait_ready(child)
-        self._take_facts()
-
-    def log_path(self, process: str) -> Path:
-        """Where a process's output goes."""
-        return self._logs / f"{process}.log"
+        self._processes.take_facts()
+        self.is_started = True
 
     def _wait_ready(self, child: Child) -> None:
-        end = self._clock() + self.plan.start_deadline_s
         say_at = self._clock() + SLOW_START_S
-        while True:
+        while not child.is_ready:
             if self._waiter.requests:
                 raise StopRequestedError
-            self._check_alive()
-            waiting = [agent for agent in child.plan.agents if self.agent_state(agent) not in READY_STATES]
-            if waiting and self._clock() > say_at:
-                say_at = end
-                self._say(f"{child.plan.name} is not ready yet: {tail(child.log_path, 1)}")
-            if not waiting:
-                child.move(ProcessState.READY)
-                return
-            if self._clock() > end:
-                state = self.agent_state(waiting[0]).name
-                raise self._failed(
-                    child,
-                    f"is not ready after {self.plan.start_deadline_s:g} s (agent {waiting[0]} says {state})",
-                    "launch.start_deadline_s allows more time",
-                )
-            self._wait(START_POLL_S)
+            self._check_started()
+            if self._clock() > say_at:
+                say_at = child.deadline_s
+                self._say(f"{child.name} is not ready yet: {tail(child.log_path, 1)}")
+            if self._clock() > child.deadline_s:
+                child.failure = late(child, self.plan.start_deadline_s)
+                raise self._processes.failed(child)
+            self._processes.wait(POLL_S)
+        child.move(ProcessState.READY)
+
+    def _check_started(self) -> None:
+        """Raises ProcessFailedError for the first process that has ended or says FAILED, ready or not."""
+        for child in self.children.values():
+            if any(agent.state is State.FAILED for agent in child.agents):
+                # It says so before it leaves; its exit code and the rest of its log follow at once.
+                self._processes.wait_until(lambda child=child: not child.alive, 2.0)  # type: ignore[misc]
+                raise self._processes.failed(child)
+            if child.exit_code is not None:
+                raise self._processes.failed(child)
+        self._check_services()
 
     def watch(self, until: Callable[[], str | None], duration_s: float | None, tick: Callable[[], None]) -> str:
         """Until the duration is over, a signal comes or `until` says why. Raises ProcessFailedError, ForcedError."""
@@ -230,34 +204,58 @@ class Supervisor:
         while True:
             if self._waiter.requests:
                 return "interrupted"
-            self._check_alive()
-            self._check_heartbeats()
+            self._check_services()
+            left = self._watch.tend()
             reason = until()
             if reason is not None:
                 return reason
             tick()
-            left = WATCH_POLL_S if end is None else min(WATCH_POLL_S, end - self._clock())
+            if end is not None:
+                left = min(left, end - self._clock())
             if left <= 0:
                 return "duration over"
-            self._wait(left)
+            self._processes.wait(left)
+
+    def take_facts(self) -> None:
+        """Ask the system about the processes that live; of the others the last answer stays."""
+        self._processes.take_facts()
+
+    def request(self, action: Action, stage: str) -> Request:
+        """Restart, stop or start one stage while the others go on. Raises LaunchError when that is refused."""
+        if not self.is_started:
+            raise LaunchError(f"{action} {stage}: the run is still starting", "ask again when it trades")
+        if self.is_stopping:
+            raise ProcessFailedError(stage, "is not restarted, stopped or started: the run is stopping")
+        return self._watch.request(action, stage)
+
+    def _check_services(self) -> None:
+        for service in self.services.values():
+            code = service.poll()
+            if code is not None:
+                raise ProcessFailedError(
+                    service.name, describe_exit(code), tail(service.log_path), f"its log is {service.log_path}"
+                )
+
+    # -- stopping ------------------------------------------------------------------------------------------------
 
     def stop(self) -> list[str]:
         """The plan's stop sequence as far as possible; returns what was not reached. Raises ForcedError."""
+        self.is_stopping = True
+        self._watch.end_requests()
+        self._processes.stop_faults.clear()
         for child in self.children.values():
             if child.alive and child.state in (ProcessState.STARTING, ProcessState.READY):
                 child.move(ProcessState.STOPPING)
         notes = [note for step in self.plan.stop if (note := self._stop_step(step))]
         notes += self._end_remaining()
-        return notes + self._stop_faults
-
-    # -- stopping ------------------------------------------------------------------------------------------------
+        return notes + self._processes.stop_faults
 
     def _stop_step(self, step: StopStep) -> str | None:
         match step:
             case Tell(agents, command, awaited, deadline_s):
                 return self._tell(agents, command, awaited, deadline_s)
             case Drain(deadline_s):
-                if self._wait_until(self._drained, deadline_s):
+                if self._processes.wait_until(self._drained, deadline_s):
                     return None
                 return f"rings not empty after {deadline_s:g} s: {', '.join(self.undrained())}"
             case Terminate(name, deadline_s):
@@ -268,31 +266,61 @@ class Supervisor:
                 return None
 
     def _tell(self, agents: tuple[str, ...], command: Command, awaited: State, deadline_s: float) -> str | None:
-        told = [agent for agent in agents if self._hosting(agent) is not None]
-        for agent in told:
-            self.command(agent, command)
-        if awaited == State.ABSENT or not told:
+        if awaited is State.QUIET:
+            self._bring_back(agents, command)
+        words = {agent: child.words(agent) for agent in agents if (child := self._processes.hosting(agent)) is not None}
+        for agent in words.values():
+            agent.tell(command)
+        if awaited == State.ABSENT:
             return None
+        if not words:
+            what = "what it held at the venue may be there still" if awaited is State.QUIET else ""
+            return f"{' '.join(agents)} is not there to be told {command.name.lower()}: {what}" if what else None
+
+        def late_ones() -> list[str]:
+            return [
+                name for name, agent in words.items() if self._processes.hosting(name) and not agent.state >= awaited
+            ]
 
         def reached() -> bool:
-            return all(self._hosting(agent) is None or self.agent_state(agent) >= awaited for agent in told)
+            if awaited is State.QUIET:
+                self._bring_back(agents, command)
+            return not late_ones()
 
-        if self._wait_until(reached, deadline_s):
+        if self._processes.wait_until(reached, deadline_s):
             return None
-        late = [agent for agent in told if self._hosting(agent) is not None and self.agent_state(agent) < awaited]
-        return f"{' '.join(late)} not {awaited.name.lower()} {deadline_s:g} s after {command.name.lower()}"
+        return f"{' '.join(late_ones())} not {awaited.name.lower()} {deadline_s:g} s after {command.name.lower()}"
+
+    def _bring_back(self, agents: tuple[str, ...], command: Command) -> None:
+        """Start again, already told what to do, a failed process that must end what it holds at the venue."""
+        for child in self.children.values():
+            if child.state is ProcessState.FAILED and any(agent.name in agents for agent in child.agents):
+                failure, _ = child.failed_how()
+                pause = child.restarts.pause_s(failure, self._clock())
+                if isinstance(pause, str):
+                    continue
+                child.history.append(Restart(child.name, failure.value, monotonic_ns()))
+                child.move(ProcessState.WAITING)
+            if child.state is ProcessState.WAITING and any(agent.name in agents for agent in child.agents):
+                self._processes.spawn(child, command)
+                self._say(f"{child.name} is started again, to end its orders at the venue")
+                child.move(ProcessState.STOPPING)
 
     def _end_remaining(self) -> list[str]:
         """Wait for those told to stop; then SIGTERM, then SIGKILL."""
         notes = []
-        if not self._wait_until(self._none_alive, self.plan.stop_deadline_s):
-            for number, patience_s in ((signal.SIGTERM, self.plan.stop_deadline_s), (signal.SIGKILL, 10.0)):
-                for child in self._living():
-                    notes.append(f"{child.plan.name} did not leave by itself: {number.name}")
-                    self._spawner.kill(child.forked.pid, number)
-                if self._wait_until(self._none_alive, patience_s):
+        if not self._processes.wait_until(self._none_alive, self.plan.stop_deadline_s):
+            patience = ((signal.SIGTERM, self.plan.stop_deadline_s), (signal.SIGKILL, KILL_DEADLINE_S))
+            for number, patience_s in patience:
+                for child in self._processes.living():
+                    notes.append(f"{child.name} did not leave by itself: {number.name}")
+                    self._processes.kill(child, number)
+                if self._processes.wait_until(self._none_alive, patience_s):
                     break
         return notes
+
+    def _none_alive(self) -> bool:
+        return not self._processes.living()
 
     def _drained(self) -> bool:
         return not self.undrained()
@@ -308,7 +336,7 @@ class Supervisor:
                 for process in self.plan.processes
                 if any(use.name == name and use.writable for use in process.segments)
             ]
-            if all(user in self.children and self.children[user].alive for user in users):
+            if all(self.children[user].alive for user in users):
                 head, tail_ = cursors(segment.address)
                 if head != tail_:
                     names.append(name)
@@ -316,12 +344,7 @@ class Supervisor:
 
     def kill(self) -> None:
         """SIGKILL every process that is left, by pid, and reap it."""
-        for child in self._living():
-            self._spawner.kill(child.forked.pid, signal.SIGKILL)
-        end = self._clock() + 10
-        while self._living() and self._clock() < end:
-            self._reap()
-            self._waiter.wait(START_POLL_S)
+        self._processes.kill_all()
         for service in self.services.values():
             self._waiter.forget(service.notify.descriptor)
             service.end(0.0)
@@ -332,152 +355,10 @@ class Supervisor:
             self.kill()
         finally:
             for child in self.children.values():
-                self._forget(child)
+                self._processes.forget(child)
             for segment in self.segments.values():
                 unlink(segment.name)
-
-    # -- looking -------------------------------------------------------------------------------------------------
-
-    def agent_state(self, agent: str) -> State:
-        """What the agent's status word says."""
-        return State(peek(self._status_address(agent) + STATUS_STATE))
-
-    def heartbeat_age_s(self, agent: str) -> float | None:
-        """Seconds since the agent's heartbeat was last seen to move; None before its first.
-
-        The stamp is not compared with our clock: the agent's runs on the TSC, and they drift apart by seconds in weeks.
-        """
-        stamp, now_s = peek(self._status_address(agent) + STATUS_HEARTBEAT), self._clock()
-        if stamp == 0:
-            return None
-        last_stamp, seen_s = self._heartbeats.get(agent, (0, 0.0))
-        if stamp != last_stamp:
-            self._heartbeats[agent] = (stamp, now_s)
-            return 0.0
-        return now_s - seen_s
-
-    def command(self, agent: str, command: Command) -> None:
-        """Write the agent's command word."""
-        poke(self.segments[COMMAND_SEGMENT].address + COMMAND.itemsize * self.plan.agents.index(agent), int(command))
-
-    def _status_address(self, agent: str) -> int:
-        return self.segments[page_segment(agent)].address
-
-    def _hosting(self, agent: str) -> Child | None:
-        """The live child that hosts `agent`."""
-        child = self.children.get(self.plan.process_of(agent).name)
-        return child if child is not None and child.alive else None
-
-    def _living(self) -> list[Child]:
-        return [child for child in self.children.values() if child.alive]
-
-    def _none_alive(self) -> bool:
-        return not self._living()
-
-    def _take_facts(self) -> None:
-        for name, child in self.children.items():
-            facts = self._spawner.facts(child.forked.pid) if child.alive else None
-            if facts is not None:
-                self.facts[name] = facts
-
-    # -- waiting -------------------------------------------------------------------------------------------------
-
-    def _wait(self, timeout_s: float) -> None:
-        self._waiter.wait(timeout_s)
-        self._reap()
-        if self._waiter.requests >= 2:
-            raise ForcedError
-
-    def _wait_until(self, condition: Callable[[], bool], deadline_s: float) -> bool:
-        end = self._clock() + deadline_s
-        while not condition():
-            if self._clock() > end:
-                return False
-            self._wait(START_POLL_S)
-        return True
-
-    def _reap(self) -> None:
-        for child in self._living():
-            code = self._spawner.reap(child.forked.pid)
-            if code is not None:
-                self._hear(child)
-                child.exit_code = code
-                stopping = child.state is ProcessState.STOPPING
-                ended_well = stopping and code == 0
-                if stopping and not ended_well:
-                    self._stop_faults.append(f"{child.plan.name} {describe_exit(code)} while stopping")
-                child.move(ProcessState.ENDED if ended_well else ProcessState.FAILED)
-                self._forget(child)
-
-    def _check_alive(self) -> None:
-        """Raises ProcessFailedError for the first process that has ended or failed, before or after it was ready."""
-        for child in self.children.values():
-            if child.exit_code is not None:
-                hint = self._refusal_hint() if child.exit_code == EXIT_REFUSED else ""
-                raise self._failed(child, describe_exit(child.exit_code), hint)
-            failed = [agent for agent in child.plan.agents if self.agent_state(agent) is State.FAILED]
-            if failed:
-                # It says so before it leaves; its exit code and the rest of its log follow at once.
-                self._wait_until(lambda child=child: not child.alive, 2.0)  # type: ignore[misc]
-                code = child.exit_code
-                how = f"failed (agent {failed[0]})" + (f" and {describe_exit(code)}" if code is not None else "")
-                raise self._failed(child, how, "")
-        for service in self.services.values():
-            code = service.poll()
-            if code is not None:
-                raise ProcessFailedError(
-                    service.name, describe_exit(code), tail(service.log_path), f"its log is {service.log_path}"
-                )
-
-    def _failed(self, child: Child, how: str, hint: str) -> ProcessFailedError:
-        return ProcessFailedError(
-            child.plan.name, how, tail(child.log_path), hint or f"its log is {child.log_path}",
-            refused=child.exit_code == EXIT_REFUSED,
-        )  # fmt: skip
-
-    def _refusal_hint(self) -> str:
-        return next((finding.hint for finding in reversed(self.findings) if finding.status == "bad"), "")
-
-    def _check_heartbeats(self) -> None:
-        for child in self._living():
-            for agent in child.plan.agents:
-                age_s = self.heartbeat_age_s(agent)
-                if age_s is None or age_s < self.plan.heartbeat_warning_s:
-                    if agent in self._stalled:
-                        self._stalled.discard(agent)
-                        self._say(f"{agent}: its duty cycle runs again")
-                elif age_s > self.plan.heartbeat_failure_s:
-                    raise self._failed(child, f"hangs: no heartbeat of agent {agent} for {age_s:.1f} s", "")
-                elif agent not in self._stalled:
-                    self._stalled.add(agent)
-                    self._say(f"{agent}: no heartbeat for {age_s:.1f} s, its process {child.forked.pid} lives")
-
-    # -- hearing -------------------------------------------------------------------------------------------------
-
-    def _hear(self, child: Child) -> None:
-        if child.forked.notify.descriptor < 0:
-            return
-        messages, is_open = child.forked.notify.messages()
-        for message in messages:
-            event = message.pop("event", "")
-            if event in ("finding", "refused"):
-                if event == "refused":
-                    message["status"] = "bad"
-                self.note(Finding(**message))
-        if not is_open:
-            self._forget(child)
 
     def _hear_service(self, service: Service) -> None:
         if not service.take_messages():
             self._waiter.forget(service.notify.descriptor)
-
-    def _forget(self, child: Child) -> None:
-        if child.forked.notify.descriptor >= 0:
-            self._waiter.forget(child.forked.notify.descriptor)
-            child.forked.notify.close()
-
-    def note(self, finding: Finding) -> None:
-        """Keep a finding, said once however many processes have it."""
-        if finding.id not in {known.id for known in self.findings}:
-            self.findings.append(finding)
-            self._say(f"{finding.what}; {finding.why}" + (f"; hint: {finding.hint}" if finding.hint else ""))

@@ -10,9 +10,22 @@ from pipeline.errors import PipelineError
 
 COMMANDS = {
     "up": "pipeline.commands.up:up",
+    "down": "pipeline.commands.down:down",
+    "status": "pipeline.commands.status:status",
+    "restart": "pipeline.commands.restart:restart",
+    "stop": "pipeline.commands.stop:stop",
+    "start": "pipeline.commands.start:start",
+    "logs": "pipeline.commands.logs:logs",
+    "latency": "pipeline.commands.latency:latency",
+    "orders": "pipeline.commands.orders:orders",
+    "positions": "pipeline.commands.positions:positions",
+    "book": "pipeline.commands.book:book",
     "config": "pipeline.commands.config:config",
     "inspect": "pipeline.commands.inspect:inspect",
     "clean": "pipeline.commands.clean:clean",
+    "export": "pipeline.commands.export:export",
+    "doctor": "pipeline.commands.doctor:doctor",
+    "tune": "pipeline.commands.tune:tune",
 }
 """Verb: where it is; one file each."""
 

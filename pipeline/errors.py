@@ -3,7 +3,8 @@
 PipelineError            exit code, what happened, a hint
 ├── UsageError           2: bad usage or configuration
 ├── MachineRefusedError  4: the machine refused what was marked required
-└── RunHeldError         5: another run holds the name
+├── RunHeldError         5: another run holds the name
+└── AnsweredError        as the run says that was asked
 """
 
 CLEAN, DIFFERENCE, USAGE, STAGE_FAILED, REFUSED, HELD, FORCED = 0, 1, 2, 3, 4, 5, 130
@@ -35,3 +36,11 @@ class RunHeldError(PipelineError):
     """Another run holds the name."""
 
     exit_code = HELD
+
+
+class AnsweredError(PipelineError):
+    """A live run refused what it was asked for, or failed at it."""
+
+    def __init__(self, text: str, hint: str, exit_code: int) -> None:
+        super().__init__(text, hint)
+        self.exit_code = exit_code

@@ -24,15 +24,20 @@ from numpy.typing import NDArray
 
 from launch.plan import COMMAND_SEGMENT, page_segment
 from pipeline.compiler import CompileCount, Task, compile_ahead
+from pipeline.placement import PACKED_PROCESS, STAGES
+from shm import catalogue, errorlog
+from shm.catalogue import Entry, catalogue_layout
 from shm.clock import calibrate
 from shm.control import COMMAND, State
 from shm.kernel import SOURCES_HASH, cache_root, hash_files, prune_caches
+from shm.layout import field_offset
 from shm.segment import Layout, Segment, record_layout
 from stages.agent import Agent, Attention
 from stages.book.agent import BookAgent
 from stages.domain.edges import edges
 from stages.domain.warming import REHEARSAL_NS, SHARED_REHEARSAL_NS
 from stages.duty import Duty, Runner, new_duty
+from stages.errors import PageErrors
 from stages.feed.agent import FeedAgent
 from stages.prefault import fault_in
 from stages.rehearsal import Twins, no_rehearsal
@@ -49,9 +54,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Placement = Literal["dedicated", "packed"]
-STAGES = ("feed", "book", "strategy", "risk", "router")
-"""Pipeline order: the order of polls in a packed line, and of the command words."""
-
 AGENT_CLASSES: dict[str, type[Agent]] = {
     "feed": FeedAgent,
     "book": BookAgent,
@@ -61,8 +63,6 @@ AGENT_CLASSES: dict[str, type[Agent]] = {
 }
 COMPILE_ORDER = ("router", "feed", "book", "strategy", "risk")
 """The costliest first: 17, 12, 7, 5 and 3 s of one core here."""
-
-PACKED_PROCESS = "line"
 
 Progress = Callable[[str, int, int], None]
 
@@ -100,7 +100,23 @@ class Line:
 def segment_layouts(symbols: int) -> dict[str, Layout]:
     """Every segment of a run by logical name."""
     pages = {page_segment(stage): record_layout(AGENT_CLASSES[stage].page()) for stage in STAGES}
-    return edges(symbols) | pages | {COMMAND_SEGMENT: record_layout(COMMAND, len(STAGES))}
+    rest = {COMMAND_SEGMENT: record_layout(COMMAND, len(STAGES)), catalogue.NAME: run_catalogue()}
+    return edges(symbols) | pages | rest
+
+
+def run_catalogue() -> Layout:
+    """What every stage counts, and its log of errors, for tools that know no stage."""
+    entries: list[Entry] = []
+    for stage in STAGES:
+        agent, segment = AGENT_CLASSES[stage], page_segment(stage)
+        for counter in agent.counters:
+            offset = field_offset(agent.page(), "counters", counter.name)
+            entries.append(
+                Entry(len(entries), offset, counter.name, counter.unit, counter.kind, stage, segment, counter.help)
+            )
+        offset, help_text = field_offset(agent.page(), "errors"), "distinct errors and warnings"
+        entries.append(Entry(len(entries), offset, "errors", "errors", "errors", stage, segment, help_text))
+    return catalogue_layout(entries)
 
 
 def segments_of(agents: Sequence[Agent]) -> dict[str, bool]:
@@ -122,8 +138,10 @@ def build_agents(
     delivery: str,
     run_start_ms: int,
     helper_cpus: Sequence[int],
+    journal_folder: Path | None,
+    living: Sequence[str] = (),
 ) -> dict[str, Agent]:
-    """The five agents, in pipeline order; nothing is opened yet."""
+    """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`."""
     return {
         "feed": FeedAgent(
             instruments, config.feed, endpoints.stream_url, endpoints.rest_url, delivery, tuple(helper_cpus)
@@ -138,6 +156,8 @@ def build_agents(
             credentials,
             run_start_ms,
             tuple(helper_cpus),
+            journal_folder,
+            living,
         ),
     }
 
@@ -178,6 +198,7 @@ def prepare(
             loop.dispatcher.disable_compile()  # another signature is a context of a wrong type: fail, do not stall
         for stage in twins and ("feed", "book"):  # those that the twins are set up by
             polls[stage].compile()
+        errorlog.compile_ahead()
         clock = calibrate()
     complete.touch()
     dispatchers = {name: loop.dispatcher for name, loop in loops.items()}
@@ -230,7 +251,20 @@ def process_entry(line: Line, process: str, idle: str) -> Callable[[Mapping[str,
         attention.call()  # the first slice is over at once: the supervisor waits for the states it leads to
         return Runner(agents, line.loops[process], duty, attention, pages, commands, extra).run()
 
-    return entry
+    return recording_errors(line.hosted(process), entry)
+
+
+def recording_errors(
+    agents: Sequence[Agent], entry: Callable[[Mapping[str, Segment]], int]
+) -> Callable[[Mapping[str, Segment]], int]:
+    """`entry` with every warning and error, and what it raises itself, in the error logs of its agents' pages."""
+
+    def recorded(segments: Mapping[str, Segment]) -> int:
+        pages = {agent.name: segments[page_segment(agent.name)].view(agent.page()) for agent in agents}
+        with PageErrors(pages):
+            return entry(segments)
+
+    return recorded
 
 
 def _import_line(placement: Placement, strategy: Strategy) -> tuple[ModuleType, Path]:

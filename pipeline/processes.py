@@ -2,36 +2,18 @@
 
 from collections.abc import Mapping
 
-from launch.affinity import CoreMap, place
+from launch.affinity import CoreMap
 from launch.plan import COMMAND_SEGMENT, Plan, build_plan
 from launch.plan import Line as LineShape
-from launch.topology import Topology
 from pipeline.config import Config
-from pipeline.errors import MachineRefusedError
-from pipeline.line import PACKED_PROCESS, STAGES, segment_layouts, segments_of
+from pipeline.line import segment_layouts, segments_of
+from pipeline.placement import PACKED_PROCESS, STAGES
 from stages.agent import Agent
-
-CORE_ORDER = ("feed", "router", "book", "strategy", "risk")
-"""Who gets a core of its own first: the stages that make system calls stall their neighbours most."""
 
 START_ORDER = ("router", "risk", "strategy", "book", "feed")
 """A reader before its writer."""
 
 VENUE_PROCESS = "venue"
-
-
-def core_map(config: Config, topology: Topology) -> CoreMap:
-    """Cores of the run's processes. Raises MachineRefusedError when FIFO is required and no process is alone."""
-    packed = config.launch.placement == "packed"
-    cores = place((PACKED_PROCESS,) if packed else CORE_ORDER, topology, config.launch.idle)
-    sharing = [name for name, core in cores.pollers.items() if not core.alone]
-    if config.launch.fifo == "required" and sharing:
-        raise MachineRefusedError(
-            f'launch.fifo = "required", but {", ".join(sharing)} would have no core of their own '
-            f"({len(topology.usable)} usable)",
-            'launch.placement = "packed" needs 2 cores, "dedicated" 6; or set launch.fifo = "auto"',
-        )
-    return cores
 
 
 def make_plan(run: str, config: Config, agents: Mapping[str, Agent], symbols: int, cores: CoreMap) -> Plan:
@@ -46,8 +28,9 @@ def make_plan(run: str, config: Config, agents: Mapping[str, Agent], symbols: in
         start_order=(PACKED_PROCESS,) if packed else START_ORDER,
         segments=layouts,
         access={name: segments_of([agents[stage] for stage in stages]) for name, stages in hosted.items()},
-        # The strategy asks for nothing new at once; the router is quiet when nothing of ours is at the venue.
-        quiesce_order=(("strategy", False), ("router", True)),
+        # The strategy asks for nothing new at once; the router is quiet when nothing of ours is at the venue, and the
+        # strategy when it has heard the end of every order that it ever asked for.
+        quiesce_order=(("strategy", False), ("router", True), ("strategy", True)),
         source="feed",
         stop_order=("book", "strategy", "risk", "router"),
         outlives=frozenset({"router"}),

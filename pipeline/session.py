@@ -12,21 +12,22 @@ supervisor acts on them.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.affinity import CoreMap
-from launch.scheduling import pin
+from launch.cpu_latency import MOST_US
+from launch.schedule import AFFINITY, CPU_LATENCY, LOCAL_MEMORY
 from launch.service import Service
 from launch.signals import Signals
-from launch.topology import Topology, read_topology
+from launch.topology import read_topology
 from pipeline import errors
-from pipeline.config import Config, Loaded, document
+from pipeline.config import Loaded, document
 from pipeline.errors import UsageError
-from pipeline.runs import RunDirectory, RunLock, create_run_directory, new_run_id
+from pipeline.placement import core_findings, core_map
+from pipeline.runs import RunDirectory, RunLock, create_run_directory, living_prefixes, new_run_id
 from pipeline.terminal import Terminal
 from pipeline.toml_text import to_toml
 
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from launch.findings import Finding
     from launch.supervisor import Outcome, Supervisor
+    from pipeline.control import Control
+    from pipeline.detach import Launcher
     from pipeline.line import Endpoints, Line
     from stages.agent import Agent
     from stages.router.credentials import Credentials
@@ -48,15 +52,18 @@ EXIT_CODES = {
 }
 
 
-def run_session(loaded: Loaded, *, as_json: bool) -> int:
-    """Run the line; returns the exit code. Raises PipelineError before anything has traded."""
+def run_session(loaded: Loaded, *, as_json: bool, launcher: "Launcher | None" = None) -> int:
+    """Run the line; returns the exit code. Raises PipelineError before anything has traded.
+
+    `launcher` waits for a run in the background to trade.
+    """
     terminal = Terminal()
     with Signals() as signals:
         signals.interruptible = True
         try:
             with ExitStack() as stack:
                 stack.callback(terminal.end_drawing)
-                return _Session(loaded, terminal, signals, stack, as_json=as_json).run()
+                return _Session(loaded, terminal, signals, stack, as_json=as_json, launcher=launcher).run()
         except KeyboardInterrupt:
             terminal.say("interrupted before trading started")
         return errors.FORCED if signals.requests > 1 else errors.CLEAN
@@ -72,27 +79,37 @@ class _Prepared:
 
 class _Session:
     def __init__(
-        self, loaded: Loaded, terminal: Terminal, signals: Signals, stack: ExitStack, *, as_json: bool
+        self,
+        loaded: Loaded,
+        terminal: Terminal,
+        signals: Signals,
+        stack: ExitStack,
+        *,
+        as_json: bool,
+        launcher: "Launcher | None",
     ) -> None:
-        self.loaded, self.config = loaded, loaded.config
+        self.loaded, self.config, self.launcher = loaded, loaded.config, launcher
         self.terminal, self.signals, self.stack, self.as_json = terminal, signals, stack, as_json
         self.started_ns, self.started_s = time.time_ns(), time.monotonic()
         self.ready_after_s: float | None = None
         """From here until every stage was ready; None while it is not so."""
-        self.topology = read_topology()
+        self.cores = core_map(self.config, read_topology())
         self.service: Service | None = None
         self.supervisor: Supervisor | None = None
         self.quiet_since_s: float | None = None
         self.frames_seen = -1
 
     def run(self) -> int:
+        from stages.domain.orders import client_order_id_prefix
+
         run = new_run_id(self.config.run.name)
-        self.stack.callback(RunLock(self.config.run.name, run).release)
+        prefix = client_order_id_prefix(self.started_ns // 1_000_000)
+        self.lock = RunLock(self.config.run.name, run, prefix)
+        self.stack.callback(self.lock.release)
         directory = create_run_directory(run)
         directory.config.write_text(to_toml(document(self.loaded)), encoding="utf-8")
         credentials = self._start_venue(directory)
-        prepared, cores = self._prepare(credentials)
-        return self._trade(run, directory, prepared, cores)
+        return self._trade(run, directory, self._prepare(directory, credentials))
 
     # -- before trading ------------------------------------------------------------------------------------------
 
@@ -107,17 +124,13 @@ class _Session:
         credentials = Credentials.generate(self.config.venue.api_key)
         if market.venue != "paper":
             return credentials
-        # Where it will stay: the first usable core. The rest of the placement follows from the same topology.
-        service = start_paper_venue(
-            self.config, credentials, directory.logs / "venue.log", _housekeeping(self.config, self.topology)
-        )
+        service = start_paper_venue(self.config, credentials, directory.logs / "venue.log", self.cores.housekeeping)
         self.stack.callback(service.end)
         self.service = service
         return credentials
 
-    def _prepare(self, credentials: "Credentials") -> tuple[_Prepared, CoreMap]:
+    def _prepare(self, directory: RunDirectory, credentials: "Credentials") -> _Prepared:
         from pipeline import line as composition
-        from pipeline.processes import core_map
         from pipeline.venue_process import fetch_exchange_info
         from shm import doorbell
         from shm.segment import sweep
@@ -129,7 +142,6 @@ class _Session:
         doorbell.sweep()  # first: a semaphore is judged by its segment
         for name in sweep():
             self.terminal.say(f"removed {name}, left by a run that died")
-        cores = core_map(config, self.topology)
         try:
             strategy = load(strategy_path(config.strategy.name))
             endpoints = self._endpoints()
@@ -140,19 +152,20 @@ class _Session:
             symbols = config.market.symbols or [str(entry["symbol"]) for entry in info["symbols"]]
             instruments = instruments_from_exchange_info(info, symbols)
 
-            def build() -> "dict[str, Agent]":
+            def build(journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
-                    run_start_ms=self.started_ns // 1_000_000, helper_cpus=(cores.housekeeping,),
+                    run_start_ms=self.started_ns // 1_000_000, helper_cpus=(self.cores.housekeeping,),
+                    journal_folder=journal, living=living_prefixes(),
                 )  # fmt: skip
 
-            agents, twins = build(), build() if config.launch.placement == "packed" else {}
+            agents, twins = build(directory.journal), build(None) if config.launch.placement == "packed" else {}
         except (AgentError, InstrumentError, ValueError) as error:
             raise UsageError(str(error)) from error
         draw = self.terminal.progress("compiling")
         line = composition.prepare(agents, twins, strategy, config.launch.placement, draw)
         self.terminal.end_drawing()
-        return _Prepared(instruments, line), cores
+        return _Prepared(instruments, line)
 
     def _endpoints(self) -> "Endpoints":
         from pipeline.line import Endpoints
@@ -167,7 +180,7 @@ class _Session:
 
     # -- trading -------------------------------------------------------------------------------------------------
 
-    def _trade(self, run: str, directory: RunDirectory, prepared: _Prepared, cores: CoreMap) -> int:
+    def _trade(self, run: str, directory: RunDirectory, prepared: _Prepared) -> int:
         from launch.errors import MachineError
         from launch.memory import findings
         from launch.supervisor import Supervisor
@@ -176,40 +189,92 @@ class _Session:
         from shm.segment import SegmentError
 
         config, line = self.config, prepared.line
-        plan = make_plan(run, config, line.agents, len(prepared.instruments), cores)
+        plan = make_plan(run, config, line.agents, len(prepared.instruments), self.cores)
         entries = {process.name: process_entry(line, process.name, process.idle) for process in plan.processes}
-        pinned = pin(plan.housekeeping_cpu)
+        refused = self._take_run_knobs(plan.housekeeping_cpu)
         self.signals.interruptible = False
         supervisor = Supervisor(plan, entries, self.signals, directory.logs, say=self.terminal.warn)
         self.supervisor = supervisor
         with supervisor:
             try:
-                supervisor.create_segments()
+                # Pages are taken when segments are made: on the stages' node, though this process may run on another.
+                with LOCAL_MEMORY.held(plan.memory_node):
+                    supervisor.create_segments()
             except (MachineError, SegmentError) as error:
                 raise errors.MachineRefusedError(str(error), getattr(error, "hint", "")) from None
-            for finding in (*findings(), *core_findings(self.topology, cores), *([pinned] if pinned else [])):
+            for finding in (*findings(), *core_findings(self.cores, config), *refused):
                 supervisor.note(finding)
             if self.service is not None:
                 supervisor.adopt(self.service)
             self.terminal.begin_status()
             self.terminal.say(f"run {run}: {config.launch.placement}, starting; logs in {directory.logs}")
+            control = self._open_control(directory, supervisor, prepared)
             outcome = supervisor.run(
                 lambda: self._finished(supervisor),
                 duration_s=config.run.duration_s or None,
-                tick=lambda: self._tick(supervisor, prepared),
+                tick=lambda: self._tick(supervisor, prepared, directory),
             )
             self.terminal.end_drawing()
+            if control.asked_down and outcome.failure is None:
+                outcome.reason = "`pipeline down`"
             report = self._report(run, supervisor, outcome, prepared)
         try:
             directory.report.write_text(json.dumps(report, indent=1), encoding="utf-8")
         except OSError as error:
             self.terminal.warn(f"the report cannot be kept: {error}")
         self._tell(outcome, report, directory)
+        control.ended(outcome, EXIT_CODES[outcome.exit], directory.report)
         return EXIT_CODES[outcome.exit]
 
-    def _tick(self, supervisor: "Supervisor", prepared: _Prepared) -> None:
+    def _take_run_knobs(self, housekeeping_cpu: int) -> "list[Finding]":
+        """What the run as a whole asks of the system, held by this process alone; returns what was refused."""
+        refused = []
+        if self.config.launch.affinity != "never":  # else the stages, which are forked, would inherit it
+            refused.append(AFFINITY.attempt(housekeeping_cpu))
+        if self.config.launch.cpu_latency != "never":
+            refused.append(CPU_LATENCY.attempt(MOST_US))
+            self.stack.callback(CPU_LATENCY.undo, -1)
+        return [finding for finding in refused if finding is not None]
+
+    def _open_control(self, directory: RunDirectory, supervisor: "Supervisor", prepared: _Prepared) -> "Control":
+        """Be there for `down`, `status` and the like; without a folder for the socket the run goes on without them."""
+        from launch.errors import LaunchError
+        from pipeline.control import Abilities, Control
+        from pipeline.reports.books import grid_document, live_ladder
+
+        abilities = Abilities(
+            report=lambda: self._report(directory.run, supervisor, self._present(), prepared),
+            book=lambda symbol: live_ladder(supervisor.segments, prepared.instruments, symbol),
+            grids=tuple(grid_document(instrument) for instrument in prepared.instruments),
+            journal=directory.journal,
+            stop=self.signals.request_stop,
+            stages=supervisor,
+        )
+        control = Control(directory.run, abilities)
+        self.stack.callback(control.close)
+        try:
+            self.lock.announce(control.open(self.config.run.name, self.signals))
+        except LaunchError as error:
+            self.terminal.warn(f"{error}; `pipeline down`, `status` and the like cannot reach this run", error.hint)
+        return control
+
+    def _present(self) -> "Outcome":
+        """How things stand while the run lives, in the place of how it ended."""
+        from launch.supervisor import Outcome
+
+        if self.supervisor is not None:
+            self.supervisor.take_facts()
+        if self.signals.requests:
+            return Outcome("stopping", "")
+        return Outcome("running" if self.ready_after_s is not None else "starting", "")
+
+    def _tick(self, supervisor: "Supervisor", prepared: _Prepared, directory: RunDirectory) -> None:
         if self.ready_after_s is None:
             self.ready_after_s = time.monotonic() - self.started_s
+            if self.launcher is not None:
+                self.as_json = False  # what the launcher prints is the document
+                self.terminal.move_to(directory.logs / "supervisor.log")
+                self.launcher.tell(directory)
         self.terminal.status(lambda: self._status_line(supervisor, prepared))
 
     def _finished(self, supervisor: "Supervisor") -> str | None:
@@ -260,7 +325,11 @@ class _Session:
             "clock": clock_document(prepared.line.clock),
             "findings": [finding.document() for finding in supervisor.findings],
             "replay": self.service.latest.get("replay_finished") if self.service is not None else None,
-            "machine": machine_document(self.topology),
+            "scheduling": {
+                "cpu_latency_us": CPU_LATENCY.read() if CPU_LATENCY.read() >= 0 else None,
+                "rt_guard": self.cores.topology.rt_guard.mechanism,
+            },
+            "machine": machine_document(self.cores.topology),
         }
         return build_report(
             run=run,
@@ -270,6 +339,7 @@ class _Session:
             facts=supervisor.facts,
             agents=agent_classes(),
             snapshot=take_snapshot(supervisor.segments, agent_classes(), prepared.instruments),
+            restarts=supervisor.restarts,
             extras=extras,
         )
 
@@ -292,34 +362,8 @@ class _Session:
 LOST_FRAMES_S = 5.0
 
 
-def _housekeeping(config: Config, topology: Topology) -> int:
-    from launch.affinity import place
-
-    return place((), topology).housekeeping
-
-
 def agent_classes() -> "list[Any]":
     """The agents' classes in pipeline order."""
     from pipeline.line import AGENT_CLASSES
 
     return list(AGENT_CLASSES.values())
-
-
-def core_findings(topology: Topology, cores: CoreMap) -> Sequence[Any]:
-    """What the number of cores costs, said once."""
-    from launch.findings import Finding
-
-    sharing = [name for name, core in cores.pollers.items() if not core.alone]
-    if not sharing:
-        return ()
-    quota = f" (the control group grants {topology.quota_cores:g})" if topology.quota_cores is not None else ""
-    shared = cores.pollers[sharing[0]].cpu
-    return (
-        Finding(
-            "cores",
-            f"{len(topology.usable)} usable cores{quota}: {', '.join(sharing)} share core {shared}",
-            "a stage waits for its neighbours' turns, and has no SCHED_FIFO",
-            f"{len(cores.pollers) + 1} cores give each its own"
-            + ("; --placement packed needs 2" if len(cores.pollers) > 1 else ""),
-        ),
-    )

@@ -9,9 +9,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.live import Live
     from rich.progress import Progress
 
@@ -21,6 +23,13 @@ PLAIN_FIRST_S = 10.0
 
 PLAIN_COLUMNS = 140
 """Width of tables where standard output is no terminal: every figure is there in full."""
+
+
+def data_console() -> "Console":
+    """Standard output: as wide as the terminal, or PLAIN_COLUMNS."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_COLUMNS)
 
 
 class _Words:
@@ -60,16 +69,29 @@ class Terminal:
     """Standard error of the command."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        from rich.console import Console
-
-        words = cast(TextIO, _Words(sys.stderr)) if sys.stderr is not None else None
-        self.console = Console(file=words, stderr=True, highlight=False, soft_wrap=True)
-        self.data = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_COLUMNS)
-        self.is_terminal = self.console.is_terminal and os.environ.get("TERM") != "dumb"
+        self._open()
         self._quiet = quiet
         self._progress: Progress | None = None
         self._live: Live | None = None
         self._started_s = self._last_s = time.monotonic()
+
+    def _open(self) -> None:
+        from rich.console import Console
+
+        words = cast(TextIO, _Words(sys.stderr)) if sys.stderr is not None else None
+        self.console = Console(file=words, stderr=True, highlight=False, soft_wrap=True)
+        self.data = data_console()
+        self.is_terminal = self.console.is_terminal and os.environ.get("TERM") != "dumb"
+
+    def move_to(self, path: Path) -> None:
+        """From now on words and data go to the end of the file at `path`: nobody sits at the terminal any more."""
+        self.end_drawing()
+        sys.stdout.flush()
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        for descriptor in (1, 2):
+            os.dup2(log, descriptor)
+        os.close(log)
+        self._open()
 
     def say(self, text: str) -> None:
         """One line of words."""

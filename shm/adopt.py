@@ -34,7 +34,9 @@ Dying in here. The only store is the `head` of the input, once, over inputs that
 it nothing has happened and the next successor does the same; killed after it, nothing is left to skip.
 """
 
-from shm.atomics import load_word
+from numba import int64
+
+from shm.atomics import JIT, load_word
 from shm.kernel import kernel, primitive
 from shm.ring import CAPACITY, HEAD, TAIL, advance, available, slot
 
@@ -101,3 +103,15 @@ def adopt(inputs: int, seq_offset: int, outputs: int, cause_offset: int) -> int:
     Both fields are int64; their offsets are those of the dtypes (`ORDER.fields["seq"][1]`).
     """
     return skip_answered(inputs, seq_offset, answered(outputs, cause_offset))
+
+
+@kernel
+def skip(inputs: int, seq_offset: int, last_answered: int) -> int:
+    """`skip_answered` for cold code: of a stage that knows the last input answered from several rings."""
+    return skip_answered(inputs, seq_offset, last_answered)
+
+
+def prepare() -> None:
+    """Compile `skip` now: compiling it in a restarted stage would hold it up."""
+    if JIT:
+        skip.compile((int64, int64, int64))  # type: ignore[attr-defined]  # a Numba dispatcher

@@ -11,9 +11,14 @@ reset; it is named to other processes by its offset (`offset_of`), because each 
 the number of resets: a reader copies the bytes and then asks whether the piece still `stands`. What does not fit is
 refused and counted; nothing that was given out moves or changes.
 
+Order. The ring that carries a piece's offset makes its bytes visible, nothing here does. A reset stores the new number
+relaxed, before a release fence, before any byte of a later piece; a reader's `stands` is an acquire fence and a relaxed
+load of that number: had a byte that it copied come from a later piece, it would see the new number.
+
 An allocation happens by the one store of `used_bytes`. An owner killed before it has taken nothing; killed after it, it
-has taken a piece that nobody knows, until the next reset. No state in between exists, so there is nothing to recover.
-Nothing is ordered for other processes here: the ring that carries the offset does that.
+has taken a piece that nobody knows, until the next reset: lost room, never lost data. Killed within a reset, between
+`resets` and `used_bytes`: all pieces have ceased to stand, and their room comes back with its successor's next reset.
+A counted overflow may be missing. There is nothing to recover, and nobody waits.
 """
 
 from typing import Any

@@ -230,6 +230,27 @@ if JIT:
         return signature, codegen
 
     @intrinsic
+    def multiply_wrapping(typingctx, a, b):
+        """a * b modulo 2**64, as int64. Numba's own product promises LLVM that it does not wrap (`mul nsw`), so that
+        whatever a caller does about a wrapped one, such as masking its sign off, may be optimised away."""
+        signature = types.int64(types.int64, types.int64)
+
+        def codegen(context, builder, signature, args):
+            return builder.mul(*args)
+
+        return signature, codegen
+
+    @intrinsic
+    def add_wrapping(typingctx, a, b):
+        """a + b modulo 2**64, as int64; see `multiply_wrapping`."""
+        signature = types.int64(types.int64, types.int64)
+
+        def codegen(context, builder, signature, args):
+            return builder.add(*args)
+
+        return signature, codegen
+
+    @intrinsic
     def leading_zeros(typingctx, value):
         """Number of leading zero bits of a 64-bit word (64 for 0)."""
         signature = types.int64(types.int64)
@@ -296,6 +317,12 @@ else:
 
     def multiply_shift_32(a, b):
         return _signed((int(a) % 2**64) * (int(b) % 2**64) >> 32)
+
+    def multiply_wrapping(a, b):
+        return _signed(int(a) * int(b))
+
+    def add_wrapping(a, b):
+        return _signed(int(a) + int(b))
 
     def leading_zeros(value):
         return 64 - (int(value) & ((1 << 64) - 1)).bit_length()

@@ -1,6 +1,12 @@
-"""Counters: a catalogue entry each (name, unit, kind, help), an int64 in the writer's page each.
+"""Counters: an int64 each in the page of the process that alone writes it, and what it means.
 
-A stage declares its counters once, as a tuple of `Counter`; the record dtype, reports and exporters derive from it.
+A stage declares its counters once, as a tuple of `Counter`; the record dtype and reports derive from it, and so does
+the run's catalogue (`shm.catalogue`), by which any tool finds and prints them.
+
+Byte picture: the counters in the order of their declaration, 8 bytes each, padded to whole pairs of cache lines, so
+that two writers' counters never share one. The writer's kernels count with a plain load and a plain store: aligned
+words, which no reader sees torn, ordered with nothing. A reader may see two counters a moment apart. A writer that dies
+leaves the last stored values; what it did and had not counted yet is not counted. Its successor goes on from there.
 """
 
 from collections.abc import Sequence
@@ -14,7 +20,7 @@ from shm.layout import align_up
 
 @dataclass(frozen=True)
 class Counter:
-    """One catalogue entry. `kind` is `counter` (only grows) or `gauge`."""
+    """What one is called and means. `kind` is `counter` (only grows) or `gauge`."""
 
     name: str
     help: str

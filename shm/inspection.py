@@ -106,8 +106,7 @@ def _rows(base: int, description: Mapping[str, str]) -> list[int]:
 
 
 def _newest_in_ring(base: int, description: Mapping[str, str]) -> int | None:
-    tail, capacity, record_bytes = (peek(base + word) for word in (ring.TAIL, ring.CAPACITY, ring.RECORD_BYTES))
-    return base + ring.RECORDS + (tail - 1) % capacity * record_bytes if tail > 0 else None
+    return ring.newest(base) or None
 
 
 def _newest_in_broadcast(base: int, description: Mapping[str, str]) -> int | None:
@@ -120,11 +119,7 @@ def _newest_in_seqlock(base: int, description: Mapping[str, str]) -> int | None:
     """The payload, of those that stand, with the latest stamp."""
     payload = align_up(int(description["record.itemsize"]), 8)
     stamp = next((description[name] for name in STAMPS if name in description), "@0")
-    cells = [
-        row + seqlock.CELLS + (version & 1) * seqlock.cell_bytes(payload) + 8
-        for row in _rows(base, description)
-        if (version := peek(row + seqlock.VERSION)) > 0
-    ]
+    cells = [cell for row in _rows(base, description) if (cell := seqlock.newest(row, payload))]
     return max(cells, key=lambda cell: peek(cell + int(stamp.rpartition("@")[2])), default=None)
 
 

@@ -47,6 +47,17 @@ def describe(dtype: np.dtype) -> dict[str, str]:
     return fields
 
 
+def field_offset(dtype: np.dtype, *path: str) -> int:
+    """Offset in bytes of a field of `dtype`, or of a field of that field, and so on. Raises KeyError."""
+    offset = 0
+    for name in path:
+        if dtype.fields is None:
+            raise KeyError(name)
+        dtype, at = dtype.fields[name][:2]
+        offset += at
+    return offset
+
+
 def fingerprint(description: dict[str, str]) -> bytes:
     """32 bytes that differ when the description differs."""
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()
@@ -75,3 +86,9 @@ def padded(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def bytes_at(address: int, size: int) -> memoryview:
     """The `size` bytes at `address`, which the caller keeps mapped, to read and write."""
     return memoryview((ctypes.c_uint8 * size).from_address(address))
+
+
+def record_at(address: int, dtype: np.dtype[Any]) -> np.void:
+    """A copy of the record of `dtype` at `address`, which the caller keeps mapped."""
+    record: np.void = np.frombuffer(bytes_at(address, dtype.itemsize), dtype)[0].copy()
+    return record

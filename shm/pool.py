@@ -11,12 +11,14 @@ Byte picture (offsets from the pool's base address, which is a multiple of 128):
 One process, the owner, takes and gives back; it may pass handles on, through a ring, to processes that read or fill the
 objects and pass them back. A handle is an object's index and its generation at that time; both taking and giving back
 raise the generation. So a handle that was given back already, or is of another pool or a made-up one, is refused and
-counted, and never frees what somebody else holds meanwhile. A handle is never 0.
+counted, and never frees what somebody else holds meanwhile. A handle is never 0 nor negative. Generations begin anew
+after 2**39: a handle kept while its object was taken 2**38 times more would be taken for the newest.
 
 Which objects are held is said by the generations alone; the stack only makes finding a free one quick. Each operation
 changes one generation, with one store, and that is the moment it happens. An owner killed before or after it leaves a
 stack that disagrees by that one object: a restarted owner calls `recover` first, which writes the stack anew. Then each
-object is either held or free, none both or neither. What is held stays held: `handle_of` says its handle.
+object is either held or free, none both or neither. What is held stays held: `handle_of` says its handle. Content is
+never touched here; what a dead owner held is not lost, and not freed by itself. A refusal may be missing in `refused`.
 
 Nothing is ordered for other processes here: the ring that carries a handle does that.
 """
@@ -38,6 +40,7 @@ GENERATIONS = 256
 INDEX_BITS = 24
 CAPACITY_MAX = 1 << INDEX_BITS
 _INDEX_MASK = CAPACITY_MAX - 1
+_GENERATION_MASK = (1 << 63 - INDEX_BITS) - 1
 NO_HANDLE = 0
 
 
@@ -70,7 +73,7 @@ def acquire(base: int) -> int:
     if free == 0:
         return NO_HANDLE
     index = load_word(_stack(base) + 8 * (free - 1))
-    generation = load_word(base + GENERATIONS + 8 * index) + 1
+    generation = (load_word(base + GENERATIONS + 8 * index) + 1) & _GENERATION_MASK
     store_word(base + GENERATIONS + 8 * index, generation)
     store_word(base + FREE_COUNT, free - 1)
     return generation << INDEX_BITS | index
@@ -94,7 +97,7 @@ def release(base: int, handle: int) -> bool:
         return False
     index = handle & _INDEX_MASK
     free = load_word(base + FREE_COUNT)
-    store_word(base + GENERATIONS + 8 * index, (handle >> INDEX_BITS) + 1)
+    store_word(base + GENERATIONS + 8 * index, ((handle >> INDEX_BITS) + 1) & _GENERATION_MASK)
     store_word(_stack(base) + 8 * free, index)
     store_word(base + FREE_COUNT, free + 1)
     return True

@@ -7,14 +7,31 @@ Byte picture (offsets from the ring's base address, which is a multiple of 128):
     256  head, cached_tail, epoch            the reader's line
     384  capacity * record_bytes of records
 
-`tail` counts records ever published, `head` records ever consumed; both only grow, so full and empty are never
-confused and a record's slot is its number modulo the capacity, a power of two. The writer stores records with plain
-stores and publishes them with one release store of `tail`; the reader's acquire load of `tail` makes them visible.
-The reader hands slots back with a release store of `head`. Each side keeps a copy of the other's cursor and reloads it
-only when the copy says full or empty, so an operation usually touches no line of the other core.
+`epoch` counts the processes that have held that end, one after the other: a restart of the neighbour shows in it.
 
-A writer that dies before its release store has published nothing; a reader that dies before its release store of
-`head` has consumed nothing and finds the same records again. The ring itself never loses a record.
+`tail` counts records ever published, `head` records ever consumed; both only grow, so full and empty are never
+confused and a record's slot is its number modulo the capacity, a power of two. Each side keeps a copy of the other's
+cursor and reloads it only when the copy says full or empty, so an operation usually touches no line of the other core.
+
+Order. The writer stores records with plain stores and publishes them, however many, with one release store of `tail`;
+the reader's acquire load of `tail` makes them visible. The reader hands slots back with a release store of `head`,
+below which its loads of them cannot sink; the writer's acquire load of `head` stands before its stores to them. So no
+slot is written while it may be read, and none read before it is whole. All else is plain: a side's own cursor has no
+other writer, and an old copy of the other's only says full or empty too early. On x86 all of it is plain moves.
+
+What a death leaves behind, by the last store that was made:
+
+    writer   cached_head       nothing: a copy, true or too low
+             some of a record  rubbish behind `tail`, where nobody looks; its successor's next record goes there
+             tail              all records of that publication, whole
+    reader   cached_tail       nothing: a copy, true or too low
+             words of a copy   nothing: they were private
+             head              records that count as consumed, whatever came of the copy; before it, all of them are
+                               unread, and the successor finds them again
+
+So the ring itself loses no record and tears none; the neighbour never waits for the dead, it sees full or empty.
+Records that were acted on and not handed back are seen twice: act first, then advance, and recognise them
+(`shm.adopt`). Records that were popped and not acted on are gone: who may lose none does not pop.
 
 A record may have any size. It takes whole 8-byte words in the ring, and is copied as such, eight at a time and then
 the rest: what is handed over by address must be readable up to the next multiple of 8. Functions take addresses, never
@@ -56,6 +73,42 @@ def format_ring(base: int, capacity: int, record_bytes: int) -> None:
     ring_bytes(capacity, record_bytes)
     poke(base + CAPACITY, capacity)
     poke(base + RECORD_BYTES, align_up(record_bytes, 8))
+
+
+def begin_writing(base: int) -> int:
+    """Writer, once, before its first record: count one more process at this end, for the reader to see; returns it."""
+    return _begin(base + WRITER_EPOCH)
+
+
+def begin_reading(base: int) -> int:
+    """Reader, once, before its first record: count one more process at this end, for the writer to see; returns it."""
+    return _begin(base + READER_EPOCH)
+
+
+def _begin(word: int) -> int:
+    epoch = peek(word) + 1
+    poke(word, epoch)
+    return epoch
+
+
+def newest(base: int) -> int:
+    """Address of the newest record ever published, consumed or not, for cold code; 0 when there is none.
+
+    Whole as long as the writer does not lap it: at once for an observer, at leisure for a writer's successor.
+    """
+    tail = peek(base + TAIL)
+    return slot_address(base, tail - 1) if tail > 0 else 0
+
+
+def slot_address(base: int, number: int) -> int:
+    """`slot` for cold code."""
+    return base + RECORDS + number % peek(base + CAPACITY) * peek(base + RECORD_BYTES)
+
+
+@primitive
+def reader_epoch(base: int) -> int:
+    """Writer: how many processes have read from this ring. It stands in the reader's line: look when there is time."""
+    return load_acquire(base + READER_EPOCH)
 
 
 def cursors(base: int) -> tuple[int, int]:

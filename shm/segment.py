@@ -8,6 +8,17 @@ who owns it; its ready word is stored last, so that nobody attaches to a half-bu
      72  ready                            80  description length, then the description (JSON)
    4096  payload
 
+Its creator alone writes the header, before it stores `ready`; nobody changes it afterwards. The payload's writers are
+those of what it holds.
+
+Order. The header and what the payload begins with are plain stores; a release fence and a release store of `ready`
+follow. Whoever attaches loads `ready` with acquire before all else, so a segment that is ready is seen whole.
+
+A creator that dies before that store leaves a segment that is never ready: HalfBuiltError, and `sweep` removes it. One
+that dies later leaves all of it, for observers and for its successors' `sweep`. An attached process that dies leaves
+what it stored. A name that is unlinked leaves the mappings of those who have it. Nothing is ever lost here but by
+`sweep` and `unlink`, which remove what no living process owns.
+
 Errors, all of `SegmentError`:
 
     SegmentError
@@ -27,6 +38,7 @@ Whoever is refused has changed nothing: the segment and those who use it do not 
 """
 
 import contextlib
+import ctypes
 import errno
 import json
 import mmap
@@ -121,14 +133,17 @@ class Layout:
     payload_bytes: int
     sizes: tuple[int, ...] = ()
     """What the header of a ring, broadcast ring or pool (capacity, record_bytes) or of an arena (bytes) is made of."""
+    initial: bytes = b""
+    """What the payload begins with, for a segment that is written once, by its creator."""
 
     @property
     def kind(self) -> str:
-        """records, ring, broadcast, seqlock, pool or arena."""
+        """records, ring, broadcast, seqlock, pool, arena or catalogue."""
         return self.description["kind"]
 
     def format(self, address: int) -> None:
-        """Write the header that the payload at `address`, fresh and zeroed, begins with, if its kind has one."""
+        """Write what the payload at `address`, fresh and zeroed, begins with: the header of its kind, or `initial`."""
+        ctypes.memmove(address, self.initial, len(self.initial))
         if self.kind in _FORMATTERS:
             _FORMATTERS[self.kind](address, *self.sizes)
 
@@ -138,26 +153,26 @@ _FORMATTERS: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 
 
-def _fields(dtype: np.dtype) -> dict[str, str]:
+def dtype_fields(dtype: np.dtype) -> dict[str, str]:
     """The dtype's description, its names kept apart from the layout's own."""
     return {f"record.{name}": text for name, text in describe(dtype).items()}
 
 
 def record_layout(dtype: np.dtype, count: int = 1) -> Layout:
     """`count` records of `dtype`."""
-    return Layout({"kind": "records", "count": str(count), **_fields(dtype)}, dtype.itemsize * count)
+    return Layout({"kind": "records", "count": str(count), **dtype_fields(dtype)}, dtype.itemsize * count)
 
 
 def ring_layout(dtype: np.dtype, capacity: int) -> Layout:
     """An SPSC ring of `capacity` records of `dtype`."""
     size = ring_bytes(capacity, dtype.itemsize)
-    return Layout({"kind": "ring", "capacity": str(capacity), **_fields(dtype)}, size, (capacity, dtype.itemsize))
+    return Layout({"kind": "ring", "capacity": str(capacity), **dtype_fields(dtype)}, size, (capacity, dtype.itemsize))
 
 
 def pool_layout(dtype: np.dtype, capacity: int) -> Layout:
     """A pool of `capacity` objects of `dtype`."""
     size = pool_bytes(capacity, dtype.itemsize)
-    return Layout({"kind": "pool", "capacity": str(capacity), **_fields(dtype)}, size, (capacity, dtype.itemsize))
+    return Layout({"kind": "pool", "capacity": str(capacity), **dtype_fields(dtype)}, size, (capacity, dtype.itemsize))
 
 
 def arena_layout(capacity_bytes: int) -> Layout:
@@ -168,14 +183,14 @@ def arena_layout(capacity_bytes: int) -> Layout:
 def broadcast_layout(dtype: np.dtype, capacity: int) -> Layout:
     """A broadcast ring of `capacity` records of `dtype`."""
     size = broadcast_bytes(capacity, dtype.itemsize)
-    description = {"kind": "broadcast", "capacity": str(capacity), **_fields(dtype)}
+    description = {"kind": "broadcast", "capacity": str(capacity), **dtype_fields(dtype)}
     return Layout(description, size, (capacity, dtype.itemsize))
 
 
 def seqlock_layout(dtype: np.dtype, rows: int) -> Layout:
     """A seqlock table of `rows` rows with payload `dtype`."""
     size = rows * row_bytes(align_up(dtype.itemsize, 8))
-    return Layout({"kind": "seqlock", "rows": str(rows), **_fields(dtype)}, size)
+    return Layout({"kind": "seqlock", "rows": str(rows), **dtype_fields(dtype)}, size)
 
 
 @kernel

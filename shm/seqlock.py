@@ -6,9 +6,8 @@ Byte picture of a row (all multiples of 8; rows start on multiples of 64):
      64  cell 0: mark, payload words
      ..  cell 1: mark, payload words
 
-Value v is written to cell v & 1, never to the cell that holds the newest complete value, so a writer killed at any
-instruction leaves that one intact and no reader hangs. While it is being written the cell's mark is 2v + 1, afterwards
-2v. Only then does `version` become v.
+One process writes all of it. Value v is written to cell v & 1, never to the cell that holds the newest complete value.
+While it is being written the cell's mark is 2v + 1, afterwards 2v. Only then does `version` become v.
 
 Order, argued for weak memory too. Writer: relaxed store of the odd mark, release fence (no payload store may become
 visible before the odd mark), relaxed word stores, release store of the even mark, release store of the version. A
@@ -16,7 +15,15 @@ release *store* of the odd mark followed by plain stores would be wrong: a relea
 after. Reader: acquire load of the version, acquire load of the mark, relaxed word loads, acquire fence (no payload load
 may sink below it), relaxed load of the mark. Both marks equal to 2 * version: every word belongs to that version.
 
-A restarted writer continues from `version`. A value may be overwritten before anybody read it; that is its purpose.
+What a writer that dies leaves behind, by the last store it made: in every case the value of `version`, whole, so that
+no reader hangs or waits.
+
+    odd mark, payload words   rubbish in the other cell, at which readers look only when `version` says so
+    even mark                 a complete value that nobody will see: `version` does not name it
+    version                   that value
+
+A restarted writer continues from `version` and writes the same cell anew. A value may be overwritten before anybody
+read it: that is its purpose. Versions are int64 and marks twice as much: they last for 2**62 writes.
 """
 
 from typing import Any
@@ -29,6 +36,7 @@ from shm.atomics import (
     load_acquire,
     load_relaxed,
     load_word,
+    peek,
     store_relaxed,
     store_release,
     store_word,
@@ -52,6 +60,15 @@ def row_bytes(payload_bytes: int) -> int:
     if payload_bytes < 8 or payload_bytes % 8:
         raise ValueError(f"seqlock payload_bytes={payload_bytes} must be a positive multiple of 8")
     return align_up(CELLS + 2 * cell_bytes(payload_bytes), 128)
+
+
+def newest(row: int, payload_bytes: int) -> int:
+    """Address of the newest complete payload, for cold code; 0 when there is none.
+
+    It stays whole until two more values are written: at leisure for a writer's successor, a glance for others.
+    """
+    version = peek(row + VERSION)
+    return row + CELLS + (version & 1) * cell_bytes(payload_bytes) + 8 if version > 0 else 0
 
 
 @primitive

@@ -1,13 +1,16 @@
 """What a stage is: an agent with a cold side (this class) and a hot side (its compiled `poll`).
 
     cold   construct, attach, start, service, quiesce, close: ordinary Python, may raise, never on the path
+           `attach` is also how a stage goes on where an earlier process of it was killed: it finds that it is not the
+           first one by the epochs of its rings
     hot    poll(context, now_ns) -> int: how many messages it handled, 0 when idle, negative when it needs the cold side
 
 The same agent runs unchanged under three drivers: one process per agent, all agents packed into one process, or a test
 that calls `poll` by hand. `context` is a NamedTuple of numpy arrays (and nothing else), so that the compiled duty cycle
 takes it once per slice and Numba finds the compiled code again on disk. Nothing in a `poll` waits for another agent.
 
-A page is what an agent's process writes for everybody to read: its status, its counters, its latency histograms.
+A page is what an agent's process writes for everybody to read: its status, its counters, its latency histograms, its
+log of distinct errors.
 """
 
 from abc import ABC, abstractmethod
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 
 from shm.control import STATUS, State
 from shm.counters import Counter, counters_dtype
+from shm.errorlog import ERROR_LOG
 from shm.histogram import HISTOGRAM
 from shm.segment import Layout, Segment
 
@@ -55,12 +59,13 @@ class SegmentUse:
 
 
 def page_dtype(counters: Sequence[Counter], hops: Sequence[Hop]) -> np.dtype:
-    """The page of an agent: status, counters, one histogram per hop, in that order."""
+    """The page of an agent: status, counters, one histogram per hop, distinct errors, in that order."""
     return np.dtype(
         [
             ("status", STATUS),
             ("counters", counters_dtype(counters)),
             ("hops", HISTOGRAM, (max(1, len(hops)),)),
+            ("errors", ERROR_LOG),
         ],
         align=True,
     )
@@ -107,6 +112,10 @@ class Agent(ABC):
     def state(self) -> State:
         """READY until the agent is at work, then RUNNING, QUIET once quiesced with nothing under way, or FAILED."""
         return State.RUNNING
+
+    def is_synced(self) -> bool:
+        """True once it knows what an earlier process of it knew: books valid, views rebuilt, orders resolved."""
+        return True
 
     def service(self, now_ns: int) -> None:  # noqa: B027
         """Cold work: called when a poll asked for it, when a helper called for attention, and a few times a second.

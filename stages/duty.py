@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from shm import libc
 from shm.atomics import load_acquire, load_word, pause, peek, store_relaxed, store_word
 from shm.clock import CLOCK_WORDS, read_now_ns, set_realtime_offset
-from shm.control import STATUS_CYCLES, STATUS_HEARTBEAT, Command, State
+from shm.control import (
+    EXIT_FAULT,
+    STALL_NS,
+    STATUS_CYCLE_MAX,
+    STATUS_CYCLES,
+    STATUS_HEARTBEAT,
+    STATUS_STALLS,
+    Command,
+    State,
+)
 from shm.kernel import primitive
 from stages.agent import Agent, AgentError, Attention, Poll
 
@@ -37,12 +46,14 @@ SLICE_NS = 250_000_000
 WIND_DOWN_S = 5.0
 """How long the agents of a process that failed may take to cancel their orders."""
 
-EXIT_FAILED = 3
-"""Exit code of a process one of whose agents failed."""
+NEW_SLICE_NS = 2_000_000
+"""The same while the agents are not ready and synced, so that it is seen when they are; for NEW_S at most."""
+NEW_S = 10.0
 
 IDLE, IDLE_COUNT, FAULT_AGENT, FAULT_CODE, AGENTS = 1, 2, 3, 4, 5
 TIMESPEC = 6
-PER_AGENT = 8
+LAST_TURN, CYCLE_MAX, STALLS = 8, 9, 10
+PER_AGENT = 12
 COMMAND_ADDRESS, SEEN_COMMAND, STATUS_ADDRESS = 0, 1, 2
 AGENT_WORDS = 4
 
@@ -67,11 +78,20 @@ def turn(duty: Duty, attention: int, now_ns: int, handled: int) -> bool:
     """End of a cycle: heartbeats, then commands and attention, then idling. True: go back to Python."""
     words = duty.words
     changed = load_acquire(attention) != 0
+    cycle_ns = now_ns - words[LAST_TURN]
+    words[LAST_TURN] = now_ns
+    is_worst = cycle_ns > words[CYCLE_MAX] or cycle_ns > STALL_NS
+    if is_worst:
+        words[CYCLE_MAX] = max(cycle_ns, words[CYCLE_MAX])
+        words[STALLS] += 1 if cycle_ns > STALL_NS else 0
     for agent in range(words[AGENTS]):
         at = PER_AGENT + AGENT_WORDS * agent
         status = words[at + STATUS_ADDRESS]
         store_relaxed(status + STATUS_HEARTBEAT, now_ns)
         store_word(status + STATUS_CYCLES, load_word(status + STATUS_CYCLES) + 1)
+        if is_worst:
+            store_word(status + STATUS_CYCLE_MAX, words[CYCLE_MAX])
+            store_word(status + STATUS_STALLS, words[STALLS])
         if load_acquire(words[at + COMMAND_ADDRESS]) != words[at + SEEN_COMMAND]:
             changed = True
     if handled > 0:
@@ -127,9 +147,13 @@ class Runner:
             duty.words[at + COMMAND_ADDRESS] = command_addresses[agent.name]
             duty.words[at + SEEN_COMMAND] = Command.RUN
             duty.words[at + STATUS_ADDRESS] = pages[agent.name]["status"].ctypes.data
+        first = pages[self._agents[0].name]["status"]
+        duty.words[CYCLE_MAX], duty.words[STALLS] = first["cycle_ns_max"][0], first["stalls"][0]
+        duty.words[LAST_TURN] = read_now_ns(duty.clock)
+        self._is_new, self._new_until_s = True, time.monotonic() + NEW_S
 
     def run(self) -> int:
-        """Until every agent is told to STOP (returns 0) or one fails (returns EXIT_FAILED)."""
+        """Until every agent is told to STOP (returns 0) or one fails (returns EXIT_FAULT)."""
         sys.setswitchinterval(0.0005)  # a busy helper thread keeps the interpreter from us for at most this long
         gc.collect()
         gc.freeze()
@@ -141,7 +165,7 @@ class Runner:
             _log_failure(error)
             self._wind_down()
             self._set_all(State.FAILED)
-            return EXIT_FAILED
+            return EXIT_FAULT
         for agent in self._agents:
             agent.close()
         self._set_all(State.STOPPED)
@@ -167,7 +191,8 @@ class Runner:
         duty = self._duty
         contexts = [agent.context for agent in self._agents]
         try:
-            code = self._run(*contexts, *self._extra, duty, self._attention.word.ctypes.data, SLICE_NS)
+            slice_ns = NEW_SLICE_NS if self._is_new else SLICE_NS
+            code = self._run(*contexts, *self._extra, duty, self._attention.word.ctypes.data, slice_ns)
         except Exception as error:  # only a strategy's code is compiled with checks that raise
             log.exception("compiled code raised")
             source = next((agent.source for agent in self._agents if agent.source), "compiled code")
@@ -188,8 +213,21 @@ class Runner:
                 self._unfit.append(agent)  # its kernel can still cancel; its cold side is not asked again
                 raise
             self._set(agent, agent.state())
+        if self._is_new:
+            self._look_whether_synced(now_ns)
         gc.collect(0)
         return not stopping
+
+    def _look_whether_synced(self, now_ns: int) -> None:
+        """Note when each agent is ready, and when it knows all again."""
+        statuses = [self._pages[agent.name]["status"] for agent in self._agents]
+        for agent, status in zip(self._agents, statuses, strict=True):
+            if not status["ready_ns"][0] and agent.state() in (State.READY, State.RUNNING, State.QUIET):
+                status["ready_ns"] = now_ns
+            if status["ready_ns"][0] and not status["synced_ns"][0] and agent.is_synced():
+                status["synced_ns"] = now_ns
+        all_synced = all(status["synced_ns"][0] for status in statuses)
+        self._is_new = not all_synced and time.monotonic() < self._new_until_s
 
     def _take_commands(self) -> bool:
         stops = 0

@@ -1,26 +1,11 @@
 """`pipeline up`: start the line, run it, stop it in order, report."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
+from pipeline.commands.options import Duration, configured
 from pipeline.commands.options import as_json as json_option
-from pipeline.commands.options import configured
-from pipeline.durations import parse_duration_s
-
-
-class Duration(click.ParamType[float]):
-    """500ms, 10s, 2m, 1h; in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
-        """Seconds; a usage error otherwise."""
-        try:
-            return parse_duration_s(str(value))
-        except ValueError as error:
-            self.fail(str(error), parameter, context)
 
 
 @click.command()
@@ -33,6 +18,8 @@ class Duration(click.ParamType[float]):
 @click.option("--speed", metavar="X|max", help="Replay speed: a multiple of the recorded pace, or max.")
 @click.option("--strategy", metavar="NAME|FILE.py", help="A shipped strategy, or a file of your own.")
 @click.option("--duration", type=Duration(), metavar="10s", help="Stop after this long; by default run until stopped.")
+@click.option("--detach", is_flag=True, help="Run in the background; return when trading has started.")
+@click.option("--notify-fd", type=int, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Print what would run where, and start nothing.")
 @json_option
 def up(
@@ -43,13 +30,19 @@ def up(
     speed: str | None,
     strategy: str | None,
     duration: float | None,
+    detach: bool,
+    notify_fd: int | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
     """Start the pipeline. Without options: the embedded paper exchange, BTCUSDT and ETHUSDT, market_maker.
 
-    Ctrl-C stops in order and exits 0; a second one forces and exits 130.
+    Ctrl-C stops in order and exits 0; a second one forces and exits 130. With --detach, `pipeline down` stops it.
     """
+    if detach and notify_fd is None and not dry_run:
+        from pipeline.detach import start_detached
+
+        return start_detached(as_json=as_json)
     from pipeline.config import load
     from pipeline.sources import Tree, put
 
@@ -68,6 +61,7 @@ def up(
         from pipeline.dry_run import print_plan
 
         return print_plan(loaded, as_json=as_json)
+    from pipeline.detach import Launcher
     from pipeline.session import run_session
 
-    return run_session(loaded, as_json=as_json)
+    return run_session(loaded, as_json=as_json, launcher=None if notify_fd is None else Launcher(notify_fd))

@@ -1,13 +1,17 @@
 """Books and positions as decimal strings: exact arithmetic, no float."""
 
+from collections.abc import Mapping
 from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.reports.seqlock_rows import read_row
+from shm.segment import Segment
+from stages.domain.edges import DEPTH_TABLE
 from stages.domain.instruments import decimal_string
-from stages.domain.messages import BookState
+from stages.domain.messages import DEPTH, BookState
 
 PRECISION_DIGITS = 60
 """Enough for products of two 64-bit mantissas."""
@@ -19,6 +23,12 @@ Row = np.ndarray[Any, Any] | None
 def symbol_name(instrument: np.void) -> str:
     """The symbol of a row of the instrument table."""
     return bytes(instrument["symbol"]).decode("ascii")
+
+
+def grid_document(instrument: np.void) -> dict[str, Any]:
+    """What turns ticks and lots of a symbol into decimal strings."""
+    numbers = {name: int(instrument[name]) for name in ("tick", "price_exponent", "lot", "quantity_exponent")}
+    return {"symbol": symbol_name(instrument), **numbers}
 
 
 def book_document(depth: Row, instrument: np.void) -> dict[str, Any]:
@@ -48,6 +58,22 @@ def _best(row: np.void, side: str, instrument: np.void) -> tuple[str | None, str
         decimal_string(int(row[f"{side}_price"][0]), int(instrument["price_exponent"])),
         decimal_string(int(row[f"{side}_quantity"][0]), int(instrument["quantity_exponent"])),
     )
+
+
+def ladder_document(depth: Row, instrument: np.void) -> dict[str, Any]:
+    """A book with its best levels, [price, quantity], best first: as many as the depth table holds."""
+    sides = {side: [] if depth is None else _levels(depth[0], side, instrument) for side in ("bid", "ask")}
+    return {**book_document(depth, instrument), "bids": sides["bid"], "asks": sides["ask"]}
+
+
+def _levels(row: np.void, side: str, instrument: np.void) -> list[list[str]]:
+    return [
+        [
+            decimal_string(int(row[f"{side}_price"][level]), int(instrument["price_exponent"])),
+            decimal_string(int(row[f"{side}_quantity"][level]), int(instrument["quantity_exponent"])),
+        ]
+        for level in range(int(row[f"{side}_levels"]))
+    ]
 
 
 def position_document(position: Row, book: dict[str, Any], instrument: np.void) -> dict[str, Any]:
@@ -97,3 +123,11 @@ def documents(
         books[name] = book_document(depth, instrument)
         held[name] = position_document(position, books[name], instrument)
     return books, held
+
+
+def live_ladder(segments: Mapping[str, Segment], instruments: NDArray[np.void], symbol: str) -> dict[str, Any] | None:
+    """The book of `symbol` with its best levels, as it stands now; None when it is not in the instrument table."""
+    for row, instrument in enumerate(instruments):
+        if symbol_name(instrument) == symbol:
+            return ladder_document(read_row(segments[DEPTH_TABLE], DEPTH, row), instrument)
+    return None

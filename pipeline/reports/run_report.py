@@ -1,7 +1,7 @@
 """The run report: one JSON document made from the stages' pages, the shared tables and what the supervisor saw."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 
 from launch.facts import ProcessFacts
 from launch.plan import Plan, page_segment
+from launch.supervised import Restart
 from pipeline.reports.books import documents
+from pipeline.reports.catalogue import log_rows
 from pipeline.reports.hops import hop_lines
 from pipeline.reports.seqlock_rows import read_row
+from shm.atomics import peek
+from shm.errorlog import dropped, observed
+from shm.ring import READER_EPOCH, WRITER_EPOCH
 from shm.segment import Segment
 from stages.agent import Agent
-from stages.domain.edges import DEPTH_TABLE, POSITION_TABLE
+from stages.domain.edges import DEPTH_TABLE, POSITION_TABLE, RINGS
 from stages.domain.messages import DEPTH, POSITION
 
 Page = np.ndarray[Any, Any] | np.void
@@ -53,6 +58,8 @@ class Snapshot:
     pages: Mapping[str, Page]
     books: dict[str, Any]
     positions: dict[str, Any]
+    rings: dict[str, dict[str, int]]
+    """Ring: how many processes have held each end, one after the other."""
 
     @property
     def counters(self) -> Counters:
@@ -78,7 +85,14 @@ def take_snapshot(
     depths = [read_row(segments[DEPTH_TABLE], DEPTH, row) for row in rows]
     positions = [read_row(segments[POSITION_TABLE], POSITION, row) for row in rows]
     books, held = documents(instruments, depths, positions)
-    return Snapshot(pages, books, held)
+    rings = {
+        name: {
+            "writer_epoch": peek(segments[name].address + WRITER_EPOCH),
+            "reader_epoch": peek(segments[name].address + READER_EPOCH),
+        }
+        for name in RINGS
+    }
+    return Snapshot(pages, books, held, rings)
 
 
 def build_report(
@@ -90,6 +104,7 @@ def build_report(
     facts: Mapping[str, ProcessFacts],
     agents: Sequence[type[Agent]],
     snapshot: Snapshot,
+    restarts: Sequence[Restart],
     extras: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The document of interfaces.md; `extras` (machine, findings, ...) follow the fixed names."""
@@ -98,15 +113,27 @@ def build_report(
         "run": run,
         "placement": placement,
         "exit": exit_word,
-        "stages": {agent.name: _stage(agent.name, plan, facts, counters[agent.name]) for agent in agents},
+        "stages": {
+            agent.name: _stage(agent.name, plan, facts, counters[agent.name])
+            | _process_words(snapshot.pages[agent.name], plan.process_of(agent.name).name, restarts)
+            for agent in agents
+        },
         "hops": hop_lines(agents, snapshot.pages),
         "market_data": {name: counters[stage].get(counter, 0) for name, (stage, counter) in MARKET_DATA.items()},
         "orders": {name: counters[stage].get(counter, 0) for name, (stage, counter) in ORDERS.items()},
         "books": snapshot.books,
         "positions": snapshot.positions,
+        "restarts": [asdict(restart) for restart in restarts],
+        "rings": snapshot.rings,
         **extras,
+        "errors": [row for stage, page in snapshot.pages.items() for row in _errors(stage, page)],
         "counters": counters,
     }
+
+
+def _errors(stage: str, page: Page) -> list[dict[str, Any]]:
+    words = np.array(page["errors"]["words"])
+    return log_rows(stage, observed(words.ctypes.data), dropped(words.ctypes.data))
 
 
 def _stage(agent: str, plan: Plan, facts: Mapping[str, ProcessFacts], counters: Mapping[str, int]) -> dict[str, Any]:
@@ -118,8 +145,21 @@ def _stage(agent: str, plan: Plan, facts: Mapping[str, ProcessFacts], counters: 
         "policy": seen.policy if seen else None,
         "priority": seen.priority if seen else None,
         "idle": process.idle,
-        "restarts": 0,
         "messages_in": counters.get("messages_in", 0),
         "messages_out": counters.get("messages_out", 0),
         "rss_bytes": seen.rss_bytes if seen else None,
+        "nice": seen.nice if seen else None,
+        "timer_slack_ns": seen.timer_slack_ns if seen else None,
+        "locked_bytes": seen.locked_bytes if seen else None,
+        "why": process.why,
+        "not_taken": process.schedule.document()["not_taken"],
+    }
+
+
+def _process_words(page: Page, process: str, restarts: Sequence[Restart]) -> dict[str, int]:
+    """What the stage's processes, one after the other, have in common."""
+    return {
+        "restarts": sum(restart.process == process for restart in restarts),
+        "cycle_ns_max": int(page["status"]["cycle_ns_max"]),
+        "stalls": int(page["status"]["stalls"]),
     }

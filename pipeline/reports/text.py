@@ -1,6 +1,7 @@
 """The run report for people: tables of what matters, from the same document that --json prints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from rich import box
@@ -8,12 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.reports.catalogue import error_table
+
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
     """Draw the whole report."""
     console.print(_headline(report))
-    for table in (_stages(report), _hops(report), _counts(report), _books(report), _positions(report)):
+    for table in (_stages(report), hops_table(report), _counts(report), _books(report), positions_table(report)):
         console.print(table)
+    if report["errors"]:
+        console.print(error_table("Errors and warnings", report["errors"]))
     console.print(_footnotes(report), style="dim", highlight=False)
 
 
@@ -30,7 +35,7 @@ def nanoseconds(value: float | None) -> str:
 
 def _headline(report: Mapping[str, Any]) -> Text:
     line = Text(f"run {report['run']}  {report['placement']}  ")
-    line.append(report["exit"], "bold green" if report["exit"] == "clean" else "bold red")
+    line.append(report["exit"], "bold green" if report["exit"] in ("clean", "running") else "bold red")
     line.append(f"  {report.get('reason', '')}  {report.get('duration_s', 0):.1f} s")
     return line
 
@@ -55,7 +60,8 @@ def _stages(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _hops(report: Mapping[str, Any]) -> Table:
+def hops_table(report: Mapping[str, Any]) -> Table:
+    """Every hop's percentiles beside its budget."""
     table = new_table("Hops", "hop", "samples", "p50", "p90", "p99", "p99.9", "max", "budget", "p50 within")
     for hop in report["hops"]:
         per_level = hop["unit"] == "ns_per_level"
@@ -93,11 +99,30 @@ def _books(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _positions(report: Mapping[str, Any]) -> Table:
+def positions_table(report: Mapping[str, Any]) -> Table:
+    """What is held of each symbol."""
     names = ("quantity", "average_price", "realized_pnl", "unrealized_pnl", "fees")
     table = new_table("Positions", "symbol", *(name.replace("_", " ") for name in names))
     for symbol, position in report["positions"].items():
         table.add_row(symbol, *(_or_dash(position[name]) for name in names))
+    return table
+
+
+def ladder_table(book: Mapping[str, Any]) -> Table:
+    """The best levels of one book, as `pipeline book` gets them."""
+    title = f"{book['symbol']}  {book['state']}  {book['bid_levels']:,} / {book['ask_levels']:,} levels"
+    table = new_table(f"{title}  last id {book['last_update_id']}", "bid qty", "bid", "ask", "ask qty")
+    for bid, ask in zip_longest(book["bids"], book["asks"], fillvalue=("", "")):
+        table.add_row(bid[1], bid[0], ask[0], ask[1])
+    return table
+
+
+def orders_table(title: str, orders: Sequence[Mapping[str, Any]]) -> Table:
+    """Orders, as `pipeline orders` gets them."""
+    names = ("symbol", "side", "price", "quantity", "filled", "state", "venue_order_id")
+    table = new_table(title, "client order id", *(name.replace("_", " ") for name in names))
+    for order in orders:
+        table.add_row(order["client_order_id"], *(_or_dash(order[name]) for name in names))
     return table
 
 

@@ -6,17 +6,19 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.atomics import peek, poke
+from shm import ring, seqlock
+from shm.atomics import peek
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
-from shm.ring import READER_EPOCH, cursors
+from shm.layout import record_at
+from shm.ring import cursors
 from shm.segment import Segment, seqlock_layout
 from shm.seqlock import row_bytes
 from stages.agent import Agent, Array, Hop, SegmentUse
 from stages.book.context import TICKER_BYTES, TICKERS_KEPT, new_context
 from stages.book.settings import BookSettings
 from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE, FEED_TO_BOOK, RINGS
-from stages.domain.messages import BBO, DEPTH
+from stages.domain.messages import BBO, DEPTH, NOTICE, BookState
 from stages.domain.orderbook import l2
 
 log = logging.getLogger(__name__)
@@ -31,18 +33,18 @@ class BookAgent(Agent):
 
     name = "book"
     counters = (
-        Counter("messages_in", "market events taken from the feed"),
-        Counter("messages_out", "notices published to the strategy"),
-        Counter("levels", "price levels set or removed"),
-        Counter("conflated", "events merged into a later notice because the strategy's ring was full"),
-        Counter("trades_missed", "trades not told because the strategy's ring was full"),
-        Counter("off_grid", "levels whose price or quantity is off the instrument's grid; legal"),
-        Counter("bbo_checked", "diffs after which the book was compared with the venue's ticker"),
-        Counter("bbo_mismatches", "of these, where best price or quantity differed"),
-        Counter("crossed", "events after which the best bid was not below the best ask"),
-        Counter("diffs_ignored", "diffs that came while their book waited for a snapshot"),
-        Counter("half_events", "events of which the feed or an earlier book took a part with it"),
-        Counter("levels_dropped", "deepest levels forgotten because a side had levels_max"),
+        Counter("messages_in", "market events taken from the feed", "events"),
+        Counter("messages_out", "notices published to the strategy", "notices"),
+        Counter("levels", "price levels set or removed", "levels"),
+        Counter("conflated", "events merged into a later notice because the strategy's ring was full", "events"),
+        Counter("trades_missed", "trades not told because the strategy's ring was full", "trades"),
+        Counter("off_grid", "levels whose price or quantity is off the instrument's grid; legal", "levels"),
+        Counter("bbo_checked", "diffs after which the book was compared with the venue's ticker", "diffs"),
+        Counter("bbo_mismatches", "of these, where best price or quantity differed", "diffs"),
+        Counter("crossed", "events after which the best bid was not below the best ask", "events"),
+        Counter("diffs_ignored", "diffs that came while their book waited for a snapshot", "diffs"),
+        Counter("half_events", "events of which the feed or an earlier book took a part with it", "events"),
+        Counter("levels_dropped", "deepest levels forgotten because a side had levels_max", "levels"),
     )
     hops = (Hop("feed>book"), Hop("book.update", 100, "ns_per_level"), Hop("book.publish"))
 
@@ -92,8 +94,26 @@ class BookAgent(Agent):
         for index, name in enumerate(("transport_hop", "update_hop", "publish_hop")):
             state[name] = hops + index * HISTOGRAM_BYTES
         # A feed that sees a new reader sends every book anew: this one knows nothing yet.
-        epoch = segments[FEED_TO_BOOK].address + READER_EPOCH
-        poke(epoch, peek(epoch) + 1)
+        ring.begin_reading(int(state["input"]))
+        if ring.begin_writing(int(state["output"])) > 1:
+            self._succeed(int(state["output"]))
+        state["told_epoch"] = peek(int(state["output"]) + ring.READER_EPOCH)
+
+    def _succeed(self, output: int) -> None:
+        """Go on where an earlier process of this stage was killed: its counts stay, its books are invalid."""
+        state = self.context.state[0]
+        if last := ring.newest(output):
+            state["notice_seq"] = record_at(last, NOTICE)["seq"]
+        for symbol, book in enumerate(self.context.books):
+            row = int(state["bbo_table"]) + symbol * int(state["bbo_row_bytes"])
+            if standing := seqlock.newest(row, BBO.itemsize):
+                bbo = record_at(standing, BBO)
+                book["volume"], book["read_ns"] = bbo["volume"], bbo["read_ns"]
+                book["state"] = BookState.DIRTY if bbo["state"] == BookState.VALID else bbo["state"]
+                state["must_invalidate"] = 1
+
+    def is_synced(self) -> bool:
+        return bool((self.context.books["state"] == BookState.VALID).all())
 
     def service(self, now_ns: int) -> None:
         dropped = sum(peek(int(book[side]) + l2.DROPPED) for book in self.context.books for side in ("bids", "asks"))

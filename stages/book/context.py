@@ -46,6 +46,8 @@ STATE = record_dtype(
         ("notice", "<i8"),  # addresses of the scratch records
         ("bbo", "<i8"),
         ("depth", "<i8"),
+        ("must_invalidate", "<i8"),  # 1: an earlier book's rows are still out
+        ("told_epoch", "<i8"),  # of the strategy that knows the newest state
         ("must_deliver", "<i8"),  # 1: wait for room instead of conflating
         ("notice_seq", "<i8"),
         ("pending_count", "<i8"),  # symbols whose newest state the strategy has not been told
@@ -58,7 +60,7 @@ STATE = record_dtype(
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
     ],
-    192,
+    256,
 )
 
 BOOK = record_dtype(

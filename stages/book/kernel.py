@@ -64,6 +64,10 @@ BBO_BYTES, DEPTH_BYTES, NOTICE_BYTES = BBO.itemsize, DEPTH.itemsize, NOTICE.item
 def poll(context: Context, now_ns: int) -> int:
     """Take up to BATCH records. Returns how many there were."""
     state = context.state[0]
+    if state["must_invalidate"] != 0:
+        state["must_invalidate"] = 0
+        for symbol in range(len(context.books)):
+            _invalidate(context, symbol, context.books[symbol]["read_ns"])
     if state["pending_count"] > 0:
         _tell_pending(context)
     source = state["input"]
@@ -78,6 +82,9 @@ def poll(context: Context, now_ns: int) -> int:
     if handled == 0:
         if context.samples[0] > 0:
             count_noted(context.samples)
+        if ring.reader_epoch(state["output"]) != state["told_epoch"]:
+            state["told_epoch"] = ring.reader_epoch(state["output"])
+            _tell_all(context)
         if now_ns >= state["next_rehearsal_ns"]:
             state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
             rehearse(context)
@@ -240,7 +247,7 @@ def _fill_rows(context: Context, symbol: int, read_ns: int) -> None:
     bbo["bid_price"], bbo["bid_quantity"] = l2.best_key(bids), l2.best_quantity(bids)
     bbo["ask_price"], bbo["ask_quantity"] = -l2.best_key(asks), l2.best_quantity(asks)
     bbo["last_id"], bbo["read_ns"], bbo["state"] = book["last_id"], read_ns, book["state"]
-    bbo["levels"] = bid_count << 32 | ask_count
+    bbo["volume"] = book["volume"]
 
     target = state["depth"]
     depth["bid_levels"] = l2.copy_best(bids, DEPTH_LEVELS, 1, target + DEPTH_BID_PRICE, target + DEPTH_BID_QUANTITY)
@@ -263,9 +270,25 @@ def _publish(context: Context, symbol: int, read_ns: int) -> None:
         book["pending_merged"] += 1
         context.counters[0]["conflated"] += 1
     else:
-        book["is_pending"], book["pending_read_ns"], book["pending_merged"] = 1, read_ns, 0
-        state["pending_count"] += 1
+        _make_pending(context, symbol)
     _tell_book(context, symbol)
+
+
+@primitive
+def _make_pending(context: Context, symbol: int) -> None:
+    """The symbol's newest state has not been told."""
+    book = context.books[symbol]
+    book["is_pending"], book["pending_read_ns"], book["pending_merged"] = 1, book["read_ns"], 0
+    context.state[0]["pending_count"] += 1
+
+
+@kernel
+def _tell_all(context: Context) -> None:
+    """A strategy that has started anew knows nothing: tell it the newest state of each book that has one."""
+    for symbol in range(len(context.books)):
+        if context.books[symbol]["version"] > 0 and context.books[symbol]["is_pending"] == 0:
+            _make_pending(context, symbol)
+    _tell_pending(context)
 
 
 @primitive

@@ -124,7 +124,7 @@ BBO = record_dtype(
         ("last_id", "<i8"),
         ("read_ns", "<i8"),
         ("state", "<i8"),  # BookState
-        ("levels", "<i8"),  # bid levels << 32 | ask levels, of the whole book
+        ("volume", "<i8"),  # cumulative traded quantity of the symbol, mantissa, wraps
     ],
     64,
 )
@@ -218,6 +218,23 @@ class ReportKind(IntEnum):
     """Risk refused the order: it never left."""
     UNKNOWN = 8
     """The venue did not say what became of the order."""
+    WORKING = 9
+    """State told again: the order is open, and so much of it is filled."""
+    POSITION = 10
+    """State told again: `cumulative_lots` is the symbol's position, signed."""
+    STATE_END = 11
+    """State told again: that was all, for the reader of epoch `execution_id`; `order_id` is the last one ever seen."""
+
+
+class ReportOrigin(IntEnum):
+    """Who says it, and why."""
+
+    ROUTER = 0
+    """News; `cause_seq` in risk's copy is the seq of the router's report."""
+    RISK = 1
+    """Risk's own answer to an order, `cause_seq`, or its state told again (`cause_seq` 0)."""
+    RETOLD = 2
+    """The router tells its state again because it, or its reader, started anew: mostly nothing new."""
 
 
 class Reason(IntEnum):
@@ -273,6 +290,7 @@ REPORT = record_dtype(
         ("publish_ns", "<i8"),
         ("seq", "<i8"),
         ("cause_seq", "<i8"),
+        ("origin", "<i8"),  # ReportOrigin
     ],
     128,
 )

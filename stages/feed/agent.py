@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm import ring
-from shm.atomics import peek, poke
+from shm.atomics import peek
 from shm.clock import CLOCK_WORDS
 from shm.control import State
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
+from shm.layout import record_at
 from shm.segment import Segment
 from stages.agent import Agent, Array, Attention, Hop, SegmentUse
 from stages.domain.codecs import websocket_frames
@@ -29,6 +30,7 @@ from stages.feed.context import (
     NO_DESCRIPTOR,
     STATE,
     SYNC,
+    SYNCED,
     Context,
 )
 from stages.feed.guarded import Guarded
@@ -63,30 +65,30 @@ class FeedAgent(Agent):
 
     name = "feed"
     counters = (
-        Counter("messages_in", "stream messages understood"),
-        Counter("messages_out", "events published to the book"),
-        Counter("frames", "data frames that carried a stream payload, understood or not"),
-        Counter("events", "events accepted for publication"),
-        Counter("gaps", "places where update ids did not join"),
-        Counter("resyncs", "snapshots that made a book valid again"),
-        Counter("dropped", "messages given up: skipped as too old, or held back for too long"),
-        Counter("backpressure", "events that had to wait for room in the book's ring"),
-        Counter("stale", "diffs ignored because the snapshot contains them"),
-        Counter("held", "messages held back until their symbol's snapshot came"),
-        Counter("hold_overflows", "times a symbol's hold was full and started anew"),
-        Counter("snapshots", "snapshots asked for"),
-        Counter("snapshots_too_old", "snapshots older than the first diff held, fetched again"),
-        Counter("snapshot_failures", "snapshot requests that failed"),
-        Counter("unrecognised", "messages that the compiled parser left to the patient one"),
-        Counter("malformed", "messages that nobody could read"),
-        Counter("overflowed", "messages with a number that does not fit 64 bits"),
-        Counter("too_many_decimals", "messages with more decimals than a mantissa has"),
-        Counter("unknown_symbol", "messages of symbols that are not traded here"),
-        Counter("oversized", "messages longer than the limit"),
-        Counter("other_messages", "well-formed messages that are no market events"),
-        Counter("protocol_errors", "connections ended for a violation of the WebSocket protocol"),
-        Counter("connects", "connections made"),
-        Counter("disconnects", "connections lost"),
+        Counter("messages_in", "stream messages understood", "messages"),
+        Counter("messages_out", "events published to the book", "events"),
+        Counter("frames", "data frames that carried a stream payload, understood or not", "frames"),
+        Counter("events", "events accepted for publication", "events"),
+        Counter("gaps", "places where update ids did not join", "gaps"),
+        Counter("resyncs", "snapshots that made a book valid again", "resyncs"),
+        Counter("dropped", "messages given up: skipped as too old, or held back for too long", "messages"),
+        Counter("backpressure", "events that had to wait for room in the book's ring", "events"),
+        Counter("stale", "diffs ignored because the snapshot contains them", "messages"),
+        Counter("held", "messages held back until their symbol's snapshot came", "messages"),
+        Counter("hold_overflows", "times a symbol's hold was full and started anew", "overflows"),
+        Counter("snapshots", "snapshots asked for", "requests"),
+        Counter("snapshots_too_old", "snapshots older than the first diff held, fetched again", "snapshots"),
+        Counter("snapshot_failures", "snapshot requests that failed", "requests"),
+        Counter("unrecognised", "messages that the compiled parser left to the patient one", "messages"),
+        Counter("malformed", "messages that nobody could read", "messages"),
+        Counter("overflowed", "messages with a number that does not fit 64 bits", "messages"),
+        Counter("too_many_decimals", "messages with more decimals than a mantissa has", "messages"),
+        Counter("unknown_symbol", "messages of symbols that are not traded here", "messages"),
+        Counter("oversized", "messages longer than the limit", "messages"),
+        Counter("other_messages", "well-formed messages that are no market events", "messages"),
+        Counter("protocol_errors", "connections ended for a violation of the WebSocket protocol", "connections"),
+        Counter("connects", "connections made", "connections"),
+        Counter("disconnects", "connections lost", "connections"),
     )
     hops = (Hop("feed.queue"), Hop("feed.parse", 1_000))
 
@@ -114,7 +116,6 @@ class FeedAgent(Agent):
         self._attention: Attention | None = None
         self._helpers: dict[int, Helper] = {}
         self._refused_options: set[str] = set()
-        self._reader_epoch = 0
         self._allocate(instruments)
         timeout_s = None if self._must_deliver else settings.snapshot_timeout_s
         self._snapshots = SnapshotDesk(self.context, self._names, settings, rest_url, timeout_s)
@@ -171,11 +172,11 @@ class FeedAgent(Agent):
         hops = page["hops"].ctypes.data
         state["queue_hop"], state["parse_hop"] = hops, hops + HISTOGRAM_BYTES
         output = int(state["output"])
-        epoch = peek(output + ring.WRITER_EPOCH) + 1
-        poke(output + ring.WRITER_EPOCH, epoch)
-        if epoch > 1:  # an earlier feed has written here: what its books said is no longer kept up
+        if ring.begin_writing(output) > 1:  # an earlier feed has written here: what its books said is not kept up
             state["reset_wanted"] = 1
-        self._reader_epoch = peek(output + ring.READER_EPOCH)
+            last = ring.newest(output)
+            state["event_seq"] = record_at(last, MARKET)["seq"] if last else 0
+        state["reader_epoch"] = peek(output + ring.READER_EPOCH)
 
     def start(self, attention: Attention) -> None:
         self._attention = attention
@@ -187,6 +188,9 @@ class FeedAgent(Agent):
         if self.context.counters[0]["frames"]:
             return State.RUNNING
         return State.READY if self.context.counters[0]["connects"] else State.STARTING
+
+    def is_synced(self) -> bool:
+        return bool((self.context.sync["status"] == SYNCED).all())
 
     def quiesce(self) -> None:
         self.context.state[0]["is_quiesced"] = 1
@@ -216,7 +220,6 @@ class FeedAgent(Agent):
         if self._connection is not None:
             self._snapshots.request(now_ns, self._connected_ns, self._submit_snapshot)
         self._snapshots.hand_over()
-        self._watch_reader()
 
     # Byte sources
 
@@ -346,18 +349,6 @@ class FeedAgent(Agent):
         except OSError as error:
             self.context.state[0]["lost"] = error.errno or END_OF_STREAM
             log.debug("cannot write to the venue: %s", error)
-
-    def _watch_reader(self) -> None:
-        """A new book process knows nothing: every symbol is sent anew."""
-        state = self.context.state[0]
-        if not state["output"]:
-            return
-        epoch = peek(int(state["output"]) + ring.READER_EPOCH)
-        if epoch != self._reader_epoch:
-            if self._reader_epoch > 0:
-                log.warning("the book has started anew; every symbol is synchronised again")
-                state["reset_wanted"] = 1
-            self._reader_epoch = epoch
 
 
 def rehearsal_message(symbol: str) -> bytes:

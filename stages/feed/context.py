@@ -19,6 +19,7 @@ END_OF_STREAM = -1_000
 STATE = record_dtype(
     [
         ("output", "<i8"),  # address of the ring to the book
+        ("reader_epoch", "<i8"),  # of the book that is being told
         ("staging", "<i8"),  # address of the private ring where events are made
         ("symbols", "<i8"),  # address of the symbol names, two words each
         ("symbol_count", "<i8"),

@@ -74,6 +74,9 @@ def poll(context: Context, now_ns: int) -> int:
     elif handled == 0:
         if context.samples[0] > 0:
             count_noted(context.samples)
+        if ring.reader_epoch(state["output"]) != state["reader_epoch"]:  # a book that starts anew knows nothing
+            state["reset_wanted"] = state["reader_epoch"] > 0
+            state["reader_epoch"] = ring.reader_epoch(state["output"])
         if now_ns >= state["next_rehearsal_ns"]:
             state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
             rehearse(context)

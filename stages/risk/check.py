@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm import seqlock
-from shm.atomics import leading_zeros
+from shm.atomics import leading_zeros, multiply_wrapping
 from shm.kernel import primitive
 from stages.domain.messages import BBO, BookState, OrderType, Reason, Side, TimeInForce
 from stages.domain.orders import SLOT_MASK
@@ -49,7 +49,8 @@ MALFORMED_ORDER = int(Reason.MALFORMED_ORDER)
 def exceeds(a: int, b: int, limit: int) -> bool:
     """a * b > limit, exactly, for 0 <= a, b and 0 <= limit <= 2**62; the product may be beyond 64 bits."""
     zeros = leading_zeros(a) + leading_zeros(b)
-    product = a * b if zeros >= 64 else -1  # fewer leading zeros: the product is 2**63 or more
+    # Fewer leading zeros: the product is 2**63 or more.
+    product = multiply_wrapping(a, b) if zeros >= 64 else -1
     return product > limit or product < 0  # exactly 64: between 2**62 and 2**64, negative when it wrapped
 
 

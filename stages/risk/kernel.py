@@ -15,7 +15,7 @@ from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import kernel, primitive
 from shm.layout import record_dtype
-from stages.domain.messages import ORDER, REPORT, OrderKind, Reason, ReportKind
+from stages.domain.messages import ORDER, REPORT, OrderKind, Reason, ReportKind, ReportOrigin
 from stages.domain.orders import ORDER_SLOTS
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
 from stages.domain.warming import warm, warm_records
@@ -48,6 +48,9 @@ CANCEL = int(OrderKind.CANCEL)
 DENIED = int(ReportKind.DENIED)
 CANCEL_REJECTED = int(ReportKind.CANCEL_REJECTED)
 UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
+WORKING_AGAIN, POSITION, STATE_END = int(ReportKind.WORKING), int(ReportKind.POSITION), int(ReportKind.STATE_END)
+BY_RISK, RETOLD = int(ReportOrigin.RISK), int(ReportOrigin.RETOLD)
+NOT_TELLING = 2**62
 
 STATE = record_dtype(
     [
@@ -75,8 +78,12 @@ STATE = record_dtype(
         ("rehearsal_symbol", "<i8"),
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
+        ("epoch", "<i8"),  # of this process as the reader of the router's reports
+        ("is_rebuilding", "<i8"),  # 1: an earlier process held the views; the router tells them again
+        ("told_epoch", "<i8"),  # of the strategy that knows the state
+        ("tell_cursor", "<i8"),  # the state is being told from here on: rows, positions, the end; NOT_TELLING
     ],
-    192,
+    256,
 )
 
 EXPOSURE = record_dtype(
@@ -97,6 +104,7 @@ WORKING = record_dtype(
         ("side", "<i8"),
         ("leaves_lots", "<i8"),
         ("cumulative_lots", "<i8"),
+        ("price_ticks", "<i8"),
     ],
     64,
 )
@@ -134,8 +142,10 @@ def poll(context: Context, now_ns: int) -> int:
             break
         forward_report(context)
         handled += 1
+    if state["tell_cursor"] != NOT_TELLING and state["is_rebuilding"] == 0:
+        handled += tell_state(context)
     for _ in range(BATCH):
-        if ring.available(state["orders_in"], 1) < 1:
+        if ring.available(state["orders_in"], 1) < 1 or state["is_rebuilding"] != 0:
             break
         # Both, before deciding: which of them the verdict needs is not known yet, and a verdict is given once.
         if ring.room(state["orders_out"], 1) < 1 or ring.room(state["reports_out"], 1) < 1:
@@ -146,6 +156,8 @@ def poll(context: Context, now_ns: int) -> int:
     if handled == 0:
         if context.samples[0] > 0:
             count_noted(context.samples)
+        if ring.reader_epoch(state["reports_out"]) != state["told_epoch"]:
+            state["told_epoch"], state["tell_cursor"] = ring.reader_epoch(state["reports_out"]), 0
         if now_ns >= state["next_rehearsal_ns"]:
             state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
             rehearse(context, now_ns)
@@ -252,12 +264,20 @@ def _verdict(context: Context, order: np.void, now_ns: int, is_rehearsal: int) -
     working["is_open"] = 1
     working["symbol"] = symbol
     working["side"] = np.int64(order["side"])
+    working["price_ticks"] = order["price_ticks"]
     working["leaves_lots"] = order["quantity_lots"]
     working["cumulative_lots"] = 0
-    _work(exposure, working["side"], order["quantity_lots"])
-    exposure["open_orders"] += 1
-    state["open_orders"] += 1
+    open_row(context, working)
     return NONE
+
+
+@primitive
+def open_row(context: Context, working: np.void) -> None:
+    """The order in `working` counts as working from now on."""
+    exposure = context.exposures[working["symbol"]]
+    _work(exposure, working["side"], working["leaves_lots"])
+    exposure["open_orders"] += 1
+    context.state[0]["open_orders"] += 1
 
 
 @primitive
@@ -285,26 +305,26 @@ def _work(exposure: np.void, side: int, lots: int) -> None:
 @primitive
 def _answer(context: Context, order: np.void, kind: int, reason: int, publish_ns: int) -> None:
     """Publish risk's own report on an order that goes no further."""
-    state, report = context.state[0], context.report[0]
+    report = context.report[0]
+    _clear(report)
     report["kind"] = kind
     report["side"] = order["side"]
     report["symbol"] = order["symbol"]
     report["reason"] = reason
-    report["maker"] = 0
     report["final"] = 1 if kind == DENIED else 0  # an order whose cancel is refused lives on
     report["order_id"] = order["order_id"]
     report["price_ticks"] = order["price_ticks"]
-    report["last_price_ticks"] = 0
-    report["last_quantity_lots"] = 0
-    report["cumulative_lots"] = 0
-    report["leaves_lots"] = 0
-    report["execution_id"] = 0
-    report["venue_code"] = 0
-    report["exchange_time_ns"] = 0
     report["read_ns"] = order["read_ns"]
     report["publish_ns"] = publish_ns
-    report["seq"] = state["report_seq"] + 1
     report["cause_seq"] = order["seq"]
+    _push_report(context)
+
+
+@primitive
+def _push_report(context: Context) -> None:
+    """Publish the scratch report under the next seq."""
+    state, report = context.state[0], context.report[0]
+    report["seq"] = state["report_seq"] + 1
     ring.try_push(state["reports_out"], state["report"])
     state["report_seq"] += 1
 
@@ -315,46 +335,135 @@ def forward_report(context: Context) -> None:
     state, counters = context.state[0], context.counters[0]
     ring.copy_record(state["report"], ring.peek_record(state["reports_in"]), REPORT_BYTES)
     report = context.report[0]
-    _take_report(context, report)
-    report["cause_seq"] = report["seq"]
-    report["seq"] = state["report_seq"] + 1
-    report["publish_ns"] = read_clock(context.clock)
-    ring.try_push(state["reports_out"], state["report"])
-    state["report_seq"] += 1
+    is_news = _take_told(context, report) if np.int64(report["kind"]) >= POSITION else _take_report(context, report)
+    # What the router only tells again, and is known, is not news to the strategy either.
+    if is_news or report["origin"] != RETOLD:
+        report["cause_seq"] = report["seq"]
+        report["publish_ns"] = read_clock(context.clock)
+        _push_report(context)
+        counters["messages_out"] += 1
     ring.advance(state["reports_in"], 1)
     counters["messages_in"] += 1
-    counters["messages_out"] += 1
     counters["reports"] += 1
 
 
-@primitive
-def _take_report(context: Context, report: np.void) -> None:
-    """Positions and working lots by cumulative quantity, so that a report told twice changes nothing.
+@kernel
+def _take_told(context: Context, report: np.void) -> bool:
+    """A position, or the end of a state told again. Never news: the strategy is told by us."""
+    state = context.state[0]
+    if np.int64(report["kind"]) == POSITION:
+        exposure = context.exposures[np.int64(report["symbol"])]
+        if exposure["position_lots"] != report["cumulative_lots"] and state["is_rebuilding"] == 0:
+            context.counters[0]["position_differences"] += 1
+        exposure["position_lots"] = report["cumulative_lots"]
+    elif report["execution_id"] == state["epoch"]:
+        state["is_rebuilding"] = 0
+    state["last_order_id"] = max(state["last_order_id"], report["order_id"])
+    return False
+
+
+@kernel
+def _take_report(context: Context, report: np.void) -> bool:
+    """Positions and working lots by cumulative quantity: a report told twice changes nothing. Returns if it is news.
 
     A fill counts after the order's end as well: the position follows the router's, which follows the venue.
     """
+    state = context.state[0]
     working = context.working[slot_of(report["order_id"])]
+    is_final = np.int64(report["final"]) != 0
+    if state["is_rebuilding"] != 0 and np.int64(report["kind"]) == WORKING_AGAIN:
+        _restore(context, working, report)
+        return False
     is_ours = working["order_id"] == report["order_id"]
     filled = report["cumulative_lots"] - working["cumulative_lots"]
     if not is_ours or (working["is_open"] == 0 and filled <= 0):
-        context.counters[0]["reports_unmatched"] += 1
-        return
+        if report["origin"] != RETOLD:
+            context.counters[0]["reports_unmatched"] += 1
+        return False
     exposure = context.exposures[working["symbol"]]
     side = working["side"]
     if filled > 0:
         working["cumulative_lots"] = report["cumulative_lots"]
         exposure["position_lots"] += filled if side == BUY else -filled
     if working["is_open"] == 0:
-        return
+        return True
     if filled > 0:
         leaves = working["leaves_lots"] - filled
         _work(exposure, side, -filled)
         working["leaves_lots"] = leaves
-    if np.int64(report["final"]) != 0:
-        _work(exposure, side, -working["leaves_lots"])
-        exposure["open_orders"] -= 1
-        context.state[0]["open_orders"] -= 1
-        working["is_open"] = 0
+    if is_final:
+        _close_row(context, working)
+    return filled > 0 or is_final
+
+
+@primitive
+def _close_row(context: Context, working: np.void) -> None:
+    exposure = context.exposures[working["symbol"]]
+    _work(exposure, working["side"], -working["leaves_lots"])
+    exposure["open_orders"] -= 1
+    context.state[0]["open_orders"] -= 1
+    working["is_open"] = 0
+
+
+@kernel
+def _restore(context: Context, working: np.void, report: np.void) -> None:
+    """An open order as the router tells it. The positions that it tells afterwards contain its fills."""
+    if working["is_open"] != 0:
+        _close_row(context, working)
+    working["order_id"] = report["order_id"]
+    working["is_open"] = 1
+    working["symbol"] = np.int64(report["symbol"])
+    working["side"] = np.int64(report["side"])
+    working["price_ticks"] = report["price_ticks"]
+    working["leaves_lots"] = report["leaves_lots"]
+    working["cumulative_lots"] = report["cumulative_lots"]
+    open_row(context, working)
+    context.state[0]["last_order_id"] = max(context.state[0]["last_order_id"], report["order_id"])
+
+
+@kernel
+def tell_state(context: Context) -> int:
+    """Tell a strategy that starts anew what is open and what is held, as far as there is room."""
+    state, report = context.state[0], context.report[0]
+    told = 0
+    while told < BATCH and ring.room(state["reports_out"], 1) >= 1:
+        number = state["tell_cursor"]
+        state["tell_cursor"] = number + 1
+        told += 1
+        _clear(report)
+        report["publish_ns"] = read_clock(context.clock)
+        if number < ORDER_SLOTS:
+            working = context.working[number]
+            if working["is_open"] == 0:
+                continue
+            report["kind"], report["symbol"], report["side"] = WORKING_AGAIN, working["symbol"], working["side"]
+            report["order_id"], report["price_ticks"] = working["order_id"], working["price_ticks"]
+            report["cumulative_lots"], report["leaves_lots"] = working["cumulative_lots"], working["leaves_lots"]
+        elif number < ORDER_SLOTS + len(context.exposures):
+            report["kind"], report["symbol"] = POSITION, number - ORDER_SLOTS
+            report["cumulative_lots"] = context.exposures[number - ORDER_SLOTS]["position_lots"]
+        else:
+            report["kind"] = STATE_END
+            report["order_id"], report["execution_id"] = state["last_order_id"], state["told_epoch"]
+            state["tell_cursor"] = NOT_TELLING
+        _push_report(context)
+        context.counters[0]["messages_out"] += 1
+        if state["tell_cursor"] == NOT_TELLING:
+            break
+    return told
+
+
+@primitive
+def _clear(report: np.void) -> None:
+    """An empty report of our own."""
+    report["kind"], report["symbol"], report["side"] = 0, 0, 0
+    report["reason"], report["maker"], report["final"] = 0, 0, 0
+    report["order_id"], report["price_ticks"] = 0, 0
+    report["last_price_ticks"], report["last_quantity_lots"] = 0, 0
+    report["cumulative_lots"], report["leaves_lots"] = 0, 0
+    report["execution_id"], report["venue_code"] = 0, 0
+    report["exchange_time_ns"], report["read_ns"] = 0, 0
+    report["cause_seq"], report["origin"] = 0, BY_RISK
 
 
 assert ORDER_SLOTS & (ORDER_SLOTS - 1) == 0

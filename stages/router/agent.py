@@ -7,6 +7,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,11 +15,13 @@ import numpy as np
 import simplejson
 from numpy.typing import NDArray
 
-from shm.atomics import JIT
+from shm import adopt, ring
+from shm.atomics import JIT, peek
 from shm.clock import CLOCK_WORDS, read_now_ns
 from shm.control import State
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
+from shm.layout import record_at
 from shm.ring import cursors
 from shm.segment import Segment
 from shm.seqlock import row_bytes
@@ -28,7 +31,7 @@ from stages.domain.codecs.binance_orders import EVENT, request_templates
 from stages.domain.codecs.json_scan import GUARD_BYTES, word
 from stages.domain.edges import POSITION_TABLE, RISK_TO_ROUTER, ROUTER_TO_RISK, edges
 from stages.domain.messages import ORDER, POSITION, PRICE_EXPONENT, REPORT, OrderKind, OrderType, TimeInForce
-from stages.domain.orders import ORDER_SLOTS, OrderState, base36, client_order_id_prefix
+from stages.domain.orders import IS_OPEN, ORDER_SLOTS, OrderState, base36, client_order_id_prefix
 from stages.domain.samples import new_samples
 from stages.domain.sockets import connected_pair
 from stages.helper import Helper, Result
@@ -36,13 +39,17 @@ from stages.router.cold_messages import ENDS_OF_SESSION, event_of, kind_of
 from stages.router.credentials import Credentials
 from stages.router.endpoint import require_loopback
 from stages.router.inbound import take_cold_event
-from stages.router.kernel import mark_overdue
+from stages.router.journal import ENTRIES_PER_POLL, ENTRY
+from stages.router.journal_files import Journal, recover
+from stages.router.kernel import mark_overdue, write_all
+from stages.router.lifecycle import publish_position
 from stages.router.outbound import TEXT, append_frame
 from stages.router.records import (
     GRID,
     IN_BYTES,
     LOST_CAUSES,
     NO_CAUSE,
+    NOT_TELLING,
     ORDER_ROW,
     ORDERS_PER_POLL,
     OUT_BYTES,
@@ -61,6 +68,8 @@ QUESTIONS_PER_SERVICE = 32
 
 SAMPLE_BYTES = 300
 SAMPLES_INTERVAL_NS = 1_000_000_000
+PRIVATE_ENTRIES = 2 * ENTRIES_PER_POLL
+ORDER_SEQ = int(ORDER.fields["seq"][1])  # type: ignore[index]  # it has fields
 _ADDRESSES = ("order", "report", "positions")
 
 
@@ -68,41 +77,46 @@ class RouterAgent(Agent):
     """Sends orders, keeps orders, positions and profit.
 
     `order_url` is the WebSocket API's address; it must be loopback (EndpointError). `run_start_ms` (ms since the
-    epoch) makes the client order ids of this run unique.
+    epoch) makes the client order ids of this run unique. `journal_folder` holds what a successor of this process must
+    know; without one (twins, tests) nothing outlives the process. `living` are the client order id prefixes of other
+    runs that live: their orders are not leftovers.
     """
 
     name = "router"
     holds_orders = True
     counters = (
-        Counter("messages_in", "Orders and cancels taken, and messages of the venue read"),
-        Counter("messages_out", "Reports published"),
-        Counter("sent", "New orders sent"),
-        Counter("acked", "Orders the venue acknowledged"),
-        Counter("filled", "Orders with at least one fill"),
-        Counter("fills", "Fills, each part of a partly filled order counted"),
-        Counter("cancelled", "Orders cancelled"),
-        Counter("expired", "Orders the venue ended without our asking (IOC remainder, FOK)"),
-        Counter("rejected_by_venue", "New orders the venue refused"),
-        Counter("unknown", "Orders whose fate is not known now; the venue is being asked", kind="gauge"),
+        Counter("messages_in", "Orders and cancels taken, and messages of the venue read", "messages"),
+        Counter("messages_out", "Reports published", "reports"),
+        Counter("sent", "New orders sent", "orders"),
+        Counter("acked", "Orders the venue acknowledged", "orders"),
+        Counter("filled", "Orders with at least one fill", "orders"),
+        Counter("fills", "Fills, each part of a partly filled order counted", "fills"),
+        Counter("cancelled", "Orders cancelled", "orders"),
+        Counter("expired", "Orders the venue ended without our asking (IOC remainder, FOK)", "orders"),
+        Counter("rejected_by_venue", "New orders the venue refused", "orders"),
+        Counter("unknown", "Orders whose fate is not known now; the venue is being asked", "orders", kind="gauge"),
         Counter(
             "became_unknown",
             "Times an order's fate became unknown: connection or answer lost, nothing to cancel",
+            "orders",
         ),
-        Counter("cancels_sent", "Cancels sent"),
-        Counter("cancels_refused", "Cancels the venue refused; mostly the order had ended already"),
-        Counter("refused", "Orders and cancels not sent: stopped, not connected, table full, or unknown order"),
-        Counter("reports_unmatched", "Replies and reports of orders that are not in the table"),
-        Counter("duplicate_reports", "Reports that said nothing new"),
-        Counter("foreign_reports", "Execution reports of orders that are not of this run"),
-        Counter("fills_without_fee", "Fills known only by their totals: the commission was never reported"),
-        Counter("illegal_transitions", "Changes of an order's state that the table forbids; not made"),
-        Counter("balance_events", "outboundAccountPosition events, not needed"),
-        Counter("pings", "Pings of the venue answered"),
-        Counter("unrecognised", "Messages the compiled parser handed to the cold side"),
-        Counter("malformed", "Messages that are not JSON, or not of the venue's protocol"),
-        Counter("short_sends", "Sends of which the socket took only a part"),
-        Counter("backpressure", "Polls in which the socket was not read for lack of room in the ring to risk"),
-        Counter("connections_lost", "Order connections lost"),
+        Counter("cancels_sent", "Cancels sent", "cancels"),
+        Counter("cancels_refused", "Cancels the venue refused; mostly the order had ended already", "cancels"),
+        Counter(
+            "refused", "Orders and cancels not sent: stopped, not connected, table full, or unknown order", "orders"
+        ),
+        Counter("reports_unmatched", "Replies and reports of orders that are not in the table", "reports"),
+        Counter("duplicate_reports", "Reports that said nothing new", "reports"),
+        Counter("foreign_reports", "Execution reports of orders that are not of this run", "reports"),
+        Counter("fills_without_fee", "Fills known only by their totals: the commission was never reported", "fills"),
+        Counter("illegal_transitions", "Changes of an order's state that the table forbids; not made", "changes"),
+        Counter("balance_events", "outboundAccountPosition events, not needed", "events"),
+        Counter("pings", "Pings of the venue answered", "pings"),
+        Counter("unrecognised", "Messages the compiled parser handed to the cold side", "messages"),
+        Counter("malformed", "Messages that are not JSON, or not of the venue's protocol", "messages"),
+        Counter("short_sends", "Sends of which the socket took only a part", "sends"),
+        Counter("backpressure", "Polls in which the socket was not read for lack of room in the ring to risk", "polls"),
+        Counter("connections_lost", "Order connections lost", "connections"),
     )
     hops = (
         Hop("risk>router"),
@@ -120,6 +134,8 @@ class RouterAgent(Agent):
         credentials: Credentials,
         run_start_ms: int,
         helper_cpus: Iterable[int] = (),
+        journal_folder: Path | None = None,
+        living: Iterable[str] = (),
     ) -> None:
         require_loopback(order_url)
         self._instruments = instruments
@@ -155,6 +171,10 @@ class RouterAgent(Agent):
             report=np.zeros(1, REPORT),
         )
         # Memory that only addresses lead to: kept alive here.
+        self._living: tuple[str, ...] | None = tuple(living) if settings.on_leftovers == "cancel" else None
+        self._journal_folder = journal_folder
+        self._journal: Journal | None = None
+        self._private_journal = np.zeros(PRIVATE_ENTRIES, ENTRY)
         self._names = np.ascontiguousarray(instruments["symbol"])
         self._prefix_bytes = np.frombuffer(self._prefix.encode().ljust(GUARD_BYTES, b"\0"), np.uint8).copy()
         self._templates = request_templates(self._symbols, self._prefix)
@@ -170,6 +190,9 @@ class RouterAgent(Agent):
         state = self.context.state[0]
         state["fd"] = state["rehearsal_fd"] = -1
         state["unknown_cursor"] = ORDER_SLOTS
+        state["tell_cursor"] = NOT_TELLING
+        state["journal_begin"] = state["journal_at"] = self._private_journal.ctypes.data
+        state["journal_end"] = state["journal_at"] + self._private_journal.nbytes
         state["names"] = self._names.ctypes.data
         state["prefix"], state["prefix_bytes"] = self._prefix_bytes.ctypes.data, len(self._prefix)
         state["templates"] = self._templates.ctypes.data
@@ -187,10 +210,13 @@ class RouterAgent(Agent):
     def _compile(self) -> None:
         """The kernels that the cold side calls, now: compiling one in the running stage would stop it for seconds."""
         context, integer = numba.typeof(self.context), numba.types.int64
-        kernels: Any = (take_cold_event, mark_overdue, append_frame)
+        kernels: Any = (take_cold_event, mark_overdue, append_frame, write_all, publish_position)
         kernels[0].compile((context, integer))
         kernels[1].compile((context, integer))
         kernels[2].compile((context, integer, integer, integer))
+        kernels[3].compile((context,))
+        kernels[4].compile((context, integer))
+        adopt.prepare()
 
     def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
         state = self.context.state[0]
@@ -212,6 +238,63 @@ class RouterAgent(Agent):
         hops = ("transport_hop", "encode_hop", "send_hop", "tick_to_trade_hop", "ack_hop")
         for index, name in enumerate(hops):
             state[name] = page["hops"].ctypes.data + index * HISTOGRAM_BYTES
+        ring.begin_reading(int(state["orders_in"]))
+        is_first = ring.begin_writing(int(state["reports_out"])) == 1
+        # Whoever reads already was told nothing yet by a first router, and is told all by a later one.
+        state["told_epoch"] = peek(int(state["reports_out"]) + ring.READER_EPOCH)
+        if self._journal_folder is not None:
+            self._open_journal(self._journal_folder)
+        if not is_first:
+            self._go_on()
+
+    def _open_journal(self, folder: Path) -> None:
+        """Take up what an earlier process of this run wrote, and go on writing behind it."""
+        state = self.context.state[0]
+        recovered = recover(folder, self._symbols, self._prefix)
+        if recovered is None:
+            self._use_journal(Journal.create(folder, self._symbols, self._prefix))
+            return
+        self.context.orders[:] = recovered.orders
+        self.context.positions[:] = recovered.positions
+        state["journal_number"], state["taken_seq"] = recovered.number, recovered.taken_seq
+        self._use_journal(Journal.go_on(recovered))
+        log.info("journal: %d entries, %d torn", recovered.number, recovered.torn)
+
+    def _use_journal(self, journal: Journal) -> None:
+        state = self.context.state[0]
+        self._journal = journal
+        journal.populate(journal.next)
+        state["journal_begin"], state["journal_at"], state["journal_end"] = 0, journal.next, journal.end
+
+    def _go_on(self) -> None:
+        """An earlier process of this stage was killed: what it knew is read; what became of its open orders is asked.
+
+        An order that was written down may have been sent or not. It counts as sent now, so that the venue is given the
+        time that an order may take to arrive before "no such order" is believed.
+        """
+        self._living = None  # what is at the venue is this run's
+        state, orders = self.context.state[0], self.context.orders[:ORDER_SLOTS]
+        is_open = IS_OPEN[orders["state"]]
+        orders["sent_ns"][is_open & (orders["is_acked"] == 0)] = read_now_ns(self.context.clock)
+        orders["asked_ns"] = orders["requested_ns"] = 0
+        state["open_orders"] = int(is_open.sum())
+        state["last_order_id"] = int(orders["order_id"].max())
+        self.context.counters[0]["unknown"] = int((orders["state"] == OrderState.UNKNOWN).sum())
+        answered = int(state["taken_seq"])
+        if last := ring.newest(int(state["reports_out"])):
+            report = record_at(last, REPORT)
+            state["report_seq"] = report["seq"]
+            answered = max(answered, int(report["cause_seq"]))
+        taken = adopt.skip(int(state["orders_in"]), ORDER_SEQ, answered)
+        state["unknown_cursor"] = state["tell_cursor"] = 0
+        for symbol in range(len(self._instruments)):
+            publish_position(self.context, symbol)
+        log.warning("going on for an earlier router: %d orders open, %d inputs adopted", state["open_orders"], taken)
+
+    def is_synced(self) -> bool:
+        state = self.context.state[0]
+        is_told = state["tell_cursor"] == NOT_TELLING and state["unknown_cursor"] >= ORDER_SLOTS
+        return bool(is_told and state["fd"] >= 0 and not self.context.counters[0]["unknown"])
 
     def start(self, attention: Attention) -> None:
         # After the fork: two runs, or two routers, must not mask alike. Xorshift must not start from 0.
@@ -252,15 +335,30 @@ class RouterAgent(Agent):
         self._take_loss()
         self._take_cold_text(now_ns)
         self._take_cold_events()
+        self._tend_journal()
         if self.context.state[0]["open_orders"]:
             mark_overdue(self.context, now_ns)
             self._ask_about_unknown(now_ns)
         self._watch_supervisor(now_ns)
 
+    def _tend_journal(self) -> None:
+        """Keep pages ready ahead of the next entry; begin the next file in good time, with all that there is."""
+        state = self.context.state[0]
+        if self._journal is None:
+            return
+        if self._journal.is_nearly_full(int(state["journal_at"])):
+            assert self._journal_folder is not None
+            self._journal.finish(int(state["journal_at"]))
+            self._use_journal(Journal.create(self._journal_folder, self._symbols, self._prefix))
+            write_all(self.context)
+        self._journal.populate(int(state["journal_at"]))
+
     def close(self) -> None:
         if self._helper is not None:
             self._helper.close()
         self._drop_session()
+        if self._journal is not None:
+            self._journal.finish(int(self.context.state[0]["journal_at"]))
         for end in self._to_ourselves:
             end.close()
 
@@ -270,8 +368,8 @@ class RouterAgent(Agent):
         assert self._helper is not None
         stopping = self._helper.stopping
         self._connecting = True
-        url, credentials, settings = self._url, self._credentials, self._settings
-        self._helper.submit(CONNECT, lambda: open_session_with_backoff(url, credentials, settings, stopping))
+        url, credentials, settings, living = self._url, self._credentials, self._settings, self._living
+        self._helper.submit(CONNECT, lambda: open_session_with_backoff(url, credentials, settings, stopping, living))
 
     def _take_result(self, result: Result) -> None:
         self._connecting = False
@@ -297,6 +395,7 @@ class RouterAgent(Agent):
         state["fd"] = session.sock.fileno()
         log.info("order connection to %s is open", self._url)
         self._was_connected = True
+        self._living = None  # what is at the venue from now on is ours
 
     def _take_loss(self) -> None:
         """Close what the kernel has given up; connect again once every open order is marked UNKNOWN."""

@@ -7,6 +7,7 @@ before; the venue's side is read only while the ring to risk has room. So neithe
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shm import libc, ring
 from shm.clock import REALTIME_OFFSET_NS
@@ -22,10 +23,11 @@ from stages.domain.codecs.binance_orders import (
     encode_place,
     place_template,
 )
-from stages.domain.messages import ORDER, OrderKind, OrderType, Origin, Reason
-from stages.domain.orders import IS_OPEN, ORDER_SLOTS, SLOT_MASK
+from stages.domain.messages import ORDER, OrderKind, OrderType, Origin, Reason, ReportKind, ReportOrigin
+from stages.domain.orders import IS_OPEN, ORDER_SLOTS, SLOT_MASK, OrderState
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
 from stages.domain.warming import warm, warm_records
+from stages.router import journal
 from stages.router.inbound import receive
 from stages.router.lifecycle import (
     FREE,
@@ -35,12 +37,16 @@ from stages.router.lifecycle import (
     PENDING_CANCEL,
     PENDING_NEW,
     REPORT_CANCEL_REJECTED,
+    REPORT_CANCELLED,
+    REPORT_EXPIRED,
+    REPORT_FILLED,
     REPORT_REJECTED,
     REPORT_UNKNOWN,
     UNKNOWN,
     WORKING,
     emit,
     publish_position,
+    publish_reports,
     set_state,
     work,
 )
@@ -54,7 +60,7 @@ from stages.router.outbound import (
     rewind,
     text_address,
 )
-from stages.router.records import ORDER_ROW, ORDERS_PER_POLL, Context, plain
+from stages.router.records import NOT_TELLING, ORDER_ROW, ORDERS_PER_POLL, Context, plain
 
 SEND_REHEARSAL_NS = 50_000
 """Least time between two sends to ourselves: one takes about 8 us."""
@@ -73,25 +79,44 @@ NO_ANSWER = plain(Reason.NO_ANSWER)
 ROUTER_FULL = plain(Reason.ROUTER_FULL)
 UNKNOWN_ORDER = plain(Reason.UNKNOWN_ORDER)
 SERVICE = int(Poll.SERVICE)
+NEWS, RETOLD = plain(ReportOrigin.ROUTER), plain(ReportOrigin.RETOLD)
+REPORT_POSITION, REPORT_STATE_END = plain(ReportKind.POSITION), plain(ReportKind.STATE_END)
+
+
+def _kinds_of_states() -> NDArray[np.int64]:
+    kinds = np.full(len(OrderState), int(ReportKind.WORKING), np.int64)
+    kinds[OrderState.FILLED], kinds[OrderState.CANCELLED] = REPORT_FILLED, REPORT_CANCELLED
+    kinds[OrderState.EXPIRED], kinds[OrderState.REJECTED] = REPORT_EXPIRED, REPORT_REJECTED
+    return kinds
+
+
+KIND_OF_STATE = _kinds_of_states()
+"""Kind of the report that tells an order's state again."""
 
 
 @kernel
 def poll(context: Context, now_ns: int) -> int:
     """One turn of the router. Returns how much it handled, or Poll.SERVICE when the cold side has something to do."""
     state = context.state[0]
+    if not journal.has_room(context):
+        return SERVICE
     flush(context)
     handled = take_orders(context)
-    if state["fd"] >= 0:
+    if state["tell_cursor"] != NOT_TELLING:
+        handled += tell_state(context)
+    if state["unknown_cursor"] < ORDER_SLOTS:  # first, or what a new session says would meet orders not yet marked
+        handled += mark_unknown(context)
+    elif state["fd"] >= 0:
         handled += receive(context)
         if state["is_cancelling"] != 0:
             handled += sweep(context, now_ns)
-    elif state["unknown_cursor"] < ORDER_SLOTS:
-        handled += mark_unknown(context)
     if state["cold_text"] != 0 or state["lost_cause"] != 0:
         return SERVICE
     if handled == 0:
         if context.samples[0] > 0:
             count_noted(context.samples)
+        if ring.reader_epoch(state["reports_out"]) != state["told_epoch"]:
+            state["told_epoch"], state["tell_cursor"] = ring.reader_epoch(state["reports_out"]), 0
         if now_ns >= state["next_rehearsal_ns"] and is_idle(context):
             state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
             rehearse(context, now_ns)
@@ -146,9 +171,6 @@ def _take_new(context: Context, order: np.void, popped_ns: int) -> None:
     read_ns = order["read_ns"] if np.int64(order["origin"]) == MARKET_DATA else NOT_COUNTED
     slot = order["order_id"] & SLOT_MASK
     note(context.samples, state["encode_hop"], queue_request(context, text_bytes, slot, read_ns) - popped_ns)
-    # Consumed before it is sent: whatever dies in between, it is sent at most once.
-    ring.advance(state["orders_in"], 1)
-    state["last_order_id"] = order["order_id"]
     row["order_id"] = order["order_id"]
     set_state(context, row, PENDING_NEW)
     row["symbol"] = np.int64(order["symbol"])
@@ -165,6 +187,17 @@ def _take_new(context: Context, order: np.void, popped_ns: int) -> None:
     row["asked_ns"] = 0
     counters["sent"] += 1
     work(context, row, row["quantity_lots"], 1)
+    state["last_order_id"] = order["order_id"]
+    # Written down, then consumed, then sent: whatever dies in between, it is sent at most once, and never forgotten.
+    _take(context, order, slot)
+
+
+@primitive
+def _take(context: Context, order: np.void, slot: int) -> None:
+    """The order record is acted on: write down what became of row `slot`, then consume it."""
+    context.state[0]["taken_seq"] = order["seq"]
+    journal.append(context, slot)
+    ring.advance(context.state[0]["orders_in"], 1)
 
 
 @primitive
@@ -253,9 +286,9 @@ def _take_cancel(context: Context, order: np.void, popped_ns: int) -> None:
         context.counters[0]["refused"] += 1
         _answer(context, order, REPORT_CANCEL_REJECTED, reason, NOT_FINAL)
         return
-    ring.advance(state["orders_in"], 1)
     if row["state"] != PENDING_CANCEL:
         queue_cancel(context, row, popped_ns)
+    _take(context, order, order["order_id"] & SLOT_MASK)
 
 
 @primitive
@@ -309,6 +342,7 @@ def _answer(context: Context, order: np.void, kind: int, reason: int, final: int
     read_ns = state["read_ns"]
     state["read_ns"] = order["read_ns"]
     emit(context, row, kind, reason, final)
+    publish_reports(context)
     state["read_ns"] = read_ns
     ring.advance(state["orders_in"], 1)
 
@@ -327,9 +361,56 @@ def mark_unknown(context: Context) -> int:
         if IS_OPEN[row["state"]] and row["state"] != UNKNOWN:
             set_state(context, row, UNKNOWN)
             emit(context, row, REPORT_UNKNOWN, NOT_CONNECTED, NOT_FINAL)
+            publish_reports(context)
         state["unknown_cursor"] = cursor + 1
         looked += 1
     return looked
+
+
+@kernel
+def write_all(context: Context) -> None:
+    """Write down every order there is: the beginning of a journal's next file."""
+    for slot in range(ORDER_SLOTS):
+        if context.orders[slot]["order_id"] > 0:
+            journal.append(context, slot)
+
+
+@kernel
+def tell_state(context: Context) -> int:
+    """Tell risk the state of every order and position, as far as there is room: after a start of its, or of ours.
+
+    Rows first, then positions, then the end: whoever starts with nothing takes the rows as they are, moves positions
+    by what comes in between, and has them right when it has got them. What is no news changes nothing.
+    """
+    state, report = context.state[0], context.report[0]
+    state["cause_seq"], state["origin"] = 0, RETOLD
+    scratch = context.orders[ORDER_SLOTS]
+    told = 0
+    while told < ROWS_PER_POLL and ring.room(state["reports_out"], told + 1) > told + 1:
+        number = state["tell_cursor"]
+        if number < ORDER_SLOTS:
+            row = context.orders[number]
+            if row["state"] != FREE:
+                final = NOT_FINAL if IS_OPEN[row["state"]] else IS_FINAL
+                report["execution_id"] = row["execution_id"]
+                emit(context, row, KIND_OF_STATE[row["state"]], NONE, final)
+        elif number < ORDER_SLOTS + len(context.positions):
+            scratch["order_id"], scratch["state"], scratch["symbol"] = 0, FREE, number - ORDER_SLOTS
+            scratch["cumulative_lots"] = context.positions[number - ORDER_SLOTS]["quantity_lots"]
+            emit(context, scratch, REPORT_POSITION, NONE, NOT_FINAL)
+        else:
+            scratch["order_id"], scratch["state"], scratch["symbol"] = state["last_order_id"], FREE, 0
+            scratch["cumulative_lots"] = 0
+            report["execution_id"] = state["told_epoch"]
+            emit(context, scratch, REPORT_STATE_END, NONE, NOT_FINAL)
+        told += 1
+        state["tell_cursor"] = number + 1
+        if number == ORDER_SLOTS + len(context.positions):
+            state["tell_cursor"] = NOT_TELLING
+            break
+    publish_reports(context)
+    state["origin"] = NEWS
+    return told
 
 
 @kernel
@@ -346,6 +427,7 @@ def mark_overdue(context: Context, now_ns: int) -> None:
             break
         set_state(context, row, UNKNOWN)
         emit(context, row, REPORT_UNKNOWN, NO_ANSWER, NOT_FINAL)
+        publish_reports(context)
 
 
 @kernel

@@ -12,9 +12,10 @@ import numpy as np
 from shm import ring, seqlock
 from shm.clock import now_ns as read_clock
 from shm.kernel import kernel, primitive
-from stages.domain.messages import POSITION, Reason, ReportKind, Side
+from stages.domain.messages import POSITION, REPORT, Reason, ReportKind, Side
 from stages.domain.orders import ALLOWED, IS_OPEN, ORDER_SLOTS, SLOT_MASK, OrderState
 from stages.domain.samples import note
+from stages.router import journal
 from stages.router.position import MANTISSA, apply_fee, apply_fill, multiply_divide
 from stages.router.records import Context, plain
 
@@ -43,6 +44,7 @@ REPORT_UNKNOWN = plain(ReportKind.UNKNOWN)
 NONE = plain(Reason.NONE)
 NOT_FINAL, IS_FINAL = plain(0), plain(1)
 POSITION_BYTES = POSITION.itemsize
+REPORT_BYTES = REPORT.itemsize
 
 
 @kernel
@@ -63,7 +65,10 @@ def set_state(context: Context, row: np.void, target: int) -> bool:
 
 @kernel
 def emit(context: Context, row: np.void, kind: int, reason: int, final: int) -> None:
-    """Publish a report of an order; of this fill, when the caller has set the last_* fields of the scratch report."""
+    """Write a report of an order; of this fill, when the caller has set the last_* fields of the scratch report.
+
+    Risk sees it only with `publish_reports`: all reports of one cause go out together.
+    """
     state, report = context.state[0], context.report[0]
     report["kind"] = kind
     report["side"] = row["side"]
@@ -77,8 +82,10 @@ def emit(context: Context, row: np.void, kind: int, reason: int, final: int) -> 
     report["read_ns"] = state["read_ns"]
     report["seq"] = state["report_seq"] + 1
     report["cause_seq"] = state["cause_seq"]
+    report["origin"] = state["origin"]
     report["publish_ns"] = read_clock(context.clock)
-    ring.try_push(state["reports_out"], state["report"])
+    ring.copy_fresh(ring.claim(state["reports_out"], state["staged"]), state["report"], REPORT_BYTES)
+    state["staged"] += 1
     state["report_seq"] += 1
     context.counters[0]["messages_out"] += 1
     _clear_details(report)
@@ -92,6 +99,23 @@ def _clear_details(report: np.void) -> None:
     report["execution_id"] = 0
     report["venue_code"] = 0
     report["exchange_time_ns"] = 0
+
+
+@primitive
+def publish_reports(context: Context) -> None:
+    """Let risk see what was written."""
+    state = context.state[0]
+    if state["staged"] > 0:
+        ring.commit(state["reports_out"], state["staged"])
+        state["staged"] = 0
+
+
+@kernel
+def settle(context: Context, row: np.void) -> None:
+    """Write down what a message of the venue changed, then tell it: what risk knows, a successor of ours knows too."""
+    if context.state[0]["staged"] > 0:
+        journal.append(context, row["order_id"] & SLOT_MASK)
+        publish_reports(context)
 
 
 @kernel
@@ -142,6 +166,7 @@ def apply_execution(context: Context) -> None:
         _fill(context, row, lots, not was_open or target == FILLED, was_open)
     if was_open:
         _move(context, row, target, lots)
+    settle(context, row)
     publish_position(context, row["symbol"])
 
 

@@ -77,9 +77,20 @@ STATE = record_dtype(
         ("next_send_rehearsal_ns", "<i8"),
         ("not_found_wait_ns", "<i8"),  # how long an order sent may be unknown to the venue before that is believed
         ("answer_wait_ns", "<i8"),  # how long the answer to a request may take before the venue is asked
+        ("journal_begin", "<i8"),  # of a journal in private memory, which starts over; 0 for one in files
+        ("journal_at", "<i8"),  # address of the next entry
+        ("journal_end", "<i8"),
+        ("journal_number", "<i8"),  # of the last entry
+        ("taken_seq", "<i8"),  # of the last order record that was acted on
+        ("staged", "<i8"),  # reports written into the ring to risk and not yet published
+        ("origin", "<i8"),  # ReportOrigin of what is written now
+        ("told_epoch", "<i8"),  # of the reader that knows the state
+        ("tell_cursor", "<i8"),  # the state is being told from here on: rows, positions, the end; NOT_TELLING
     ],
-    384,
+    512,
 )
+
+NOT_TELLING = plain(2**62)
 
 ORDERS_PER_POLL = 16
 """Most requests taken, and sent in one call."""

@@ -25,6 +25,7 @@ from stages.router.lifecycle import (
     end,
     publish_position,
     set_state,
+    settle,
 )
 from stages.router.records import Context, plain
 
@@ -77,8 +78,10 @@ def apply_reply(context: Context) -> None:
     elif event["status"] == OK:
         if not is_cancel and IS_OPEN[row["state"]]:
             accept(context, row)
+            settle(context, row)
     elif IS_OPEN[row["state"]]:
         _refused(context, row, is_cancel)
+        settle(context, row)
         publish_position(context, row["symbol"])
 
 

@@ -1,9 +1,11 @@
 """Connect, log on, subscribe: runs in the helper thread, may block, ends with a descriptor for compiled code."""
 
 import logging
+import re
 import socket
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +19,16 @@ from stages.router.settings import RouterSettings
 log = logging.getLogger(__name__)
 
 
+OUR_ID = re.compile("t[0-9a-z]+-[0-9a-z]+")
+"""Client order ids of any run of ours (stages.domain.orders)."""
+
+
 class SessionError(Exception):
-    """The venue refused the log-on or the subscription, in its words."""
+    """The session cannot be opened, in the venue's words."""
+
+
+class RefusedError(SessionError):
+    """The venue refused a request."""
 
 
 @dataclass
@@ -33,8 +43,14 @@ class Session:
     """websocket-client's object, kept because its destructor would close the socket."""
 
 
-def open_session(url: str, credentials: Credentials, settings: RouterSettings) -> Session:
-    """One attempt. Raises OSError, websocket.WebSocketException or SessionError."""
+def open_session(
+    url: str, credentials: Credentials, settings: RouterSettings, living: Collection[str] | None = None
+) -> Session:
+    """One attempt. Raises OSError, websocket.WebSocketException or SessionError.
+
+    With `living`, prefixes of client order ids, orders that an earlier run left at the venue are cancelled first: those
+    whose ids are of our form and of none of these runs.
+    """
     timeout_s = settings.connect_timeout_ms / 1_000
     sock = connect_directly(url, timeout_s)
     try:
@@ -50,6 +66,8 @@ def open_session(url: str, credentials: Credentials, settings: RouterSettings) -
         timestamp = str(time.time_ns() // 1_000_000)
         params = {"apiKey": credentials.api_key, "timestamp": timestamp}
         _ask(connection, early, "session.logon", params | {"signature": credentials.sign(params)})
+        if living is not None:
+            _cancel_leftovers(connection, early, living)
         _ask(connection, early, "userDataStream.subscribe", {})
         if connection.frame_buffer.recv_buffer:
             raise SessionError("websocket-client read beyond the frame it was asked for")
@@ -60,14 +78,36 @@ def open_session(url: str, credentials: Credentials, settings: RouterSettings) -
         raise
 
 
+def _cancel_leftovers(connection: Any, early: list[bytes], living: Collection[str]) -> None:
+    """Cancel what a run that died, router and all, could not cancel itself."""
+    for order in _ask(connection, early, "openOrders.status", _stamped()):
+        client_id = str(order["clientOrderId"])
+        if not OUR_ID.fullmatch(client_id) or client_id.startswith(tuple(living)):
+            continue
+        try:
+            _ask(connection, early, "order.cancel", _stamped(symbol=order["symbol"], orderId=order["orderId"]))
+        except RefusedError as error:
+            log.warning("%s of an earlier run is not cancelled: %s", client_id, error)  # it ended meanwhile
+        else:
+            log.warning("cancelled %s %s, which an earlier run left at the venue", order["symbol"], client_id)
+
+
+def _stamped(**params: Any) -> dict[str, Any]:
+    return params | {"timestamp": time.time_ns() // 1_000_000}
+
+
 def open_session_with_backoff(
-    url: str, credentials: Credentials, settings: RouterSettings, stopping: threading.Event
+    url: str,
+    credentials: Credentials,
+    settings: RouterSettings,
+    stopping: threading.Event,
+    living: Collection[str] | None = None,
 ) -> Session | None:
     """Attempts until one succeeds, the waits between them doubling; None when `stopping` was set meanwhile."""
     wait_ms = settings.backoff_ms_min
     while not stopping.is_set():
         try:
-            return open_session(url, credentials, settings)
+            return open_session(url, credentials, settings, living)
         except (OSError, websocket.WebSocketException, SessionError) as error:
             log.warning("order connection to %s: %s; trying again in %d ms", url, error or repr(error), wait_ms)
         stopping.wait(wait_ms / 1_000)
@@ -75,8 +115,8 @@ def open_session_with_backoff(
     return None
 
 
-def _ask(connection: Any, early: list[bytes], method: str, params: dict[str, str]) -> None:
-    """Send a request and wait for its answer; whatever else arrives is put into `early`, in order."""
+def _ask(connection: Any, early: list[bytes], method: str, params: dict[str, Any]) -> Any:
+    """Send a request and wait for its result; whatever else arrives is put into `early`, in order."""
     connection.send(simplejson.dumps({"id": method, "method": method, "params": params}))
     while True:
         text = connection.recv()
@@ -92,6 +132,6 @@ def _ask(connection: Any, early: list[bytes], method: str, params: dict[str, str
             if answer.get("status") != 200:
                 error = answer.get("error")
                 words = f"{error.get('code')} {error.get('msg')}" if isinstance(error, dict) else repr(answer)[:200]
-                raise SessionError(f"{method}: {words}")
-            return
+                raise RefusedError(f"{method}: {words}")
+            return answer.get("result")
         early.append(raw)

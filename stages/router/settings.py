@@ -34,6 +34,9 @@ class RouterSettings(BaseModel):
     cancel_again_ms: int = Field(
         50, ge=1, le=60_000, description="Interval of cancels for orders still working when trading stops, milliseconds"
     )
+    on_leftovers: Literal["cancel", "leave"] = Field(
+        "cancel", description="At the start: cancel what runs that died left at the venue, or leave it there"
+    )
     on_supervisor_loss: Literal["cancel", "leave"] = Field(
         "cancel", description="When the supervisor dies: cancel all working orders, or leave them at the venue"
     )

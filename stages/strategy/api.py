@@ -12,6 +12,7 @@
 
     def on_trade(ctx, trade): ...                       # somebody traded                   (optional)
     def on_report(ctx, report): ...                     # news of one of our own orders     (optional)
+    def on_restart(ctx): ...                            # go on for a process that died     (optional, see below)
 
 Everything is an integer: prices in ticks, quantities in lots, times in ns. `shipped/spread.py` and
 `shipped/market_maker.py` are the worked examples.
@@ -24,6 +25,10 @@ Everything is an integer: prices in ticks, quantities in lots, times in ns. `shi
     instruments[symbol]       the grid: tick, lot, minimum_lots ... (stages.domain.instruments.INSTRUMENT)
     state[symbol]["field"]    your own record per symbol, as STATE declares it
     now_ns                    the time of this decision
+
+When the strategy's process is restarted while the line trades, positions and open orders are handed over to the new
+one, and ctx.state is empty again. `on_restart` is then called before any other handler: it finds its orders in
+ctx.orders (those with a `status` other than FREE). Without it the line cancels them.
 
 A handler's orders leave together when it returns. One that raises (an index out of range, say) has sent nothing, and
 stops trading. Functions a handler calls, here or in modules beside the strategy file, are compiled with it.

@@ -30,8 +30,12 @@ def poll_strategy(context, now_ns):
     for _ in range(_strategy.BATCH):
         if not _strategy.take_report(context):
             break
-        if is_deciding:
+        if is_deciding and _strategy.is_for_handler(context):
             {on_report}
+        if _strategy.is_taking_over(context):
+            _strategy.take_over(context, {has_on_restart})
+            if is_deciding:
+                {on_restart}
         _strategy.finish_report(context)
         handled += 1
     for _ in range(_strategy.BATCH):
@@ -44,6 +48,8 @@ def poll_strategy(context, now_ns):
                 {on_book}
         _strategy.finish_notice(context)
         handled += 1
+    if context.engine[0]["unwanted_id"] != 0:
+        handled += _strategy.cancel_unwanted(context, _strategy.user_context(context, parameters, now_ns))
     if handled == 0:
         _strategy.rest(context)
         _strategy.keep_warm(context, now_ns)
@@ -67,5 +73,9 @@ def poll_source(strategy: Strategy) -> str:
     }
     handlers = "".join(_HANDLER.format(name=name) for name in strategy.handlers)
     values = ", ".join(f"context.parameters[{index}]" for index in range(max(1, len(strategy.parameters))))
+    has_on_restart = "on_restart" in strategy.handlers
+    on_restart = "_on_restart(_strategy.user_context(context, parameters, now_ns))" if has_on_restart else "pass"
     head = _HEAD.format(path=str(strategy.path), parameters_type=PARAMETERS_TYPE)
-    return head + handlers + _POLL.format(parameters=values, **calls)
+    return (
+        head + handlers + _POLL.format(parameters=values, has_on_restart=has_on_restart, on_restart=on_restart, **calls)
+    )

@@ -15,6 +15,7 @@ from shm.clock import now_ns as read_clock
 from shm.kernel import kernel, primitive
 from shm.layout import record_dtype
 from stages.domain.messages import NOTICE, ORDER, REPORT, BookState, NoticeKind, Origin, ReportKind
+from stages.domain.orders import ORDER_SLOTS
 from stages.domain.samples import count_noted, note
 from stages.domain.warming import warm, warm_records
 from stages.strategy.api import (
@@ -29,6 +30,7 @@ from stages.strategy.api import (
     Report,
     StrategyContext,
     Trade,
+    cancel,
     slot_of,
 )
 
@@ -47,9 +49,11 @@ TRADE_NOTICE = int(NoticeKind.TRADE)
 VALID = int(BookState.VALID)
 MARKET_DATA = int(Origin.MARKET_DATA)
 REPORT_ORIGIN = int(Origin.REPORT)
+OF_ITSELF = int(Origin.TIMER)
 ACKED = int(ReportKind.ACKED)
 CANCEL_REJECTED = int(ReportKind.CANCEL_REJECTED)
 UNKNOWN = int(ReportKind.UNKNOWN)
+WORKING_AGAIN, POSITION, STATE_END = int(ReportKind.WORKING), int(ReportKind.POSITION), int(ReportKind.STATE_END)
 
 assert ORDER.fields is not None
 PUBLISH_NS = ORDER.fields["publish_ns"][1]
@@ -76,8 +80,11 @@ ENGINE = record_dtype(
         ("is_every", "<i8"),
         ("warming_interval_ns", "<i8"),
         ("next_warming_ns", "<i8"),
+        ("epoch", "<i8"),  # of this process as the reader of risk's reports
+        ("is_rebuilding", "<i8"),  # 1: an earlier process held the views; risk tells them again
+        ("unwanted_id", "<i8"),  # orders up to this id are to be cancelled, whoever asked for them; 0: none
     ],
-    192,
+    256,
 )
 
 
@@ -132,11 +139,94 @@ def take_report(context: Context) -> bool:
     engine["version"] = 0
     engine["read_ns"] = report["read_ns"]
     engine["cause_seq"] = report["seq"]
-    _apply(context, report)
+    if np.int64(report["kind"]) >= WORKING_AGAIN:
+        _take_told(context, report)
+    else:
+        _apply(context, report)
     return True
 
 
 @primitive
+def is_for_handler(context: Context) -> bool:
+    """Whether the current report is told to the strategy: not while an earlier process's state is taken over."""
+    return bool(context.engine[0]["is_rebuilding"] == 0 and np.int64(context.report[0]["kind"]) < POSITION)
+
+
+@primitive
+def is_taking_over(context: Context) -> bool:
+    """Whether the current report is the last of the state that an earlier process leaves to this one."""
+    engine, report = context.engine[0], context.report[0]
+    if engine["is_rebuilding"] == 0 or np.int64(report["kind"]) != STATE_END:
+        return False
+    is_for_us: bool = report["execution_id"] == engine["epoch"]
+    return is_for_us
+
+
+@primitive
+def take_over(context: Context, has_handler: bool) -> None:
+    """All is told: decide from now on. Orders that no `on_restart` takes over are cancelled: nobody would mind them."""
+    engine = context.engine[0]
+    engine["is_rebuilding"] = 0
+    if not has_handler:
+        engine["unwanted_id"] = engine["last_order_id"]
+
+
+@kernel
+def cancel_unwanted(context: Context, ctx: StrategyContext) -> int:
+    """Ask to cancel the orders up to `unwanted_id`, as many as one publication takes. Returns how many it took."""
+    engine = context.engine[0]
+    if engine["is_rebuilding"] != 0:
+        return 0
+    engine["origin"], engine["version"], engine["read_ns"], engine["cause_seq"] = OF_ITSELF, 0, 0, 0
+    is_room = True
+    for slot in range(ORDER_SLOTS):
+        order = context.orders[slot]
+        is_unwanted = order["status"] != FREE and order["order_id"] <= engine["unwanted_id"]
+        if is_unwanted and is_room:
+            is_room = cancel(ctx, order["order_id"])
+    if is_room and engine["is_deciding"] != 0:  # else a cancel that was refused is asked for again
+        engine["unwanted_id"] = 0
+    asked = engine["pending"]
+    _publish(context)
+    return asked
+
+
+@kernel
+def _take_told(context: Context, report: np.void) -> None:
+    """State told again: taken as it is by a strategy that starts anew, else as any report."""
+    engine = context.engine[0]
+    kind = np.int64(report["kind"])
+    if kind == STATE_END:
+        engine["last_order_id"] = max(engine["last_order_id"], report["order_id"])
+    elif engine["is_rebuilding"] == 0:
+        if kind == WORKING_AGAIN:
+            _apply(context, report)
+        elif context.positions[np.int64(report["symbol"])] != report["cumulative_lots"]:
+            context.counters[0]["position_differences"] += 1
+            context.positions[np.int64(report["symbol"])] = report["cumulative_lots"]
+    elif kind == POSITION:
+        context.positions[np.int64(report["symbol"])] = report["cumulative_lots"]
+    else:
+        _restore(context, report)
+
+
+@primitive
+def _restore(context: Context, report: np.void) -> None:
+    """An open order as risk tells it; a cancel that an earlier process asked for stays asked for."""
+    order = context.orders[slot_of(report["order_id"])]
+    if order["status"] != FREE:
+        _work(context, order, -order["leaves_lots"])
+    if order["status"] != CANCELLING or order["order_id"] != report["order_id"]:
+        order["status"] = WORKING
+    order["order_id"] = report["order_id"]
+    order["symbol"], order["side"] = np.int64(report["symbol"]), np.int64(report["side"])
+    order["price_ticks"] = report["price_ticks"]
+    order["leaves_lots"], order["cumulative_lots"] = report["leaves_lots"], report["cumulative_lots"]
+    order["quantity_lots"] = report["leaves_lots"] + report["cumulative_lots"]
+    _work(context, order, order["leaves_lots"])
+
+
+@kernel
 def _apply(context: Context, report: np.void) -> None:
     """By cumulative quantity: a report told twice changes nothing. A fill counts after the order's end as well."""
     order = context.orders[slot_of(report["order_id"])]
@@ -158,7 +248,7 @@ def _apply(context: Context, report: np.void) -> None:
     if np.int64(report["final"]) != 0:
         _work(context, order, -order["leaves_lots"])
         order["status"] = FREE
-    elif kind in (CANCEL_REJECTED, UNKNOWN) or (kind == ACKED and order["status"] != CANCELLING):
+    elif kind in (CANCEL_REJECTED, UNKNOWN) or (kind in (ACKED, WORKING_AGAIN) and order["status"] != CANCELLING):
         order["status"] = WORKING  # UNKNOWN: a cancel that was under way may be lost, and may be asked for again
 
 
@@ -208,7 +298,7 @@ def take_notice(context: Context) -> bool:
     """Copy the oldest notice. False when there is none, or when it must wait for room (delivery "every")."""
     engine = context.engine[0]
     source = ring.peek_record(engine["notices_in"])
-    if source == 0:
+    if source == 0 or engine["is_rebuilding"] != 0:
         return False
     if engine["is_every"] != 0 and ring.room(engine["orders_out"], ROOM_IN_REPLAYS) < ROOM_IN_REPLAYS:
         context.counters[0]["backpressure"] += 1

@@ -34,7 +34,8 @@ from stages.agent import AgentError
 from stages.strategy.api import Parameter
 
 SHIPPED = Path(__file__).parent / "shipped"
-HANDLERS = ("on_book", "on_trade", "on_report")
+HANDLERS = {"on_book": "ctx, book", "on_trade": "ctx, trade", "on_report": "ctx, report", "on_restart": "ctx"}
+"""Handler: its arguments."""
 MODULE_NAME = "tickpipe_strategy"
 PARAMETERS_TYPE = "ParameterValues"
 _OURS = (*KERNEL_PACKAGES, "launch", "pipeline")
@@ -292,11 +293,12 @@ def _is_handler(path: Path, module: ModuleType, name: str) -> bool:
     function = getattr(handler, "py_func", handler)
     if not isinstance(function, FunctionType):
         raise StrategyError(path, f"{name} is a {type(handler).__name__}", f"make it a function: def {name}(ctx, ...)")
-    if function.__code__.co_argcount != 2:
+    expected = HANDLERS[name].count(",") + 1
+    if function.__code__.co_argcount != expected:
         raise StrategyError(
             path,
             f"line {function.__code__.co_firstlineno}: {name} takes {function.__code__.co_argcount} arguments",
-            f"handlers take two: def {name}(ctx, {name.removeprefix('on_')})",
+            f"it takes {expected}: def {name}({HANDLERS[name]})",
         )
     return True
 

@@ -11,10 +11,13 @@ ROOT = Path(__file__).parents[2]
 MACHINE = {"cpu", "cores", "kernel", "isolated", "governor", "python", "numba", "raw_line_rtt_ns"}
 
 
-@pytest.mark.parametrize("name", ["ring", "seqlock", "histogram", "pool", "book"])
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "name", ["ring", "seqlock", "histogram", "pool", "book", pytest.param("alternatives", marks=pytest.mark.long)]
+)
 def test_a_short_run_checks_what_it_counts_and_says_what_it_found(name: str) -> None:
     command = [sys.executable, "-m", "bench", "run", name, "--quick", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["bench"] == name
@@ -23,12 +26,12 @@ def test_a_short_run_checks_what_it_counts_and_says_what_it_found(name: str) -> 
     if name == "ring" and document["machine"]["cores"] < 2:
         assert document["note"] == "needs two cores"
         return
-    assert "tickpipe" in {row["name"] for row in measured}
+    assert {"tickpipe", "seqlock: shm.seqlock"} & {row["name"] for row in measured}
     for row in measured:
         figures = {key: value for key, value in row.items() if key.endswith(("_ns_per_op", "_p50"))}
         assert figures, row
         assert all(value > 0 for value in figures.values()), row
-        assert row["samples"] >= 2
+        assert row["samples"] >= 1
     for ratio in document["ratios"].values():
         assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
-    assert all(line["holds"] == (line["figure"] <= line["limit"]) for line in document["budgets"])
+    assert all(line["holds"] == (line["figure"] <= line["limit"]) for line in document.get("budgets", ()))

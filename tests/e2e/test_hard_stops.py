@@ -110,12 +110,20 @@ def test_what_a_run_has_in_shared_memory_is_shown_and_what_a_dead_one_left_is_re
         assert 0 <= ring["lag"] <= int(ring["layout"]["capacity"]), name
         assert 0 <= ring["age_ns"] < 100e9, name
     assert pipeline.run("inspect", run).code == 0
+    counted = _counters(pipeline, run)
+    assert counted["feed", "messages_in"]["value"] > 0
+    assert counted["router", "sent"]["value"] > 0
+    assert all(row["help"] and row["unit"] and row["kind"] in ("counter", "gauge") for row in counted.values())
     assert _clean(pipeline)["segments"] == []
     assert len(_segments(run)) == len(shown)
     process.kill()
     process.communicate(timeout=10)
     until(lambda: not any(psutil.pid_exists(pids[stage]) for stage in ("feed", "book", "strategy", "risk")), 5, "ends")
     assert {entry["status"] for entry in _shown(pipeline, run)} == {"orphaned"}
+    dead = _counters(pipeline, run)
+    assert dead.keys() == counted.keys()
+    assert all(dead[key]["value"] >= row["value"] for key, row in counted.items() if row["kind"] == "counter")
+    until(lambda: "router: the supervisor is gone" in _errors(pipeline, run), 8, "the router's last words are kept")
     removed = _clean(pipeline)["segments"]
     assert set(removed) == {f"{NAME_PREFIX}{run}.{name}" for name in shown}
     assert _segments(run) == []
@@ -127,6 +135,20 @@ def _shown(pipeline: Runs, run: str) -> Any:
     done = pipeline.run("inspect", run, "--json")
     assert done.code == 0, done.words
     return done.report["segments"]
+
+
+def _counters(pipeline: Runs, run: str) -> dict[tuple[str, str], Any]:
+    done = pipeline.run("inspect", run, "--counters", "--json")
+    assert done.code == 0, done.words
+    rows = {(row["writer"], row["name"]): row for row in done.report["counters"]}
+    assert len(rows) == len(done.report["counters"]) == len({row["id"] for row in rows.values()}) > 50
+    return rows
+
+
+def _errors(pipeline: Runs, run: str) -> str:
+    done = pipeline.run("inspect", run, "--errors", "--json")
+    assert done.code == 0, done.words
+    return "\n".join(f"{row['writer']}: {row['text'].partition(': ')[2]}" for row in done.report["errors"])
 
 
 def _clean(pipeline: Runs) -> Any:

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import pytest
@@ -65,26 +64,6 @@ def test_64_mb_of_shared_memory_is_enough(pipeline: Runs) -> None:
     remount = 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"'
     before = ["unshare", "-m", "sh", "-c", remount, "sh"]
     _assert_traded(pipeline.run("up", "--duration", "4s", "--json", before=before), "dedicated")
-
-
-def test_the_strategy_process_cannot_reach_the_memory_of_risk(pipeline: Runs, until: Callable[..., None]) -> None:
-    process = pipeline.start("up", "--duration", "60s", "--json")
-    maps: dict[str, set[str]] = {}
-
-    def trading() -> bool:
-        for child in psutil.Process(process.pid).children():
-            mapped = {Path(region.path).name for region in child.memory_maps() if NAME_PREFIX in region.path}
-            names = {name.split(".", 2)[2] for name in mapped}
-            maps.update({name.removeprefix("page."): names for name in names if name.startswith("page.")})
-        return set(STAGES) <= set(maps)
-
-    until(trading, 100, "five stages have mapped their pages")
-    process.send_signal(signal.SIGINT)
-    assert pipeline.finish(process).code == 0
-    assert "risk-router" not in maps["strategy"]
-    assert "router-risk" not in maps["strategy"]
-    assert not {name for name in maps["strategy"] if name.startswith("page.")} - {"page.strategy"}
-    assert {"risk-router", "bbo"} <= maps["risk"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

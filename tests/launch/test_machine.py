@@ -37,17 +37,6 @@ def test_needed_memory_counts_headers_and_whole_pages() -> None:
     assert memory.needed_bytes([record_layout(STATUS)]) == 8192
 
 
-def test_throttled_real_time_scheduling_is_not_taken(tmp_path: Path) -> None:
-    runtime = tmp_path / "sched_rt_runtime_us"
-    runtime.write_text("950000\n")
-    finding = scheduling.throttled_finding("5.15.0-generic", runtime)
-    assert finding is not None
-    assert "sched_rt_runtime_us=-1" in finding.hint
-    assert scheduling.throttled_finding("6.12.1", runtime) is None
-    runtime.write_text("-1\n")
-    assert scheduling.throttled_finding("5.15.0", runtime) is None
-
-
 def test_the_policy_of_a_process_is_read_back() -> None:
     assert scheduling.policy_of(os.getpid()) == ("other", 0)
     assert scheduling.policy_of(2**22 + 1) == ("unknown", 0)

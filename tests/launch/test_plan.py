@@ -48,6 +48,19 @@ def test_fifo_is_for_a_process_alone_on_its_core() -> None:
     check(packed(LaunchSettings()))
 
 
+def test_segments_are_made_on_the_node_of_most_processes() -> None:
+    two = Topology(tuple(range(4)), nodes={core: int(core > 1) for core in range(4)}, memory_nodes=2)
+    line = Line(
+        hosted={agent: (agent,) for agent in AGENTS}, agents=AGENTS, start_order=AGENTS, segments=layouts(AGENTS),
+        access={agent: {"command": False} for agent in AGENTS}, quiesce_order=(), source="a",
+        stop_order=("b", "c"), outlives=frozenset(),
+    )  # fmt: skip
+    cores = place(AGENTS, two, housekeeping=0)
+    assert build_plan("two", line, cores, LaunchSettings()).memory_node == 1
+    assert build_plan("two", line, cores, LaunchSettings(local_memory="never")).memory_node is None
+    assert packed(LaunchSettings()).memory_node is None
+
+
 def test_fifo_on_a_shared_core_is_a_bug_that_is_caught() -> None:
     plan = packed(LaunchSettings())
     process = dataclasses.replace(plan.processes[0], cpu=plan.housekeeping_cpu)
@@ -61,7 +74,10 @@ def test_a_plan_is_printable_data() -> None:
     assert document["processes"]["line"]["policy"] == "fifo"
 
 
-def test_a_process_that_has_ended_or_failed_never_moves_again() -> None:
-    assert ALLOWED[ProcessState.ENDED] == ALLOWED[ProcessState.FAILED] == frozenset()
+def test_a_process_runs_only_by_way_of_starting_and_starts_only_where_none_runs() -> None:
+    assert {state for state, following in ALLOWED.items() if ProcessState.READY in following} == {ProcessState.STARTING}
+    assert {state for state, following in ALLOWED.items() if ProcessState.STARTING in following} == {
+        ProcessState.PLANNED, ProcessState.WAITING, ProcessState.ENDED,
+    }  # fmt: skip
     with pytest.raises(AssertionError):
         moved("toy", ProcessState.ENDED, ProcessState.READY)

@@ -1,13 +1,16 @@
 """The supervisor with a clock and a spawner of the test's: no process, no waiting."""
 
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launch.child import Entry, Forked
+from launch.errors import LaunchError
 from launch.facts import ProcessFacts
 from launch.plan import Plan, ProcessPlan, page_segment
 from launch.service import NotifyPipe
@@ -102,8 +105,16 @@ def world() -> World:
 
 
 @pytest.fixture
-def supervisor(world: World, tmp_path: Path) -> Iterator[Supervisor]:
-    settings = LaunchSettings(fifo="never", start_deadline_s=30, heartbeat_failure_s=5)
+def changed() -> dict[str, Any]:
+    """Launcher settings that differ from those of the fixture."""
+    return {}
+
+
+@pytest.fixture
+def supervisor(world: World, tmp_path: Path, changed: dict[str, Any]) -> Iterator[Supervisor]:
+    settings = LaunchSettings(
+        **{"fifo": "never", "start_deadline_s": 30, "heartbeat_failure_s": 5, "restart": "never"} | changed
+    )
     plan = toy_plan(f"stepped-{os.getpid()}", AGENTS, settings)
     entries: dict[str, Entry] = {agent: lambda segments: 0 for agent in AGENTS}
     with Supervisor(plan, entries, world, tmp_path, spawner=world, clock=world.clock, say=lambda text: None) as made:
@@ -212,3 +223,169 @@ def test_an_error_of_our_own_while_watching_stops_the_line_in_order(
     assert world.killed == []
     assert {name for name, command in world.told if command is Command.STOP} == set(AGENTS)
     assert ("first", Command.QUIESCE) in world.told
+
+
+RESTARTED = {"restart": "limited", "restarts_per_minute_max": 3}
+
+
+def dies_at(world: World, moment: float, name: str, code: int = -9) -> None:
+    """`name` ends with `code` at `moment`; its successor is good."""
+    good = world.behaviour[name]
+
+    def end(_: str) -> int:
+        world.behaviour[name] = good
+        return code
+
+    world.at[moment] = lambda: world.behaviour.update({name: end})
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_a_process_that_crashes_is_started_again_while_the_others_go_on(supervisor: Supervisor, world: World) -> None:
+    dies_at(world, 1.0, "second")
+    assert drive(supervisor, 3.0) == "clean"
+    assert world.spawned == [*AGENTS, "second"]
+    assert [(restart.process, restart.cause) for restart in supervisor.restarts] == [("second", "crash")]
+    assert supervisor.restarts[0].restart_gap_ns is not None
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_a_process_that_hangs_is_killed_and_started_again(supervisor: Supervisor, world: World) -> None:
+    good = world.behaviour["second"]
+    world.at[1.0] = lambda: world.behaviour.update(second=lambda name: None)
+    world.at[6.5] = lambda: world.behaviour.update(second=good)
+    assert drive(supervisor, 10.0) == "clean"
+    assert world.killed == [("second", signal.SIGKILL)]
+    assert [restart.cause for restart in supervisor.restarts] == ["hang"]
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_a_crash_loop_stops_trading_in_order(supervisor: Supervisor, world: World) -> None:
+    world.at[1.0] = lambda: world.behaviour.update(second=lambda name: -11)
+    outcome = supervisor.run(lambda: None, duration_s=60.0, tick=lambda: None)
+    assert (outcome.exit, outcome.notes) == ("stage_failed", [])
+    assert "was ended by signal 11 (SIGSEGV); it was restarted 3 times" in outcome.reason
+    assert world.spawned.count("second") == 4
+    assert ("first", Command.QUIESCE) in world.told
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_a_fault_code_stops_trading_at_once(supervisor: Supervisor, world: World) -> None:
+    dies_at(world, 1.0, "second", 3)
+    outcome = supervisor.run(lambda: None, duration_s=60.0, tick=lambda: None)
+    assert "exited with code 3; it said itself that it cannot go on" in outcome.reason
+    assert world.spawned == list(AGENTS)
+
+
+@pytest.mark.parametrize("changed", [RESTARTED | {"restart_of": {"second": "always"}}])
+def test_a_policy_of_its_own_overrules_the_common_one(supervisor: Supervisor, world: World) -> None:
+    dies_at(world, 1.0, "second", 3)
+    assert drive(supervisor, 3.0) == "clean"
+    assert [restart.cause for restart in supervisor.restarts] == ["fault"]
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_a_restarted_process_that_is_not_ready_in_time_counts_as_failed_again(
+    supervisor: Supervisor, world: World
+) -> None:
+    good = world.behaviour["second"]
+
+    def end(_: str) -> int:
+        world.behaviour["second"] = lambda name: None  # its successor says nothing
+        return -9
+
+    world.at[1.0] = lambda: world.behaviour.update(second=end)
+    world.at[35.0] = lambda: world.behaviour.update(second=good)
+    assert drive(supervisor, 40.0) == "clean"
+    assert [restart.cause for restart in supervisor.restarts] == ["crash", "late"]
+    assert world.killed == [("second", signal.SIGKILL)]
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_one_that_ends_orders_is_brought_back_to_do_so_while_stopping(supervisor: Supervisor, world: World) -> None:
+    good = world.behaviour["first"]
+
+    def dies_when_told(name: str) -> int | None:
+        if good.command(name) is Command.RUN:
+            return good(name)
+        world.behaviour["first"] = good
+        return -9
+
+    good = Stage(world, supervisor)
+    world.behaviour["first"] = dies_when_told
+    assert drive(supervisor) == "unclean"
+    assert world.spawned == [*AGENTS, "first"]
+    assert ("first", Command.QUIESCE) in world.told
+
+
+def test_a_request_restarts_one_process(supervisor: Supervisor, world: World) -> None:
+    requests = []
+    world.at[1.0] = lambda: requests.append(supervisor.request("restart", "third"))
+    assert drive(supervisor, 3.0) == "clean"
+    assert world.spawned == [*AGENTS, "third"]
+    assert (requests[0].done, requests[0].problem) == (True, None)
+    assert requests[0].result["stage"] == "third"
+    assert requests[0].result["pid"] == supervisor.children["third"].pid
+
+
+def test_a_stage_is_stopped_in_order_and_started_again(supervisor: Supervisor, world: World) -> None:
+    requests = []
+    world.at[1.0] = lambda: requests.append(supervisor.request("stop", "first"))
+    world.at[2.0] = lambda: requests.append(supervisor.request("start", "first"))
+    assert drive(supervisor, 3.0) == "clean"
+    assert [request.done and request.problem is None for request in requests] == [True, True]
+    told = [command for name, command in world.told if name == "first"]
+    assert [command for command, _ in itertools.groupby(told)] == [
+        Command.RUN,
+        Command.QUIESCE,
+        Command.STOP,
+        Command.RUN,
+        Command.QUIESCE,
+        Command.STOP,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "stage", "words"),
+    [
+        ("start", "first", "it is ready already"),
+        ("restart", "fourth", "there is no stage"),
+        ("dance", "first", "is none of restart, stop, start"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(
+    supervisor: Supervisor, world: World, action: Any, stage: str, words: str
+) -> None:
+    refused: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(LaunchError) as error:
+            supervisor.request(action, stage)
+        refused.append(str(error.value))
+
+    world.at[1.0] = ask
+    assert drive(supervisor, 2.0) == "clean"
+    assert words in refused[0]
+
+
+def test_a_request_before_all_are_ready_is_refused(supervisor: Supervisor, world: World) -> None:
+    refused: list[str] = []
+    ready = world.behaviour["third"]
+
+    def ask(name: str) -> int | None:
+        with pytest.raises(LaunchError) as error:
+            supervisor.request("restart", "first")
+        refused.append(str(error.value))
+        world.behaviour["third"] = ready
+        return None
+
+    world.behaviour["third"] = ask
+    assert drive(supervisor, 1.0) == "clean"
+    assert refused == ["restart first: the run is still starting"]
+
+
+def test_a_request_that_is_under_way_when_the_line_stops_is_answered(supervisor: Supervisor, world: World) -> None:
+    requests = []
+    world.behaviour["third"] = _deaf(supervisor, world)
+    world.at[1.0] = lambda: requests.append(supervisor.request("restart", "third"))
+    drive(supervisor, 1.5)
+    assert requests[0].problem == "the run is stopping"

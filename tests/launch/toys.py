@@ -1,10 +1,11 @@
 """A supervised line of toy processes, run as a program of its own: the supervisor forks, a test runner has threads.
 
-`python -m tests.launch.toys FOLDER DURATION_S FIFO BEHAVIOUR...` runs an agent per BEHAVIOUR and prints the outcome as
-JSON. FIFO is launch.fifo.
+`python -m tests.launch.toys FOLDER DURATION_S SETTINGS BEHAVIOUR...` runs an agent per BEHAVIOUR and prints the outcome
+as JSON. SETTINGS are those of the launcher that differ from `settings_of`, as JSON.
 
     good            says READY, then QUIET and STOPPED as told
     dies            READY, then ends by SIGKILL
+    dies-once       the same, but the process that comes after it is good
     exits           READY, then leaves with code 9
     fails           READY, then says FAILED and leaves with code 3
     raises          raises before it is ready
@@ -20,21 +21,29 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from launch.affinity import place
 from launch.child import Entry
 from launch.plan import COMMAND_SEGMENT, Line, Plan, build_plan, page_segment
+from launch.rt_guard import RtGuard
 from launch.settings import LaunchSettings
 from launch.signals import Signals
 from launch.supervisor import Supervisor
 from launch.topology import read_topology
 from shm.atomics import peek, poke
-from shm.control import COMMAND, STATUS, STATUS_HEARTBEAT, STATUS_STATE, Command, State
+from shm.control import COMMAND, STATUS, STATUS_HEARTBEAT, STATUS_READY, STATUS_STATE, STATUS_SYNCED, Command, State
 from shm.segment import Layout, Segment, record_layout, ring_layout
 
 RING = "toy-ring"
+
+DEFAULTS: dict[str, Any] = {
+    "start_deadline_s": 1.0, "quiet_deadline_s": 2.0, "drain_deadline_s": 0.5, "stop_deadline_s": 0.5,
+    "heartbeat_warning_s": 0.3, "heartbeat_failure_s": 1.0, "fifo": "never", "restart": "never",
+}  # fmt: skip
+"""Launcher settings of the toys."""
 
 
 def layouts(agents: tuple[str, ...]) -> dict[str, Layout]:
@@ -60,10 +69,12 @@ def toy_plan(run: str, agents: tuple[str, ...], settings: LaunchSettings) -> Pla
         stop_order=agents[1:],
         outlives=frozenset({agents[-1]}),
     )
-    return build_plan(run, line, place(agents, read_topology()), settings)
+    # Toys sleep: no throttle of real-time work touches them, and FIFO is to be tried on any kernel.
+    topology = replace(read_topology(), rt_guard=RtGuard())
+    return build_plan(run, line, place(agents, topology), settings)
 
 
-def toy_entry(agent: str, index: int, behaviour: str) -> Entry:
+def toy_entry(agent: str, index: int, behaviour: str, folder: Path) -> Entry:
     """What the agent's process does."""
 
     def entry(segments: Mapping[str, Segment]) -> int:
@@ -75,11 +86,16 @@ def toy_entry(agent: str, index: int, behaviour: str) -> Entry:
         if behaviour == "ignores":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         poke(status + STATUS_STATE, State.STARTING if behaviour == "never-ready" else State.RUNNING)
+        now_ns = time.monotonic_ns()
+        poke(status + STATUS_READY, now_ns)
+        poke(status + STATUS_SYNCED, now_ns)
+        again = (folder / agent).exists()
+        (folder / agent).touch()
         born = time.monotonic()
         while True:
             time.sleep(0.002)
             old = time.monotonic() - born > 0.2
-            if old and behaviour == "dies":
+            if old and (behaviour == "dies" or (behaviour == "dies-once" and not again)):
                 os.kill(os.getpid(), signal.SIGKILL)
             if old and behaviour == "exits":
                 return 9
@@ -101,16 +117,13 @@ def toy_entry(agent: str, index: int, behaviour: str) -> Entry:
 
 def main() -> None:
     """Run the toys; see the module's docstring."""
-    folder, duration_s, fifo, *behaviours = sys.argv[1:]
+    folder, duration_s, changed, *behaviours = sys.argv[1:]
     run = f"toys-{os.getpid()}"
     agents = tuple(f"toy{index}" for index in range(len(behaviours)))
-    settings = LaunchSettings(
-        start_deadline_s=1.0, quiet_deadline_s=2.0, drain_deadline_s=0.5, stop_deadline_s=0.5,
-        heartbeat_warning_s=0.3, heartbeat_failure_s=1.0, fifo=fifo,  # type: ignore[arg-type]  # checked by the model
-    )  # fmt: skip
+    settings = LaunchSettings(**DEFAULTS | json.loads(changed))
     plan = toy_plan(run, agents, settings)
     entries = {
-        agent: toy_entry(agent, index, behaviour)
+        agent: toy_entry(agent, index, behaviour, Path(folder))
         for index, (agent, behaviour) in enumerate(zip(agents, behaviours, strict=True))
     }
     said: list[str] = []
@@ -122,7 +135,7 @@ def main() -> None:
             nonlocal announced
             if not announced:
                 announced = True
-                print(json.dumps({"pids": [child.forked.pid for child in supervisor.children.values()]}), flush=True)
+                print(json.dumps({"pids": [child.pid for child in supervisor.children.values()]}), flush=True)
 
         outcome = supervisor.run(lambda: None, duration_s=float(duration_s) or None, tick=announce)
         facts = {name: asdict(fact) for name, fact in supervisor.facts.items()}
@@ -137,6 +150,7 @@ def main() -> None:
                 "said": said,
                 "findings": [finding.id for finding in supervisor.findings],
                 "facts": facts,
+                "restarts": [asdict(restart) for restart in supervisor.restarts],
                 "states": {name: child.state.value for name, child in supervisor.children.items()},
                 "left": [path.name for path in Path("/dev/shm").glob(f"tickpipe.{run}.*")],
             }

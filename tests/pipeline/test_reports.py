@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -16,9 +17,10 @@ from launch.affinity import place
 from launch.facts import ProcessFacts
 from launch.plan import Line, Plan, build_plan, page_segment
 from launch.settings import LaunchSettings
+from launch.supervised import Restart
 from launch.topology import Topology
-from pipeline.reports.books import book_document, position_document
-from pipeline.reports.hops import HOP_ORDER, hop_line
+from pipeline.reports.books import book_document, ladder_document, position_document
+from pipeline.reports.hops import HOP_ORDER, PERCENTILES, hop_line
 from pipeline.reports.machine import clock_document
 from pipeline.reports.run_report import MARKET_DATA, ORDERS, build_report, take_snapshot
 from pipeline.reports.seqlock_rows import read_row
@@ -27,11 +29,12 @@ from pipeline.reports.text import nanoseconds, print_report
 from shm import clock
 from shm.atomics import poke
 from shm.counters import Counter
-from shm.histogram import HIGHEST_NS, HISTOGRAM
+from shm.histogram import BUCKET_COUNT, HIGHEST_NS, HISTOGRAM
+from shm.ring import READER_EPOCH
 from shm.segment import Segment, record_layout, seqlock_layout, unlink
 from shm.seqlock import CELLS, cell_bytes, row_bytes
 from stages.agent import Agent, Hop
-from stages.domain.edges import DEPTH_TABLE, POSITION_TABLE
+from stages.domain.edges import DEPTH_TABLE, FEED_TO_BOOK, POSITION_TABLE, RINGS
 from stages.domain.instruments import INSTRUMENT
 from stages.domain.messages import DEPTH, POSITION, BookState
 
@@ -112,11 +115,39 @@ def test_percentiles_lie_within_what_was_seen_and_within_a_bucket_of_the_truth(v
         assert abs(line[name] - ordered[rank - 1]) <= ordered[rank - 1] / 1000 + 1
 
 
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, HIGHEST_NS) | st.integers(0, 5000), min_size=1, max_size=50))
+def test_a_hops_figures_are_those_of_the_hdrhistogram_package(values: list[int]) -> None:
+    made = np.zeros(1, HISTOGRAM)[0]
+    theirs = HdrHistogram(1, HIGHEST_NS, 3)
+    for value in values:
+        theirs.record_value(value)
+    for bucket in range(BUCKET_COUNT):
+        made["counts"][bucket] = theirs.counts[bucket]
+    made["min"], made["max"] = min(values), max(values)
+    line = hop_line(Hop("x"), made)
+    assert line["mean"] == pytest.approx(theirs.get_mean_value(), abs=0.051)
+    for name, percentile in PERCENTILES.items():
+        assert line[name] == max(min(values), min(max(values), theirs.get_value_at_percentile(percentile))), name
+
+
 def test_a_book_is_decimal_strings() -> None:
     assert book_document(depth(), instrument()) == {
         "bid": "60000", "bid_qty": "1.5", "ask": "60000.01", "ask_qty": "0.00000001", "bid_levels": 1209,
         "ask_levels": 2196, "last_update_id": 50093421584, "state": "valid",
     }  # fmt: skip
+
+
+def test_a_ladder_is_the_book_and_its_best_levels() -> None:
+    made = depth()
+    made[0]["bid_levels"], made[0]["ask_levels"] = 2, 1
+    made[0]["bid_price"][1], made[0]["bid_quantity"][1] = 5_999_999_000_000, 200_000_000
+    ladder = ladder_document(made, instrument())
+    assert ladder == {
+        **book_document(made, instrument()), "bids": [["60000", "1.5"], ["59999.99", "2"]],
+        "asks": [["60000.01", "0.00000001"]],
+    }  # fmt: skip
+    assert ladder_document(None, instrument())["bids"] == []
 
 
 def test_an_empty_side_has_no_price() -> None:
@@ -177,7 +208,7 @@ CLOCK = {
 @pytest.fixture
 def segments() -> Iterator[dict[str, Segment]]:
     layouts = {page_segment(agent.name): record_layout(agent.page()) for agent in CLASSES}
-    layouts |= {DEPTH_TABLE: seqlock_layout(DEPTH, 1), POSITION_TABLE: seqlock_layout(POSITION, 1)}
+    layouts |= RINGS | {DEPTH_TABLE: seqlock_layout(DEPTH, 1), POSITION_TABLE: seqlock_layout(POSITION, 1)}
     made = {name: Segment.create(f"tickpipe.reports-{os.getpid()}.{name}", layout) for name, layout in layouts.items()}
     yield made
     for segment in made.values():
@@ -211,21 +242,29 @@ def report(segments: dict[str, Segment]) -> dict[str, Any]:
             page["hops"][index] = histogram([10, 20, 30])
     write_row(segments[DEPTH_TABLE], depth(), 3)
     write_row(segments[POSITION_TABLE], position(2, 118_000_000), 1)
+    poke(segments[FEED_TO_BOOK].address + READER_EPOCH, 2)
     snapshot = take_snapshot(segments, CLASSES, np.array([instrument()]))
     return build_report(
         run="synthetic", placement="dedicated", exit_word="clean", plan=plan(),
-        facts={"feed": ProcessFacts(77, (1,), "fifo", 50, 4096)}, agents=CLASSES, snapshot=snapshot,
+        facts={"feed": ProcessFacts(77, (1,), "fifo", 50, 4096, 0, 1, 8192)}, agents=CLASSES, snapshot=snapshot,
+        restarts=[Restart("feed", "crash", 1_000, 30, 90)],
         extras={"duration_s": 1.0, "reason": "test", "clock_read_ns": 13.0, "clock": CLOCK},
     )  # fmt: skip
 
 
 def test_the_document_has_the_fixed_names_and_the_counters_values(segments: dict[str, Segment]) -> None:
     made = json.loads(json.dumps(report(segments)))
+    planned = plan().process_of("feed")
     assert list(made)[:8] == ["run", "placement", "exit", "stages", "hops", "market_data", "orders", "books"]
     assert made["stages"]["feed"] == {
-        "pid": 77, "cpu": 1, "policy": "fifo", "priority": 50, "idle": "yield", "restarts": 0, "messages_in": 0,
-        "messages_out": 1, "rss_bytes": 4096,
+        "pid": 77, "cpu": 1, "policy": "fifo", "priority": 50, "idle": "yield", "restarts": 1, "messages_in": 0,
+        "messages_out": 1, "rss_bytes": 4096, "nice": 0, "timer_slack_ns": 1, "locked_bytes": 8192,
+        "why": planned.why, "not_taken": planned.schedule.document()["not_taken"], "cycle_ns_max": 0, "stalls": 0,
     }  # fmt: skip
+    assert made["restarts"] == [
+        {"process": "feed", "cause": "crash", "down_ns": 1_000, "restart_gap_ns": 30, "resync_ns": 90}
+    ]
+    assert made["rings"]["feed-book"] == {"writer_epoch": 0, "reader_epoch": 2}
     assert made["stages"]["router"]["pid"] is None
     assert set(made["market_data"]) == set(MARKET_DATA)
     assert set(made["orders"]) == set(ORDERS)

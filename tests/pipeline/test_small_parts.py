@@ -50,13 +50,13 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_one_run_at_a_time_holds_a_name(state: Path) -> None:
-    first = RunLock("main", "main-1")
+    first = RunLock("main", "main-1", "t1-")
     with pytest.raises(RunHeldError, match="main-1") as caught:
-        RunLock("main", "main-2")
+        RunLock("main", "main-2", "t1-")
     assert caught.value.exit_code == 5
-    RunLock("other", "other-1").release()
+    RunLock("other", "other-1", "t1-").release()
     first.release()
-    RunLock("main", "main-3").release()
+    RunLock("main", "main-3", "t1-").release()
 
 
 def test_a_run_directory_is_its_users_alone(state: Path) -> None:

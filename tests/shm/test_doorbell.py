@@ -5,7 +5,18 @@ import signal
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import posix_ipc
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from shm import doorbell, ring
 from shm.atomics import JIT, peek
@@ -271,3 +282,84 @@ def test_sweep_removes_the_semaphores_of_dead_owners_and_those_without_a_segment
         assert (SHM_DIRECTORY / f"sem.{lines[0].door_name}").exists(), "a live run's"
     finally:
         dead.remove()
+
+
+@kernel
+def _announce(bell: int) -> None:
+    doorbell.announce_sleep(bell)
+
+
+@kernel
+def _wait(bell: int, timeout_ns: int) -> bool:
+    return doorbell.wait_ring(bell, timeout_ns)
+
+
+@kernel
+def _end(bell: int) -> None:
+    doorbell.end_sleep(bell)
+
+
+class DoorbellMachine(RuleBasedStateMachine):
+    """A sleeper and two ringers, step by step, replaced at any time; the model is the door's number and the posts."""
+
+    @initialize(start=st.sampled_from([0, 3, 4, 2**63 - 1000]))
+    def make(self, start: int) -> None:
+        self.name = f"tickpipe.test-{os.getpid()}.machine"
+        doorbell.create_semaphore(self.name)
+        self.semaphore = posix_ipc.Semaphore(f"/{self.name}")
+        self.words = np.full(1, start, np.int64)
+        self.sleeper, self.ringers = self.bell(), [self.bell(), self.bell()]
+        self.sleeps, self.posts, self.rung, self.is_asleep = start, 0, [0, 0], False
+
+    def bell(self) -> Bell:
+        return Bell(self.name, int(self.words.ctypes.data))
+
+    @rule()
+    @precondition(lambda self: not self.is_asleep)
+    def announce(self) -> None:
+        _announce(self.sleeper.address)
+        self.sleeps, self.is_asleep = (self.sleeps + 1) | 1, True
+
+    @rule(who=st.integers(0, 1))
+    def ring(self, who: int) -> None:
+        _ring(self.ringers[who].address)
+        if self.sleeps & 1 and self.rung[who] != self.sleeps:
+            self.posts, self.rung[who] = self.posts + 1, self.sleeps
+
+    @rule()
+    @precondition(lambda self: self.is_asleep)
+    def wait(self) -> None:
+        assert bool(_wait(self.sleeper.address, 0)) == (self.posts > 0)
+        self.posts = max(0, self.posts - 1)
+
+    @rule()
+    @precondition(lambda self: self.is_asleep)
+    def end(self) -> None:
+        _end(self.sleeper.address)
+        self.sleeps, self.is_asleep = self.sleeps + 1, False
+        self.posts = max(0, self.posts - doorbell.LATE_POSTS_MAX)
+
+    @rule()
+    def the_sleeper_is_replaced(self) -> None:
+        self.sleeper.close()
+        self.sleeper, self.is_asleep = self.bell(), False
+
+    @rule(who=st.integers(0, 1))
+    def a_ringer_is_replaced(self, who: int) -> None:
+        self.ringers[who].close()
+        self.ringers[who], self.rung[who] = self.bell(), 0
+
+    @invariant()
+    def the_door_and_the_posts_are_the_models(self) -> None:
+        assert self.words[0] == self.sleeps
+        assert self.semaphore.value == self.posts
+
+    def teardown(self) -> None:
+        for bell in (self.sleeper, *self.ringers):
+            bell.close()
+        self.semaphore.close()
+        doorbell.unlink_semaphore(self.name)
+
+
+def test_the_doorbell_does_what_its_model_does() -> None:
+    run_state_machine_as_test(DoorbellMachine, settings=settings(max_examples=60, stateful_step_count=30))  # type: ignore[no-untyped-call]

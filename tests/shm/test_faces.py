@@ -36,6 +36,10 @@ DTYPES = [
 capacities = st.sampled_from([1, 2, 4, 16])
 starts = st.sampled_from([0, 3, 2**63 - 1000])
 """A number of records that a ring may have seen before; int64 cursors end at 2**63, 292 years away."""
+versions = st.sampled_from([0, 3, 2**62 - 1000])
+"""A seqlock's version; its marks are twice as much and one more."""
+generations = st.sampled_from([0, 2**39 - 2, 2**39 - 4])
+"""Even: of a free object. After 2**39 - 1 comes 0."""
 
 
 def memory(size: int) -> tuple[np.ndarray, int]:
@@ -191,11 +195,15 @@ class BroadcastMachine(RuleBasedStateMachine):
 class SeqlockMachine(RuleBasedStateMachine):
     """A seqlock table against a list of the newest values."""
 
-    @initialize(dtype=st.sampled_from(DTYPES), rows=st.integers(1, 3))
-    def make(self, dtype: np.dtype, rows: int) -> None:
-        self.memory, base = memory(rows * row_bytes(align_up(dtype.itemsize, 8)))
+    @initialize(dtype=st.sampled_from(DTYPES), rows=st.integers(1, 3), start=versions)
+    def make(self, dtype: np.dtype, rows: int, start: int) -> None:
+        payload = align_up(dtype.itemsize, 8)
+        self.memory, base = memory(rows * row_bytes(payload))
+        for row in range(base, base + rows * row_bytes(payload), row_bytes(payload)):
+            poke(row + seqlock.VERSION, start)
+            poke(row + seqlock.CELLS + (start & 1) * seqlock.cell_bytes(payload), 2 * start)
         self.table, self.dtype = SeqlockTable(base, dtype, rows), dtype
-        self.model: list[tuple[int, np.ndarray]] = [(0, np.zeros(1, dtype)) for _ in range(rows)]
+        self.model: list[tuple[int, np.ndarray]] = [(start, np.zeros(1, dtype)) for _ in range(rows)]
 
     @rule(row=st.integers(0, 2), seed=st.integers(0, 99))
     def write(self, row: int, seed: int) -> None:
@@ -219,10 +227,12 @@ class SeqlockMachine(RuleBasedStateMachine):
 class PoolMachine(RuleBasedStateMachine):
     """A pool against a dict of what each handle holds; its owner dies between any two stores."""
 
-    @initialize(capacity=st.sampled_from([1, 2, 5, 64]), dtype=st.sampled_from(DTYPES))
-    def make(self, capacity: int, dtype: np.dtype) -> None:
+    @initialize(capacity=st.sampled_from([1, 2, 5, 64]), dtype=st.sampled_from(DTYPES), start=generations)
+    def make(self, capacity: int, dtype: np.dtype, start: int) -> None:
         self.memory, self.base = memory(pool_bytes(capacity, dtype.itemsize))
         format_pool(self.base, capacity, dtype.itemsize)
+        for index in range(capacity):
+            poke(self.base + pool.GENERATIONS + 8 * index, start)
         self.pool, self.capacity, self.dtype = Pool(self.base, dtype), capacity, dtype
         self.held: dict[int, bytes] = {}
         self.given_back: list[int] = []
@@ -233,6 +243,7 @@ class PoolMachine(RuleBasedStateMachine):
         handle = self.pool.acquire()
         assert (handle is None) == (len(self.held) == self.capacity)
         if handle is not None:
+            assert 0 < handle < 2**63
             assert handle not in self.held
             assert handle not in self.given_back
             content = records(self.dtype, 1, seed)
@@ -265,7 +276,7 @@ class PoolMachine(RuleBasedStateMachine):
         handle = next((handle for handle in self.held if handle & (1 << pool.INDEX_BITS) - 1 == index), None)
         died_in_the_middle = data.draw(st.booleans())
         if died_in_the_middle and handle is not None:
-            poke(generation, (handle >> pool.INDEX_BITS) + 1)  # of a release
+            poke(generation, (handle >> pool.INDEX_BITS) + 1 & 2**39 - 1)  # of a release
             self.given_back.append(handle)
             del self.held[handle]
         elif data.draw(st.booleans()):

@@ -9,6 +9,7 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from shm import histogram
 from shm.atomics import JIT, load_acquire
@@ -175,7 +176,7 @@ def test_a_stall_above_the_highest_is_corrected_as_if_it_were_the_highest(value:
 # --- merging ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@settings(max_examples=40 if JIT else 8)
 @given(parts=st.lists(st.lists(ANY_VALUES, max_size=40), max_size=5))
 def test_a_merged_histogram_is_that_of_all_samples(parts: list[list[int]]) -> None:
     made = [recorded(part) for part in parts]
@@ -341,3 +342,46 @@ def test_copies_of_a_live_histogram_are_consistent_while_writers_are_killed_and_
             assert 0 <= counts.sum() - face.total_count <= 6
         finally:
             unlink(name)
+
+
+class HistogramMachine(RuleBasedStateMachine):
+    """Two histograms, recorded into and added to each other, beside two of the package."""
+
+    @initialize()
+    def make(self) -> None:
+        self.ours, self.theirs = [Own(), Own()], [package(), package()]
+        self.saturated = [0, 0]
+
+    @rule(which=st.integers(0, 1), value=ANY_VALUES)
+    def record(self, which: int, value: int) -> None:
+        self.ours[which].face.record(value)
+        self.theirs[which].record_value(limited(value))
+        self.saturated[which] += value > HIGHEST_NS
+
+    @rule(which=st.integers(0, 1), stall=stalls())
+    def record_corrected(self, which: int, stall: tuple[int, int]) -> None:
+        self.ours[which].face.record_corrected(*stall)
+        self.theirs[which].record_corrected_value(*stall)
+
+    @rule(into=st.integers(0, 1), source=st.integers(0, 1))
+    def add(self, into: int, source: int) -> None:
+        added = package()
+        added.add(self.theirs[source])  # a copy: the package does not add one to itself
+        assert self.ours[into].face.add(self.ours[source].face) == added.get_total_count()
+        self.theirs[into].add(added)
+        self.saturated[into] += self.saturated[source]
+
+    @invariant()
+    def both_hold_the_same(self) -> None:
+        for ours, theirs, saturated in zip(self.ours, self.theirs, self.saturated, strict=True):
+            assert ours.counts == counts_of(theirs)
+            total = theirs.get_total_count()
+            assert (ours.face.total_count, ours.face.saturated) == (total, saturated)
+            if total:
+                read = to_hdr(ours.words[0])
+                assert read.get_value_at_percentile(50) == theirs.get_value_at_percentile(50)
+
+
+def test_histograms_do_what_the_packages_do() -> None:
+    examples = 12 if JIT else 3
+    run_state_machine_as_test(HistogramMachine, settings=settings(max_examples=examples, stateful_step_count=12))  # type: ignore[no-untyped-call]

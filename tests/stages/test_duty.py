@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shm.control import Command, State
+from shm.control import EXIT_FAULT, Command, State
 from shm.segment import Segment
 from stages.agent import Agent, AgentError, Array, Attention, SegmentUse
-from stages.duty import EXIT_FAILED, Runner, new_duty
+from stages.duty import Runner, new_duty
 
 
 class Stub(Agent):
@@ -62,7 +62,7 @@ def test_a_failing_agent_does_not_keep_another_from_cancelling_its_orders(failur
     feed = Stub("feed", failures=(None, failure, failure))
     router = Stub("router", cancels=5)
     code, states = run(feed, router)
-    assert code == EXIT_FAILED
+    assert code == EXIT_FAULT
     assert router.cancels == 0
     assert feed.served == 2  # its cold side is not asked again
     assert set(states.values()) == {State.FAILED}
@@ -79,7 +79,7 @@ def test_the_order_holder_itself_may_fail_and_nobody_waits_for_it_forever() -> N
         return 0
 
     code, _ = run(router, *others, loop=loop)
-    assert code == EXIT_FAILED
+    assert code == EXIT_FAULT
     assert router.served == 1
 
 
@@ -89,6 +89,6 @@ def test_compiled_code_that_raises_again_and_again_ends_the_process() -> None:
 
     router = Stub("router", cancels=5)
     code, states = run(router, loop=loop)
-    assert code == EXIT_FAILED
+    assert code == EXIT_FAULT
     assert router.is_quiesced
     assert states["router"] == State.FAILED

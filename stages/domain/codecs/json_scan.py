@@ -12,7 +12,7 @@ The scanner is for compact JSON of ASCII text, which is what the venue sends: wh
 bytes above 127 are SYNTAX here, and the caller hands such a document to a full parser.
 """
 
-from shm.atomics import load_u8, load_unaligned, trailing_zeros
+from shm.atomics import add_wrapping, load_u8, load_unaligned, multiply_wrapping, trailing_zeros
 from shm.kernel import kernel, primitive
 
 GUARD_BYTES = 128
@@ -69,22 +69,22 @@ def expect(at: int, end: int, byte: int) -> int:
 def _index_of(text: int, pattern: int) -> int:
     """Index of the first byte of word `text` that equals the byte repeated in `pattern`; 8 when none does."""
     differing = text ^ pattern
-    return trailing_zeros((differing - _ONES) & ~differing & _HIGH_BITS) >> 3
+    return trailing_zeros(add_wrapping(differing, -_ONES) & ~differing & _HIGH_BITS) >> 3
 
 
 @primitive
 def _is_digits(digits: int) -> bool:
     """Whether a word, '0' already subtracted from each byte, holds 8 digits."""
-    return ((digits + _ABOVE_NINE) | digits) & _HIGH_BITS == 0
+    return (add_wrapping(digits, _ABOVE_NINE) | digits) & _HIGH_BITS == 0
 
 
 @primitive
 def _digits_value(digits: int) -> int:
     """Value of 8 digits, the first in the lowest byte: pairs, then quads, then all (three multiplications)."""
     pairs = digits * 10 + (digits >> 8)
-    upper = (pairs & 0x000000FF000000FF) * (100 + (1_000_000 << 32))
-    lower = ((pairs >> 16) & 0x000000FF000000FF) * (1 + (10_000 << 32))
-    return ((upper + lower) >> 32) & 0xFFFFFFFF
+    upper = multiply_wrapping(pairs & 0x000000FF000000FF, 100 + (1_000_000 << 32))
+    lower = multiply_wrapping((pairs >> 16) & 0x000000FF000000FF, 1 + (10_000 << 32))
+    return (add_wrapping(upper, lower) >> 32) & 0xFFFFFFFF
 
 
 @primitive

@@ -14,7 +14,7 @@ def _offsets(dtype: np.dtype, *fields: str) -> tuple[int, ...]:
     return tuple(int(dtype.fields[field][1]) for field in fields)
 
 
-BBO_LAST_ID, BBO_READ_NS, BBO_STATE, BBO_LEVELS = _offsets(BBO, "last_id", "read_ns", "state", "levels")
+BBO_LAST_ID, BBO_READ_NS, BBO_STATE, BBO_VOLUME = _offsets(BBO, "last_id", "read_ns", "state", "volume")
 # The best prices and quantities stand in the record as they stand in the top.
 assert _offsets(BBO, "bid_price", "bid_quantity", "ask_price", "ask_quantity") == (
     top.BID_PRICE, top.BID_QUANTITY, top.ASK_PRICE, top.ASK_QUANTITY,
@@ -28,14 +28,14 @@ BID_QUANTITIES, ASK_QUANTITIES = QUANTITIES
 
 
 @kernel
-def fill_bbo(book: int, target: int, last_id: int, read_ns: int) -> None:
+def fill_bbo(book: int, target: int, last_id: int, read_ns: int, volume: int) -> None:
     """Write the BBO record at address `target`: the book as it is now."""
     for offset in range(0, 32, 8):
         store_word(target + offset, load_word(book + offset))
     store_word(target + BBO_LAST_ID, last_id)
     store_word(target + BBO_READ_NS, read_ns)
     store_word(target + BBO_STATE, top.state(book))
-    store_word(target + BBO_LEVELS, level_count(book, 0) << 32 | level_count(book, 1))
+    store_word(target + BBO_VOLUME, volume)
 
 
 @kernel

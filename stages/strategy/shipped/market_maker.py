@@ -8,6 +8,7 @@ after the cancel is through. A side that would carry the position over `position
 
 from stages.strategy.api import (
     BUY,
+    FREE,
     LIMIT_MAKER,
     SELL,
     Book,
@@ -39,6 +40,17 @@ PARAMETERS = {
 
 STATE = state_record("bid_id", "ask_id")
 """The order that quotes each side, 0 for none."""
+
+
+def on_restart(ctx: StrategyContext) -> None:
+    for slot in range(len(ctx.orders)):
+        order = ctx.orders[slot]
+        if order["status"] != FREE:
+            mine = ctx.state[order["symbol"]]
+            if order["side"] == BUY:
+                mine["bid_id"] = order["order_id"]
+            else:
+                mine["ask_id"] = order["order_id"]
 
 
 def on_book(ctx: StrategyContext, book: Book) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tests.shm.interleavings.edits import move_before, orderings, replace, together, weaken
+from tests.shm.interleavings.error_scenarios import error_scenario
 from tests.shm.interleavings.places import Places
 from tests.shm.interleavings.scenarios import (
     CALLERS,
@@ -51,6 +52,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
         histogram_scenario((("record", 1, 0), ("record_corrected", 3, 1)), 4),
     ],
     "shm.segment": [segment_scenario()],
+    "shm.errorlog": [error_scenario(3), error_scenario(2, kills=2)],
 }
 """What each module's source is run through: small enough for every run of the suite."""
 
@@ -125,6 +127,10 @@ def _in_caller(what: str, edit: Edit) -> Mutant:
 
 def _in_segment(what: str, edit: Edit) -> Mutant:
     return Mutant(f"segment: {what}", "shm.segment", edit)
+
+
+def _in_errorlog(what: str, edit: Edit) -> Mutant:
+    return Mutant(f"error log: {what}", "shm.errorlog", edit)
 
 
 def _ready_before(statement: str) -> Edit:
@@ -210,6 +216,9 @@ MISTAKES: Sequence[Mutant] = (
     _in_segment("ready stored before the ring's header", _ready_before("layout.format(")),
     _in_segment("ready stored without any order", together(weaken("_publish_ready", 1), weaken("_publish_ready", 0))),
     _in_segment("header read before the ready word", _HEADER_READ_FIRST),
+    _in_errorlog("length before the text", move_before("append", "store_release(", "for offset")),
+    _in_errorlog("length before the count", move_before("append", "store_release(", "entry + COUNT")),
+    _in_errorlog("an entry is made anew", replace("repeat", "load_word(entry + COUNT) + 1", "1")),
 )
 
 

@@ -49,7 +49,8 @@ def test_every_event_of_the_book_is_one_notice_with_the_state_of_its_row() -> No
         10_200_000_000,
         300_000_000,
     )
-    assert (int(bbo["levels"]) >> 32, int(bbo["levels"]) & 0xFFFFFFFF) == (2, 1)
+    depth = line.depth()
+    assert (int(depth["bid_count"]), int(depth["ask_count"])) == (2, 1)
 
 
 def test_full_ring_conflates_and_keeps_the_oldest_stamp() -> None:
@@ -172,7 +173,7 @@ def test_a_new_book_is_sent_everything_anew() -> None:
     line._attach(line.book)
     line.feed.service(0)
     send(line, diff(12, 12))
-    assert line.bbo()["state"] == BookState.EMPTY
+    assert line.bbo()["state"] == BookState.DIRTY
     line.feed.offer_snapshot(0, snapshot(12, BIDS, ASKS))
     send(line)
     assert line.bbo()["state"] == BookState.VALID
@@ -203,4 +204,4 @@ def test_a_price_beyond_what_a_book_can_sort_is_counted_and_changes_nothing(pric
     send(line, diff(12, 12, [("100.50", "1.0")], [("46116860184.27387903", "1.0")]))
     _, bbo = line.row("bbo")
     assert (int(bbo["bid_price"]), int(bbo["state"])) == (10_050_000_000, BookState.VALID)
-    assert int(bbo["levels"]) == 3 << 32 | 2
+    assert (int(line.depth()["bid_count"]), int(line.depth()["ask_count"])) == (3, 2)

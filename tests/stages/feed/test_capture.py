@@ -50,5 +50,6 @@ def test_recorded_day_ends_in_the_known_book(recorded_data: Path) -> None:
     bbo = line.bbo()
     assert int(bbo["state"]) == BookState.VALID
     assert int(bbo["last_id"]) == 50_093_421_584
-    assert (int(bbo["levels"]) >> 32, int(bbo["levels"]) & 0xFFFFFFFF) == (1_209, 2_196)
+    depth = line.depth()
+    assert (int(depth["bid_count"]), int(depth["ask_count"])) == (1_209, 2_196)
     assert (int(bbo["bid_price"]), int(bbo["ask_price"])) == (6_168_599_000_000, 6_168_600_000_000)

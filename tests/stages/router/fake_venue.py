@@ -44,11 +44,14 @@ class FakeVenue:
                 b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
             )
             self.connection = connection
-            for method in ("session.logon", "userDataStream.subscribe"):
-                assert self.read_json()["method"] == method
-                if method != "session.logon" and self._before_subscription:
+            method = ""
+            while method != "userDataStream.subscribe":
+                method = self.read_json()["method"]
+                assert method in ("session.logon", "openOrders.status", "userDataStream.subscribe")
+                if method == "userDataStream.subscribe" and self._before_subscription:
                     connection.sendall(self._before_subscription)
-                self.send({"id": method, "status": 200, "result": {"subscriptionId": 0}})
+                result: Any = [] if method == "openOrders.status" else {"subscriptionId": 0}
+                self.send({"id": method, "status": 200, "result": result})
             self._ready.release()
 
     def wait_ready(self) -> "FakeVenue":

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,15 +31,25 @@ DEADLINE_S = 20.0
 class Router:
     """The router stage, its poll and its service called in turn as the duty cycle does."""
 
-    def __init__(self, url: str, capacities: dict[str, int] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        capacities: dict[str, int] | None = None,
+        *,
+        journal: Path | None = None,
+        after: "Router | None" = None,
+        **settings: Any,
+    ) -> None:
+        """`after`: a router of the same run that was killed, whose rings this one takes over."""
+        self.run_start_ms = after.run_start_ms if after else time.time_ns() // 1_000_000
         self.agent = RouterAgent(
-            instruments(), RouterSettings(**settings), url, CREDENTIALS, run_start_ms=time.time_ns() // 1_000_000
+            instruments(), RouterSettings(**settings), url, CREDENTIALS, self.run_start_ms, journal_folder=journal
         )
-        self.segments = PrivateSegments([self.agent], capacities)
+        self.segments = after.segments if after else PrivateSegments([self.agent], capacities)
         self.page = attach(self.agent, self.segments, CLOCK)
         self.attention = Attention()
         self.reports: list[np.void] = []
-        self.seq = 0
+        self.seq = after.seq if after else 0
         self._serviced_ns = 0
 
     def start(self) -> "Router":
@@ -99,6 +110,12 @@ class Router:
 
     def close(self) -> None:
         self.agent.close()
+
+    def die(self) -> None:
+        """As by SIGKILL: the connection is gone, nothing is written or said any more."""
+        session = self.agent._session
+        if session is not None:
+            session.sock.close()
 
 
 @contextmanager

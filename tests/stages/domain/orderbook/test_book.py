@@ -101,7 +101,7 @@ def assert_same(one: Face, other: Face) -> None:
 def published(book: Face) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Its BBO and DEPTH records."""
     bbo, depth = np.zeros(1, BBO), np.zeros(1, DEPTH)
-    fill_bbo(book.address, bbo.ctypes.data, 7, 8)
+    fill_bbo(book.address, bbo.ctypes.data, 7, 8, 6)
     fill_depth(book.address, depth.ctypes.data, 7, 8, 9)
     return bbo, depth
 
@@ -110,7 +110,7 @@ def test_what_is_published_is_the_book() -> None:
     book = LevelBook(100)
     book.event([(0, 100 - index, index + 1) for index in range(30)] + [(1, 102, 4)])
     bbo, depth = (record[0] for record in published(book))
-    assert [int(bbo[name]) for name in BBO.names or ()] == [100, 1, 102, 4, 7, 8, BookState.EMPTY, 30 << 32 | 1]
+    assert [int(bbo[name]) for name in BBO.names or ()] == [100, 1, 102, 4, 7, 8, BookState.EMPTY, 6]
     assert depth["bid_price"].tolist() == [100 - index for index in range(DEPTH_LEVELS)]
     assert depth["bid_quantity"].tolist() == list(range(1, DEPTH_LEVELS + 1))
     assert depth["ask_price"].tolist() == [102] + [0] * (DEPTH_LEVELS - 1)
