@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shm.atomics import peek
+from shm.atomics import JIT, peek
 from shm.kernel import kernel
 from stages.domain.orderbook import l2
 from tests.oracle.orderbook import NaiveBook
@@ -44,6 +44,7 @@ class Sides:
 changes = st.lists(st.tuples(st.booleans(), st.integers(1, 60), st.sampled_from([0, 0, 1, 5, 2**62])), max_size=300)
 
 
+@settings(deadline=None)
 @given(capacity=st.sampled_from([1, 2, 7, 100]), steps=changes)
 def test_sides_hold_what_a_dictionary_holds(capacity: int, steps: list[tuple[bool, int, int]]) -> None:
     book, naive = Sides(capacity), NaiveBook(capacity)
@@ -63,6 +64,7 @@ def test_sides_hold_what_a_dictionary_holds(capacity: int, steps: list[tuple[boo
 
 
 @given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=100 if JIT else 10, deadline=None)
 def test_deep_books_move_long_stretches_correctly(seed: int) -> None:
     generator = np.random.default_rng(seed)
     book, naive = Sides(500), NaiveBook(500)
