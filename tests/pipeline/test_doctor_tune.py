@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from launch.doctor import SUBJECTS
-from launch.machine import Machine
+from launch.host.machine import Machine
 from launch.tuning.catalogue import SETTINGS
 from launch.tuning.saved import SAVED
 from launch.tuning.survey import survey
@@ -26,7 +26,7 @@ SWAPPINESS = "/proc/sys/vm/swappiness"
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     fake = machine_of(tmp_path, UNTUNED)
-    monkeypatch.setattr("launch.machine.Machine", lambda: fake)
+    monkeypatch.setattr("launch.host.machine.Machine", lambda: fake)
     return fake
 
 
