@@ -1,12 +1,14 @@
 """The `pipeline` command. Import-light: a verb's code, and the compiler below it, is loaded when the verb runs."""
 
+import contextlib
+import errno
 import importlib
 import os
 import sys
 
 import click
 
-from pipeline.errors import PipelineError
+from pipeline.errors import USAGE, PipelineError
 
 COMMANDS = {
     "up": "pipeline.commands.up:up",
@@ -63,24 +65,49 @@ def cli() -> None:
 def main() -> None:
     """Entry point: errors become one line each, a hint and an exit code."""
     keep_libraries_single_threaded()
+    code = _run()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            pass  # its reader left; that is its affair, and the exit code ours
+        except OSError as error:
+            code = code or _cannot_write(error)
+    # Not by sys.exit: once an interrupt has crossed code that was compiled from text (numpy and Numba have such code),
+    # the interpreter ends itself by SIGINT however that interrupt was handled.
+    os._exit(code)
+
+
+def _run() -> int:
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
-        code = 130
+        return 130
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code
     except PipelineError as error:
         for line in str(error).splitlines():
             click.secho(f"error: {line}", err=True, fg=None if "NO_COLOR" in os.environ else "red")
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
-        code = error.exit_code
+        return error.exit_code
     except BrokenPipeError:
-        # The reader of our output left; the interpreter must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+        return 0
+    except OSError as error:
+        if error.filename is not None:
+            click.echo(f"error: {error.filename}: {error.strerror}", err=True)
+            return USAGE
+        if error.errno == errno.ENOSPC:
+            return _cannot_write(error)
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def _cannot_write(error: OSError) -> int:
+    with contextlib.suppress(OSError):
+        click.echo(f"error: standard output cannot be written: {error.strerror}", err=True)
+    return USAGE
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from launch.placement.affinity import CoreMap
 from launch.plan import Plan
 from launch.preflight import needed_bytes
 from pipeline.config import Config, Loaded
+from pipeline.errors import UsageError
 from pipeline.line import Endpoints, build_agents
 from pipeline.placement import core_map
 from pipeline.processes import make_plan
@@ -25,13 +26,8 @@ from stages.strategy.loader import load, strategy_path
 
 def print_plan(loaded: Loaded, *, as_json: bool) -> int:
     """Print the plan on standard output. Raises UsageError."""
-    from pipeline.errors import UsageError
-
     cores = core_map(loaded.config, read_topology())
-    try:
-        plan = plan_of(loaded.config, cores)
-    except (AgentError, ValueError) as error:
-        raise UsageError(str(error)) from error
+    plan = plan_of(loaded.config, cores)
     data = plan.document() | {
         "shared_memory_bytes": needed_bytes(plan.segments.values()),
         "topology": cores.topology.document(),
@@ -47,15 +43,21 @@ def print_plan(loaded: Loaded, *, as_json: bool) -> int:
 
 
 def plan_of(config: Config, cores: CoreMap) -> Plan:
-    """The plan for a configuration on these cores. What segments a stage maps does not depend on real instruments."""
+    """The plan for a configuration on these cores. What segments a stage maps does not depend on real instruments.
+
+    Raises UsageError for settings that contradict each other.
+    """
     symbols = config.market.symbols or [item.symbol for item in config.venue.symbols]
     instruments = nominal_instruments(symbols)
     here = Endpoints("ws://127.0.0.1:1", "http://127.0.0.1:1", "ws://127.0.0.1:1/ws-api/v3")
-    agents = build_agents(
-        config, instruments, here, Credentials.generate(), load(strategy_path(config.strategy.name)),
-        delivery=config.delivery, run_start_ms=0, helper_cpus=(cores.housekeeping,), journal_folder=None,
-    )  # fmt: skip
-    return make_plan("dry-run", config, agents, len(instruments), cores)
+    try:
+        agents = build_agents(
+            config, instruments, here, Credentials.generate(), load(strategy_path(config.strategy.name)),
+            delivery=config.delivery, run_start_ms=0, helper_cpus=(cores.housekeeping,), journal_folder=None,
+        )  # fmt: skip
+        return make_plan("dry-run", config, agents, len(instruments), cores)
+    except (AgentError, ValueError) as error:
+        raise UsageError(str(error)) from error
 
 
 def nominal_instruments(symbols: list[str]) -> NDArray[np.void]:

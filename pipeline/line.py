@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launch.plan import COMMAND_SEGMENT, page_segment
+from launch.supervision.child import Entry
 from pipeline.compiler import CompileCount, Task, compile_ahead
 from pipeline.doors import open_bells
 from pipeline.placement import PACKED_PROCESS, STAGES
 from shm import catalogue, errorlog
-from shm.catalogue import Entry, catalogue_layout
+from shm.catalogue import catalogue_layout
 from shm.clock import calibrate
 from shm.control import COMMAND, State
 from shm.kernel import SOURCES_HASH, cache_root, hash_files, prune_caches
@@ -45,6 +46,7 @@ from stages.rehearsal import Twins, no_rehearsal
 from stages.risk.agent import RiskAgent
 from stages.router.agent import RouterAgent
 from stages.router.credentials import Credentials
+from stages.router.session import Living
 from stages.strategy.agent import StrategyAgent
 from stages.strategy.compose import poll_source
 from stages.strategy.loader import Strategy
@@ -107,16 +109,15 @@ def segment_layouts(symbols: int) -> dict[str, Layout]:
 
 def run_catalogue() -> Layout:
     """What every stage counts, and its log of errors, for tools that know no stage."""
-    entries: list[Entry] = []
+    entries: list[catalogue.Entry] = []
     for stage in STAGES:
         agent, segment = AGENT_CLASSES[stage], page_segment(stage)
         for counter in agent.counters:
             offset = field_offset(agent.page(), "counters", counter.name)
-            entries.append(
-                Entry(len(entries), offset, counter.name, counter.unit, counter.kind, stage, segment, counter.help)
-            )
+            words = (counter.name, counter.unit, counter.kind, stage, segment, counter.help)
+            entries.append(catalogue.Entry(len(entries), offset, *words))
         offset, help_text = field_offset(agent.page(), "errors"), "distinct errors and warnings"
-        entries.append(Entry(len(entries), offset, "errors", "errors", "errors", stage, segment, help_text))
+        entries.append(catalogue.Entry(len(entries), offset, "errors", "errors", "errors", stage, segment, help_text))
     return catalogue_layout(entries)
 
 
@@ -140,7 +141,7 @@ def build_agents(
     run_start_ms: int,
     helper_cpus: Sequence[int],
     journal_folder: Path | None,
-    living: Sequence[str] = (),
+    living: Living = tuple,
 ) -> dict[str, Agent]:
     """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`."""
     return {
@@ -218,12 +219,12 @@ def _loop_types(agents: Sequence[Agent], twins: Mapping[str, Agent]) -> tuple[nu
     return (*contexts, numba.typeof(new_duty(len(agents), "spin")), numba.types.int64, numba.types.int64)
 
 
-def process_entry(line: Line, process: str, idle: str) -> Callable[[Mapping[str, Segment]], int]:
+def process_entry(line: Line, process: str, idle: str) -> Entry:
     """What the forked child of `process` runs once its segments are attached; returns the exit code."""
 
-    def entry(segments: Mapping[str, Segment]) -> int:
+    def entry(segments: Mapping[str, Segment], supervisor_pid: int) -> int:
         agents = line.hosted(process)
-        attention = Attention()
+        attention = Attention(supervisor_pid)
         duty = new_duty(len(agents), idle)._replace(clock=line.clock.copy())
         bells = open_bells(process, segments)  # kept here for as long as the loop runs
         if bells is not None:
@@ -259,15 +260,13 @@ def process_entry(line: Line, process: str, idle: str) -> Callable[[Mapping[str,
     return recording_errors(line.hosted(process), entry)
 
 
-def recording_errors(
-    agents: Sequence[Agent], entry: Callable[[Mapping[str, Segment]], int]
-) -> Callable[[Mapping[str, Segment]], int]:
+def recording_errors(agents: Sequence[Agent], entry: Entry) -> Entry:
     """`entry` with every warning and error, and what it raises itself, in the error logs of its agents' pages."""
 
-    def recorded(segments: Mapping[str, Segment]) -> int:
+    def recorded(segments: Mapping[str, Segment], supervisor_pid: int) -> int:
         pages = {agent.name: segments[page_segment(agent.name)].view(agent.page()) for agent in agents}
         with PageErrors(pages):
-            return entry(segments)
+            return entry(segments, supervisor_pid)
 
     return recorded
 

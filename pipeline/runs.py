@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunHeldError, UsageError
+from shm.user_folders import user_folder
 
 
 def runs_folder() -> Path:
     """$XDG_STATE_HOME/tickpipe/runs, by default ~/.local/state/tickpipe/runs."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "tickpipe" / "runs"
+    return user_folder("XDG_STATE_HOME", ".local/state") / "tickpipe" / "runs"
 
 
 @dataclass(frozen=True)

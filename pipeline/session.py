@@ -10,6 +10,7 @@ Everything before the forks may be interrupted by Ctrl-C at any point; from then
 supervisor acts on them.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -156,7 +157,7 @@ class _Session:
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
                     run_start_ms=self.started_ns // 1_000_000, helper_cpus=(self.cores.housekeeping,),
-                    journal_folder=journal, living=living_prefixes(),
+                    journal_folder=journal, living=living_prefixes,
                 )  # fmt: skip
 
             agents, twins = build(directory.journal), build(None) if config.launch.placement == "packed" else {}
@@ -223,8 +224,9 @@ class _Session:
             directory.report.write_text(json.dumps(report, indent=1), encoding="utf-8")
         except OSError as error:
             self.terminal.warn(f"the report cannot be kept: {error}")
-        self._tell(outcome, report, directory)
         control.ended(outcome, EXIT_CODES[outcome.exit], directory.report)
+        with contextlib.suppress(BrokenPipeError):  # who read the report has left; the exit code says the rest
+            self._tell(outcome, report, directory)
         return EXIT_CODES[outcome.exit]
 
     def _take_run_knobs(self, housekeeping_cpu: int) -> "list[Finding]":

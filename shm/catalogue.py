@@ -14,6 +14,7 @@ A writer that dies leaves its last numbers, and a successor goes on from them. N
 constant was complete before it could be attached to.
 """
 
+import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Literal
@@ -87,7 +88,7 @@ def catalogue_layout(entries: Sequence[Entry]) -> Layout:
 
 def find(prefix: str) -> list[str]:
     """Segments that are catalogues of runs whose segments' names begin with `prefix`, by name."""
-    return sorted(path.name for path in SHM_DIRECTORY.glob(f"{prefix}*") if path.name.endswith(f".{NAME}"))
+    return sorted(path.name for path in SHM_DIRECTORY.glob(f"{glob.escape(prefix)}*") if path.name.endswith(f".{NAME}"))
 
 
 def read(catalogue: str) -> list[Reading]:

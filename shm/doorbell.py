@@ -36,6 +36,7 @@ that kernels can call with. Waits are on CLOCK_MONOTONIC (`sem_clockwait`); befo
 `sem_timedwait` on CLOCK_REALTIME, whose bound moves when that clock is set.
 """
 
+import glob
 import os
 import stat
 
@@ -142,7 +143,7 @@ def sweep(prefix: str = NAME_PREFIX) -> list[str]:
     To be called before the segments themselves are swept. A semaphore without its segment is always a leftover.
     """
     removed = []
-    for path in SHM_DIRECTORY.glob(f"{FILE_PREFIX}{prefix}*"):
+    for path in SHM_DIRECTORY.glob(f"{FILE_PREFIX}{glob.escape(prefix)}*"):
         name = path.name.removeprefix(FILE_PREFIX)
         dead = owner_is_alive(name) is False or not (SHM_DIRECTORY / name).exists()
         if dead and not path.is_symlink() and path.stat().st_uid == os.geteuid():

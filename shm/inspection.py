@@ -3,6 +3,7 @@
 Cursors are read one by one while their owners go on, so two of them may be a moment apart.
 """
 
+import glob
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class Found:
 
 def find(prefix: str = NAME_PREFIX) -> list[Found]:
     """Every segment whose name begins with `prefix`, by name. What vanishes meanwhile is left out."""
-    names = sorted(path.name for path in SHM_DIRECTORY.glob(f"{prefix}*"))
+    names = sorted(path.name for path in SHM_DIRECTORY.glob(f"{glob.escape(prefix)}*"))
     return [found for name in names if (found := look_at(name)) is not None]
 
 

@@ -24,6 +24,7 @@ import numba
 from numba.core import caching
 
 from shm.processor import identity
+from shm.user_folders import user_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,9 +51,8 @@ def sources_hash() -> str:
 
 
 def cache_root() -> Path:
-    """$XDG_CACHE_HOME/tickpipe, by default ~/.cache/tickpipe."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tickpipe"
+    """$XDG_CACHE_HOME/tickpipe, by default ~/.cache/tickpipe. Raises FileNotFoundError when no home is known."""
+    return user_folder("XDG_CACHE_HOME", ".cache") / "tickpipe"
 
 
 def prune_caches() -> None:

@@ -14,6 +14,9 @@ those of what it holds.
 Order. The header and what the payload begins with are plain stores; a release fence and a release store of `ready`
 follow. Whoever attaches loads `ready` with acquire before all else, so a segment that is ready is seen whole.
 
+Its creator owns it and holds a file lock on it for as long as it lives: whether an owner lives is asked of that lock,
+which no process number that is used again, no zombie and no other process namespace can answer wrongly.
+
 A creator that dies before that store leaves a segment that is never ready: HalfBuiltError, and `sweep` removes it. One
 that dies later leaves all of it, for observers and for its successors' `sweep`. An attached process that dies leaves
 what it stored. A name that is unlinked leaves the mappings of those who have it. Nothing is ever lost here but by
@@ -40,6 +43,8 @@ Whoever is refused has changed nothing: the segment and those who use it do not 
 import contextlib
 import ctypes
 import errno
+import fcntl
+import glob
 import json
 import mmap
 import os
@@ -243,10 +248,11 @@ never be unmapped there by a destructor: something else may stand at its address
 class Segment:
     """A mapped segment. `address` is the payload's, for kernels; `view` gives numpy access to the same bytes."""
 
-    def __init__(self, name: str, memory: mmap.mmap, layout: Layout) -> None:
+    def __init__(self, name: str, memory: mmap.mmap, layout: Layout, lock: int = -1) -> None:
         self.name = name
         self.layout = layout
         self._memory = memory
+        self._lock = lock  # the owner's: a descriptor; forked processes close theirs
         whole = np.frombuffer(memory, np.uint8)
         self.writable = bool(whole.flags.writeable)
         self._whole: np.ndarray | None = whole
@@ -263,12 +269,12 @@ class Segment:
         if _DESCRIPTION_OFFSET + len(description) > HEADER_BYTES:
             raise SegmentError(f"segment {name}: description of {len(description)} bytes does not fit its header")
         size = HEADER_BYTES + layout.payload_bytes
-        memory = _create_reserved(name, size)
+        memory, lock = _create_reserved(name, size)
         if not keep_over_fork:
             memory.madvise(mmap.MADV_DONTFORK)
         with contextlib.suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)  # refused where the kernel has no huge pages for shared memory
-        segment = cls(name, memory, layout)
+        segment = cls(name, memory, layout, lock)
         pid = os.getpid()
         _HEADER.pack_into(
             memory, 0, MAGIC, LAYOUT_VERSION, fingerprint(layout.description), pid,
@@ -314,8 +320,11 @@ class Segment:
         return np.ndarray((count,), dtype, self._memory, HEADER_BYTES + offset)
 
     def close(self) -> None:
-        """Unmap. Views must be gone: numpy arrays over the segment keep the mapping alive until they are."""
+        """Unmap, and own it no more. Views must be gone: numpy arrays over it keep the mapping alive until they are."""
         self._whole = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
         with contextlib.suppress(ValueError):
             _kept.remove(self)
         with contextlib.suppress(BufferError):
@@ -330,30 +339,37 @@ class Segment:
         self.close()
 
 
-def _create_reserved(name: str, size: int) -> mmap.mmap:
-    with _without_resource_tracker():
-        try:
-            shared = shared_memory.SharedMemory(name, create=True, size=size, **_UNTRACKED)
-        except FileExistsError as error:
-            raise SegmentExistsError(f"segment {name}: the name is taken") from error
-        handle: Any = shared
-        try:
-            os.posix_fallocate(handle._fd, 0, size)
-        except OSError as error:
-            shared.close()
-            shared.unlink()
-            if error.errno in (errno.ENOSPC, errno.ENOMEM):
-                free = os.statvfs(SHM_DIRECTORY)
-                raise NoSpaceError(
-                    f"segment {name}: {size} bytes wanted, {free.f_bavail * free.f_frsize} free in {SHM_DIRECTORY}"
-                ) from error
-            raise
-    # The mapping is taken over: SharedMemory's destructor would close it under the numpy views that kernels use.
-    memory: mmap.mmap = handle._mmap
-    handle._buf.release()
-    os.close(handle._fd)
-    handle._buf, handle._mmap, handle._fd = None, None, -1
-    return memory
+def _create_reserved(name: str, size: int) -> tuple[mmap.mmap, int]:
+    """(its mapping, the descriptor that holds its lock)."""
+    while True:
+        with _without_resource_tracker():
+            try:
+                shared = shared_memory.SharedMemory(name, create=True, size=size, **_UNTRACKED)
+            except FileExistsError as error:
+                raise SegmentExistsError(f"segment {name}: the name is taken") from error
+            handle: Any = shared
+            try:
+                fcntl.flock(handle._fd, fcntl.LOCK_EX)
+                os.posix_fallocate(handle._fd, 0, size)
+            except OSError as error:
+                shared.close()
+                shared.unlink()
+                if error.errno in (errno.ENOSPC, errno.ENOMEM):
+                    free = os.statvfs(SHM_DIRECTORY)
+                    raise NoSpaceError(
+                        f"segment {name}: {size} bytes wanted, {free.f_bavail * free.f_frsize} free in {SHM_DIRECTORY}"
+                    ) from error
+                raise
+        # The mapping is taken over: SharedMemory's destructor would close it under the numpy views that kernels use.
+        memory: mmap.mmap = handle._mmap
+        lock: int = handle._fd
+        handle._buf.release()
+        handle._buf, handle._mmap, handle._fd = None, None, -1
+        if os.fstat(lock).st_nlink > 0:
+            return memory, lock
+        # Somebody swept it between its making and its locking.
+        memory.close()
+        os.close(lock)
 
 
 @dataclass(frozen=True)
@@ -368,11 +384,11 @@ class _Header:
 def _read_header(name: str, memory: mmap.mmap) -> _Header:
     # The ready word before all else: the other words may be as old as the moment each was read at.
     is_ready = _is_ready(int(np.frombuffer(memory, np.uint8).ctypes.data) + _READY_OFFSET)
-    magic, version, mark, pid, start_ticks, payload_bytes, _, length = _HEADER.unpack_from(memory, 0)
+    magic, version, mark, pid, _, payload_bytes, _, length = _HEADER.unpack_from(memory, 0)
     if magic not in (MAGIC, 0):
         raise NotASegmentError(f"segment {name}: magic={magic:#x}, expected {MAGIC:#x}")
     if not is_ready:
-        if magic == MAGIC and process_start_ticks(pid) != start_ticks:
+        if magic == MAGIC and owner_is_alive(name) is False:
             raise HalfBuiltError(f"segment {name}: ready=0; its creator, process {pid}, died before it was finished")
         raise NotReadyError(f"segment {name}: ready=0; its creator has not finished it")
     if version != LAYOUT_VERSION:
@@ -444,7 +460,7 @@ def unlink(name: str) -> None:
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that created a segment, and whether it still runs."""
+    """The process that created a segment, by its own namespace's number, and whether it still holds it."""
 
     pid: int
     is_alive: bool
@@ -454,26 +470,60 @@ def owner_of(name: str) -> Owner | None:
     """Who created segment `name`, finished or not; None when its header does not say."""
     try:
         with (SHM_DIRECTORY / name).open("rb") as file:
-            magic, _, _, pid, start_ticks, *_ = _HEADER.unpack(file.read(_HEADER.size))
+            magic, _, _, pid, *_ = _HEADER.unpack(file.read(_HEADER.size))
     except (OSError, struct.error):
         return None
-    return Owner(pid, process_start_ticks(pid) == start_ticks) if magic == MAGIC else None
+    return Owner(pid, owner_is_alive(name) is not False) if magic == MAGIC else None
 
 
 def owner_is_alive(name: str) -> bool | None:
-    """Whether the process that created segment `name` still runs; None when its header cannot be read."""
-    owner = owner_of(name)
-    return owner.is_alive if owner else None
+    """Whether the process that created segment `name` still holds it; None when that cannot be asked."""
+    try:
+        descriptor = os.open(SHM_DIRECTORY / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_segment(descriptor: int) -> bool:
+    """Whether it begins as a segment does, or has nothing in it: its creator died before it wrote the header."""
+    magic = os.pread(descriptor, 8, 0)
+    return magic in (b"tickpipe", bytes(8), b"")
 
 
 def sweep(prefix: str = NAME_PREFIX) -> list[str]:
-    """Remove the segments whose owner is dead; returns their names. Unreadable and foreign ones are left alone."""
+    """Remove the segments whose owner is dead; returns their names. What is no segment, or not ours, is left alone."""
     removed = []
-    for path in SHM_DIRECTORY.glob(f"{prefix}*"):
-        with contextlib.suppress(FileNotFoundError):  # another sweep was faster
-            status = path.lstat()
-            ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-            if ours and owner_is_alive(path.name) is False:
+    for path in SHM_DIRECTORY.glob(f"{glob.escape(prefix)}*"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            continue  # a link, or another user's; or another sweep was faster
+        try:
+            status = os.fstat(descriptor)
+            ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and _is_segment(descriptor)
+            if ours and _try_lock(descriptor, fcntl.LOCK_EX) and _is_at(path, status):
                 unlink(path.name)
                 removed.append(path.name)
+        finally:
+            os.close(descriptor)
     return sorted(removed)
+
+
+def _is_at(path: Path, status: os.stat_result) -> bool:
+    """Whether the file that was opened is the one of that name still: the lock is of a file, not of a name."""
+    try:
+        return os.path.samestat(path.lstat(), status)
+    except FileNotFoundError:
+        return False

@@ -14,6 +14,7 @@ A page is what an agent's process writes for everybody to read: its status, its 
 log of distinct errors.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -160,9 +161,14 @@ class Agent(ABC):
 
 
 class Attention:
-    """A word that any thread of the process sets to make the compiled duty cycle return to Python."""
+    """A word that any thread of the process sets to make the compiled duty cycle return to Python.
 
-    def __init__(self) -> None:
+    `supervisor_pid`: of the process that forked this one; by default its parent. Who forked says it, since a parent
+    that died meanwhile is another one by the time that the child asks.
+    """
+
+    def __init__(self, supervisor_pid: int | None = None) -> None:
+        self.supervisor_pid = os.getppid() if supervisor_pid is None else supervisor_pid
         self.word: NDArray[np.int64] = np.zeros(1, np.int64)
 
     def call(self) -> None:

@@ -27,8 +27,8 @@ from launch.supervision.service import NotifyPipe
 from launch.supervision.signals import STOP_SIGNALS
 from shm.segment import Segment
 
-Entry = Callable[[Mapping[str, Segment]], int]
-"""Runs the agents of a process over its attached segments; returns the exit code."""
+Entry = Callable[[Mapping[str, Segment], int], int]
+"""Runs the agents of a process over its attached segments, for the supervisor of that pid; returns the exit code."""
 
 EXIT_ORPHANED = 71
 EXIT_CRASHED = 70
@@ -74,7 +74,7 @@ def _child(
     code = EXIT_CRASHED
     try:
         _detach(process, parent, log_path, notify, mask)
-        code = _run(process, plan, entry, notify)
+        code = _run(process, plan, entry, parent, notify)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -130,7 +130,7 @@ def _close_all_but(kept: set[int]) -> None:
                 continue  # the descriptor that listed the folder
 
 
-def _run(process: ProcessPlan, plan: Plan, entry: Entry, notify: int) -> int:
+def _run(process: ProcessPlan, plan: Plan, entry: Entry, parent: int, notify: int) -> int:
     # Pinned first: memory is then touched, and so placed, from the core that will use it. Locked after the segments are
     # mapped: a mapping that is locked on fault is not populated any more.
     applied: set[str] = set()
@@ -142,7 +142,7 @@ def _run(process: ProcessPlan, plan: Plan, entry: Entry, notify: int) -> int:
     }
     if not _apply(process, notify, applied, early=False):
         return EXIT_REFUSED
-    return entry(segments)
+    return entry(segments, parent)
 
 
 def _apply(process: ProcessPlan, notify: int, applied: set[str], *, early: bool) -> bool:

@@ -1,7 +1,7 @@
 """Signals and pipes of the supervisor in one place to wait at: a wakeup pipe, the children's notify pipes, a time-out.
 
-Ctrl-C, SIGTERM and SIGHUP are requests to stop, counted; the second one forces. While `interruptible` is set (during
-configuration and compilation, where nothing waits here) a request also raises KeyboardInterrupt.
+Ctrl-C, SIGTERM and SIGHUP are requests to stop, counted; a second Ctrl-C or SIGTERM forces. While `interruptible` is
+set (during configuration and compilation, where nothing waits here) a request also raises KeyboardInterrupt.
 """
 
 import contextlib
@@ -71,7 +71,10 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGCHLD:
             return  # its byte in the pipe has woken the loop, which reaps by pid
-        self.requests += 1
+        if number == signal.SIGHUP:
+            self.request_stop()  # shell and kernel each send one when a terminal is closed
+        else:
+            self.requests += 1
         if self.interruptible:
             raise KeyboardInterrupt
 

@@ -37,8 +37,11 @@ class AgentWords:
 
     @property
     def state(self) -> State:
-        """What the status word says."""
-        return State(peek(self.status + STATUS_STATE))
+        """What the status word says; FAILED for a word that is none: something wrote over its page."""
+        try:
+            return State(peek(self.status + STATUS_STATE))
+        except ValueError:
+            return State.FAILED
 
     @property
     def is_ready(self) -> bool:
@@ -84,7 +87,7 @@ class Restart:
     cause: str
     """crash, hang, fault, late, or request."""
     down_ns: int
-    """When the end of the earlier process was noticed, CLOCK_MONOTONIC."""
+    """When the earlier process last gave a sign of life, CLOCK_MONOTONIC; a hanging one: when it was given up."""
     restart_gap_ns: int | None = None
     """From then until the first poll with its links attached, session open; None: not there yet."""
     resync_ns: int | None = None
@@ -138,6 +141,11 @@ class Child:
     def is_ready(self) -> bool:
         """Every agent says READY or more."""
         return all(agent.is_ready for agent in self.agents)
+
+    @property
+    def last_sign_ns(self) -> int:
+        """The newest heartbeat of its agents, which is when it died if it was killed; 0 before the first."""
+        return max(agent.heartbeat for agent in self.agents)
 
     def failed_how(self) -> tuple[Failure, str]:
         """The kind of a failure that ended the process, and the supervisor's words for it, if it gave it up."""

@@ -60,3 +60,8 @@ def _open_process(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except ProcessLookupError:
         return None
+    except OSError as error:  # before Linux 5.3, or forbidden by a container
+        raise PipelineError(
+            f"the end of process {pid} cannot be waited for here: pidfd_open: {error.strerror}",
+            f"kill -INT {pid} stops it in order",
+        ) from None

@@ -9,7 +9,9 @@ from pipeline.commands.options import run_name
 @click.command()
 @click.argument("stage", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines are written, until the run ends.")
-@click.option("-n", "--lines", type=click.IntRange(0), metavar="N", help="Only the last N lines of each process.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 10**9), metavar="N", help="Only the last N lines of each process."
+)
 @run_name
 @json_option
 def logs(stage: str | None, follow: bool, lines: int | None, run: str, as_json: bool) -> int:

@@ -43,25 +43,29 @@ def up(
         from pipeline.detach import start_detached
 
         return start_detached(as_json=as_json)
-    from pipeline.config import load
-    from pipeline.sources import Tree, put
+    try:
+        from pipeline.config import load
+        from pipeline.sources import Tree, put
 
-    options: Tree = {}
-    for path, value in (
-        ("launch.placement", placement),
-        ("venue.replay", [str(item) for item in replay] or None),
-        ("venue.speed", speed),
-        ("strategy.name", strategy),
-        ("run.duration_s", duration),
-    ):
-        if value is not None:
-            put(options, path.split("."), value)
-    loaded = load(file, assignments, options)
-    if dry_run:
-        from pipeline.dry_run import print_plan
+        options: Tree = {}
+        for path, value in (
+            ("launch.placement", placement),
+            ("venue.replay", [str(item) for item in replay] or None),
+            ("venue.speed", speed),
+            ("strategy.name", strategy),
+            ("run.duration_s", duration),
+        ):
+            if value is not None:
+                put(options, path.split("."), value)
+        loaded = load(file, assignments, options)
+        if dry_run:
+            from pipeline.dry_run import print_plan
 
-        return print_plan(loaded, as_json=as_json)
-    from pipeline.detach import Launcher
-    from pipeline.session import run_session
+            return print_plan(loaded, as_json=as_json)
+        from pipeline.detach import Launcher
+        from pipeline.session import run_session
 
-    return run_session(loaded, as_json=as_json, launcher=None if notify_fd is None else Launcher(notify_fd))
+        return run_session(loaded, as_json=as_json, launcher=None if notify_fd is None else Launcher(notify_fd))
+    except KeyboardInterrupt:  # before the run was there to count it
+        click.echo("interrupted before trading started", err=True)
+        return 0

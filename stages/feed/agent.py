@@ -111,6 +111,7 @@ class FeedAgent(Agent):
         )
         self._must_deliver, self._helper_cpus = delivery == "every", helper_cpus
         self._connection: Connection | None = None
+        self._has_connected = False
         self._connected_ns = 0
         self._is_connecting = False
         self._reconnect = Backoff(settings.reconnect_min_ms * 1_000_000, settings.reconnect_max_ms * 1_000_000)
@@ -186,9 +187,9 @@ class FeedAgent(Agent):
     def state(self) -> State:
         if self.context.state[0]["is_quiesced"]:
             return State.QUIET if self._is_drained() else State.RUNNING
-        if self.context.counters[0]["frames"]:
-            return State.RUNNING
-        return State.READY if self.context.counters[0]["connects"] else State.STARTING
+        if not self._has_connected:
+            return State.STARTING
+        return State.RUNNING if self.context.counters[0]["frames"] else State.READY
 
     def is_synced(self) -> bool:
         return bool((self.context.sync["status"] == SYNCED).all())
@@ -303,6 +304,7 @@ class FeedAgent(Agent):
         self._connection, self._connected_ns = connection, now_ns
         self._empty_buffer()
         self.context.counters[0]["connects"] += 1
+        self._has_connected = True
         self.context.state[0]["descriptor"] = connection.descriptor
 
     def _disconnect(self, why: str, now_ns: int) -> None:

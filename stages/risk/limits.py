@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.layout import record_dtype
+from stages.agent import AgentError
 from stages.risk.settings import RiskSettings, SymbolLimits
 
 LARGEST = 2**62
@@ -32,7 +33,7 @@ LIMITS = record_dtype(
 )
 
 
-class LimitError(Exception):
+class LimitError(AgentError):
     """A limit cannot hold on a symbol's grid; says which setting and why."""
 
 

@@ -57,12 +57,12 @@ from stages.router.records import (
     STATE,
     Context,
 )
-from stages.router.session import Session, open_session_with_backoff
+from stages.router.session import Living, Session, open_session_with_backoff
 from stages.router.settings import RouterSettings
 
 log = logging.getLogger(__name__)
 
-CONNECT = "connect"
+CONNECT, DRAFT = "connect", "draft"
 QUESTIONS_PER_SERVICE = 32
 """Most order.status sent at one look (weight 4 each of 6000 a minute)."""
 
@@ -78,7 +78,7 @@ class RouterAgent(Agent):
 
     `order_url` is the WebSocket API's address; it must be loopback (EndpointError). `run_start_ms` (ms since the
     epoch) makes the client order ids of this run unique. `journal_folder` holds what a successor of this process must
-    know; without one (twins, tests) nothing outlives the process. `living` are the client order id prefixes of other
+    know; without one (twins, tests) nothing outlives the process. `living` says the client order id prefixes of other
     runs that live: their orders are not leftovers.
     """
 
@@ -136,7 +136,7 @@ class RouterAgent(Agent):
         run_start_ms: int,
         helper_cpus: Iterable[int] = (),
         journal_folder: Path | None = None,
-        living: Iterable[str] = (),
+        living: Living = tuple,
     ) -> None:
         require_loopback(order_url)
         self._instruments = instruments
@@ -149,9 +149,10 @@ class RouterAgent(Agent):
         self._helper: Helper | None = None
         self._session: Session | None = None
         self._to_ourselves: tuple[socket.socket, ...] = ()
-        self._parent = 0
+        self._supervisor_pid = 0
         self._orphaned_until_ns = 0
         self._connecting = False
+        self._drafting = False
         self._was_connected = False
         self._cold_events: deque[tuple[int, np.void]] = deque()
         self._next_sample_ns = 0
@@ -172,7 +173,7 @@ class RouterAgent(Agent):
             report=np.zeros(1, REPORT),
         )
         # Memory that only addresses lead to: kept alive here.
-        self._living: tuple[str, ...] | None = tuple(living) if settings.on_leftovers == "cancel" else None
+        self._living: Living | None = living if settings.on_leftovers == "cancel" else None
         self._journal_folder = journal_folder
         self._journal: Journal | None = None
         self._private_journal = np.zeros(PRIVATE_ENTRIES, ENTRY)
@@ -253,7 +254,9 @@ class RouterAgent(Agent):
         state = self.context.state[0]
         recovered = recover(folder, self._symbols, self._prefix)
         if recovered is None:
-            self._use_journal(Journal.create(folder, self._symbols, self._prefix))
+            journal = Journal.draft(folder, self._symbols, self._prefix)
+            journal.publish()
+            self._use_journal(journal)
             return
         self.context.orders[:] = recovered.orders
         self.context.positions[:] = recovered.positions
@@ -300,7 +303,7 @@ class RouterAgent(Agent):
     def start(self, attention: Attention) -> None:
         # After the fork: two runs, or two routers, must not mask alike. Xorshift must not start from 0.
         self.context.state[0]["mask_state"] = int.from_bytes(os.urandom(8), "little", signed=True) or 1
-        self._parent = os.getppid()
+        self._supervisor_pid = attention.supervisor_pid
         self._helper = Helper(self.name, attention, self._helper_cpus)
         self._connect()
 
@@ -308,8 +311,9 @@ class RouterAgent(Agent):
 
     def state(self) -> State:
         state = self.context.state[0]
-        if not self._was_connected:
-            return State.QUIET if state["is_stopped"] else State.STARTING  # nothing of ours can be at the venue
+        if not self._was_connected and not (state["is_stopped"] and state["open_orders"]):
+            # Nothing of ours is at the venue, unless an earlier process of this stage left it there.
+            return State.QUIET if state["is_stopped"] else State.STARTING
         if not state["is_stopped"]:
             return State.RUNNING
         is_quiet = not state["open_orders"] and not self._cold_events and self.idle_input() and self._is_flushed()
@@ -332,7 +336,10 @@ class RouterAgent(Agent):
     def service(self, now_ns: int) -> None:
         assert self._helper is not None, "service before start"
         for result in self._helper.results():
-            self._take_result(result)
+            if result.tag == DRAFT:
+                self._take_draft(result)
+            else:
+                self._take_connection(result)
         self._take_loss()
         self._take_cold_text(now_ns)
         self._take_cold_events()
@@ -343,23 +350,40 @@ class RouterAgent(Agent):
         self._watch_supervisor(now_ns)
 
     def _tend_journal(self) -> None:
-        """Keep pages ready ahead of the next entry; begin the next file in good time, with all that there is."""
-        state = self.context.state[0]
-        if self._journal is None:
+        """Keep pages ready ahead of the next entry; have the next file made in good time."""
+        journal, at = self._journal, int(self.context.state[0]["journal_at"])
+        if journal is None:
             return
-        if self._journal.is_nearly_full(int(state["journal_at"])):
+        if journal.is_nearly_full(at) and not self._drafting:
             assert self._journal_folder is not None
-            self._journal.finish(int(state["journal_at"]))
-            self._use_journal(Journal.create(self._journal_folder, self._symbols, self._prefix))
-            write_all(self.context)
-        self._journal.populate(int(state["journal_at"]))
+            assert self._helper is not None
+            folder, symbols, prefix = self._journal_folder, self._symbols, self._prefix
+            self._drafting = True
+            self._helper.submit(DRAFT, lambda: Journal.draft(folder, symbols, prefix))
+        journal.populate(at)
+
+    def _take_draft(self, result: Result) -> None:
+        if result.error is not None:
+            raise result.error
+        self._turn_over(result.value)
+
+    def _turn_over(self, following: Journal) -> None:
+        """Go on in the next file, which begins with all that there is."""
+        full, end = self._journal, int(self.context.state[0]["journal_at"])
+        assert full is not None
+        self._use_journal(following)
+        write_all(self.context)
+        following.publish()
+        full.cut(end)
+        self._drafting = False
 
     def close(self) -> None:
         if self._helper is not None:
             self._helper.close()
         self._drop_session()
         if self._journal is not None:
-            self._journal.finish(int(self.context.state[0]["journal_at"]))
+            self._journal.flush()
+            self._journal.cut(int(self.context.state[0]["journal_at"]))
         for end in self._to_ourselves:
             end.close()
 
@@ -372,7 +396,7 @@ class RouterAgent(Agent):
         url, credentials, settings, living = self._url, self._credentials, self._settings, self._living
         self._helper.submit(CONNECT, lambda: open_session_with_backoff(url, credentials, settings, stopping, living))
 
-    def _take_result(self, result: Result) -> None:
+    def _take_connection(self, result: Result) -> None:
         self._connecting = False
         if result.error is not None:
             raise AgentError(f"router: cannot connect to {self._url}: {result.error!r}") from result.error
@@ -492,7 +516,7 @@ class RouterAgent(Agent):
             if self.state() == State.QUIET or now_ns >= self._orphaned_until_ns:
                 left = int(self.context.state[0]["open_orders"])
                 raise AgentError(f"router: the supervisor is gone; leaving with {left} orders at the venue")
-        elif os.getppid() != self._parent:
+        elif os.getppid() != self._supervisor_pid:
             if self._settings.on_supervisor_loss == "leave":
                 left = int(self.context.state[0]["open_orders"])
                 raise AgentError(f"router: the supervisor is gone; leaving {left} orders at the venue as configured")

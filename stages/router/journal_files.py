@@ -1,7 +1,8 @@
 """The router's journal, cold side: files of entries in the run's folder, mapped, one after the other; and recovery.
 
     journal/00000001.journal    4096 bytes of header, then entries of 256 bytes
-    journal/00000002.journal    begins with an entry for each order there is: files before the last two are history
+    journal/00000002.journal    begins with an entry for each order and position there is: earlier files are history
+    journal/00000003.new        the next one, until that beginning stands in it
 
 Space is reserved when a file is made, so that a full disk is an error then and not a SIGBUS later. The file survives
 the process whatever kills it; against a power cut it is as old as the kernel's write-back (30 s by default).
@@ -113,25 +114,22 @@ def read_entries(path: Path) -> tuple[NDArray[np.void], dict[str, object], int]:
 def recover(folder: Path, symbols: list[str], prefix: str) -> Recovered | None:
     """The newest truth of the journal in `folder`; None when there is none. Raises JournalError for another run's.
 
-    The last two files are read: a process killed while it began the last one left only a part of its beginning there.
+    The last file says it all: it got its name when all that there was stood in it.
     """
     files = files_of(folder)
     if not files:
         return None
-    parts = []
-    for path in files[-2:]:
-        entries, says, torn = read_entries(path)
-        if says.get("symbols") != symbols or says.get("prefix") != prefix:
-            raise JournalError(f"{path}: of {says.get('symbols')} with ids {says.get('prefix')}, not of this run")
-        parts.append(entries)
-    both = np.concatenate(parts)
-    orders, positions = newest(both, len(symbols))
-    number, taken = (int(both[name].max()) if len(both) else 0 for name in ("number", "taken_seq"))
-    return Recovered(orders, positions, number, taken, torn, files[-1], len(parts[-1]))
+    path = files[-1]
+    entries, says, torn = read_entries(path)
+    if says.get("symbols") != symbols or says.get("prefix") != prefix:
+        raise JournalError(f"{path}: of {says.get('symbols')} with ids {says.get('prefix')}, not of this run")
+    orders, positions = newest(entries, len(symbols))
+    number, taken = (int(entries[name].max()) if len(entries) else 0 for name in ("number", "taken_seq"))
+    return Recovered(orders, positions, number, taken, torn, path, len(entries))
 
 
 def newest(entries: NDArray[np.void], symbols: int) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """(ORDER_ROW by slot, POSITION by symbol): the newest entry of each."""
+    """(ORDER_ROW by slot, POSITION by symbol): the newest entry of each. The slot beyond the table holds no order."""
     orders = np.zeros(ORDER_SLOTS + 1, ORDER_ROW)
     positions = np.zeros(symbols, POSITION)
     row_words = orders.view(np.int64).reshape(len(orders), -1)
@@ -143,6 +141,7 @@ def newest(entries: NDArray[np.void], symbols: int) -> tuple[NDArray[np.void], N
         last = {int(key): index for index, key in enumerate(keys)}
         for key, index in last.items():
             target[key, :width] = words[index]
+    orders[ORDER_SLOTS] = 0
     return orders, positions
 
 
@@ -156,8 +155,11 @@ class Journal:
         self.next = self.begin + used * ENTRY_BYTES
 
     @classmethod
-    def create(cls, folder: Path, symbols: list[str], prefix: str) -> "Journal":
-        """Begin the file after the last one in `folder`, which is made if need be. Raises JournalError."""
+    def draft(cls, folder: Path, symbols: list[str], prefix: str) -> "Journal":
+        """A file to follow the last one in `folder`, which is made if need be; it counts from `publish` on.
+
+        May take as long as the disk does. Raises JournalError.
+        """
         files = files_of(folder)
         path = folder / f"{int(files[-1].stem) + 1 if files else 1:08}{SUFFIX}"
         size = HEADER_BYTES + FILE_ENTRIES * ENTRY_BYTES
@@ -166,7 +168,6 @@ class Journal:
             raise JournalError(f"{path}: {len(symbols)} symbols do not fit its header")
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Under another name until its header stands: a file without one is no journal.
             draft = path.with_suffix(".new")
             descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
@@ -176,10 +177,18 @@ class Journal:
                 memory = mmap.mmap(descriptor, size)
             finally:
                 os.close(descriptor)
-            draft.rename(path)
         except OSError as error:
             raise JournalError(f"{path}: {error.strerror}; {size >> 20} MB are needed") from error
-        return cls(path, memory, 0)
+        return cls(draft, memory, 0)
+
+    def publish(self) -> None:
+        """Give a draft its name: from now on it is the last file. Raises JournalError."""
+        path = self.path.with_suffix(SUFFIX)
+        try:
+            self.path.rename(path)
+        except OSError as error:
+            raise JournalError(f"{path}: {error.strerror}") from error
+        self.path = path
 
     @classmethod
     def go_on(cls, recovered: Recovered) -> "Journal":
@@ -203,10 +212,14 @@ class Journal:
         """Whether the next file should be begun."""
         return self.end - address < (self.end - self.begin) // 8
 
-    def finish(self, address: int) -> None:
-        """To the disk, and cut behind the last entry, before the one at `address`: at the end of a run."""
+    def flush(self) -> None:
+        """To the disk: takes as long as that takes."""
         with contextlib.suppress(OSError):
             self._memory.flush()
+
+    def cut(self, address: int) -> None:
+        """Behind the last entry, before the one at `address`. Nothing may be written to it any more."""
+        with contextlib.suppress(OSError):
             os.truncate(self.path, address - self.begin + HEADER_BYTES)
 
 

@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 
 OUR_ID = re.compile("t[0-9a-z]+-[0-9a-z]+")
 """Client order ids of any run of ours (stages.domain.orders)."""
+
+
+Living = Callable[[], Collection[str]]
+"""Says the client order id prefixes of the runs that live now. Any thread."""
 
 
 class SessionError(Exception):
@@ -43,13 +47,11 @@ class Session:
     """websocket-client's object, kept because its destructor would close the socket."""
 
 
-def open_session(
-    url: str, credentials: Credentials, settings: RouterSettings, living: Collection[str] | None = None
-) -> Session:
+def open_session(url: str, credentials: Credentials, settings: RouterSettings, living: Living | None = None) -> Session:
     """One attempt. Raises OSError, websocket.WebSocketException or SessionError.
 
-    With `living`, prefixes of client order ids, orders that an earlier run left at the venue are cancelled first: those
-    whose ids are of our form and of none of these runs.
+    With `living`, orders that an earlier run left at the venue are cancelled first: those whose ids are of our form
+    and of none of the runs that live.
     """
     timeout_s = settings.connect_timeout_ms / 1_000
     sock = connect_directly(url, timeout_s)
@@ -78,11 +80,13 @@ def open_session(
         raise
 
 
-def _cancel_leftovers(connection: Any, early: list[bytes], living: Collection[str]) -> None:
+def _cancel_leftovers(connection: Any, early: list[bytes], living: Living) -> None:
     """Cancel what a run that died, router and all, could not cancel itself."""
-    for order in _ask(connection, early, "openOrders.status", _stamped()):
+    orders = _ask(connection, early, "openOrders.status", _stamped())
+    of_the_living = tuple(living())  # asked after the venue: a run has its name before it has an order
+    for order in orders:
         client_id = str(order["clientOrderId"])
-        if not OUR_ID.fullmatch(client_id) or client_id.startswith(tuple(living)):
+        if not OUR_ID.fullmatch(client_id) or client_id.startswith(of_the_living):
             continue
         try:
             _ask(connection, early, "order.cancel", _stamped(symbol=order["symbol"], orderId=order["orderId"]))
@@ -101,7 +105,7 @@ def open_session_with_backoff(
     credentials: Credentials,
     settings: RouterSettings,
     stopping: threading.Event,
-    living: Collection[str] | None = None,
+    living: Living | None = None,
 ) -> Session | None:
     """Attempts until one succeeds, the waits between them doubling; None when `stopping` was set meanwhile."""
     wait_ms = settings.backoff_ms_min

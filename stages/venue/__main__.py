@@ -85,15 +85,18 @@ async def serve(settings: VenueSettings, notify: Notifier, parent: int) -> None:
 
 
 def main() -> int:
-    parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the event loop takes it over
     parser = argparse.ArgumentParser(prog="python -m stages.venue", description=__doc__)
     parser.add_argument("--notify-fd", type=int, required=True, help="descriptor for JSON lines")
-    notify = Notifier(parser.parse_args().notify_fd)
+    parser.add_argument(
+        "--parent-pid", type=int, default=os.getppid(), help="when that is not the parent any more, it leaves too"
+    )
+    options = parser.parse_args()
+    notify = Notifier(options.notify_fd)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
-        asyncio.run(serve(read_settings(sys.stdin.read()), notify, parent))
+        asyncio.run(serve(read_settings(sys.stdin.read()), notify, options.parent_pid))
     except VenueConfigurationError as error:
         log.error("%s\nhint: %s", error.message, error.hint)
         notify({"event": "error", "message": error.message, "hint": error.hint})

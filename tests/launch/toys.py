@@ -77,7 +77,7 @@ def toy_plan(run: str, agents: tuple[str, ...], settings: LaunchSettings) -> Pla
 def toy_entry(agent: str, index: int, behaviour: str, folder: Path) -> Entry:
     """What the agent's process does."""
 
-    def entry(segments: Mapping[str, Segment]) -> int:
+    def entry(segments: Mapping[str, Segment], supervisor_pid: int) -> int:
         status = segments[page_segment(agent)].address
         command = segments[COMMAND_SEGMENT].address + COMMAND.itemsize * index
         if behaviour == "raises":

@@ -23,7 +23,7 @@ def test_help_names_the_verbs_without_loading_the_compiler() -> None:
     code = (
         "import sys, pipeline.cli as c\n"
         "sys.argv = ['pipeline', '--help']\n"
-        "try: c.main()\n"
+        "try: c.cli.main()\n"
         "except SystemExit: pass\n"
         "assert not {'numba', 'numpy', 'rich', 'pydantic'} & set(sys.modules)"
     )

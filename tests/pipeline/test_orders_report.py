@@ -34,7 +34,7 @@ class Written:
 
     def begin(self) -> None:
         """The next file."""
-        Journal.create(self.folder, ["BTCUSDT", "ETHUSDT"], "t1-")
+        Journal.draft(self.folder, ["BTCUSDT", "ETHUSDT"], "t1-").publish()
         self.at = HEADER_BYTES
 
     def order(

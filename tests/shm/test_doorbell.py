@@ -38,8 +38,8 @@ class Line:
         self.ring_name, self.door_name = f"{name}.ring", f"{name}.door"
 
     def create(self) -> None:
-        Segment.create(self.ring_name, RING).close()
-        Segment.create(self.door_name, DOOR).close()
+        Segment.create(self.ring_name, RING)
+        Segment.create(self.door_name, DOOR)
         doorbell.create_semaphore(self.door_name)
 
     def remove(self) -> None:

@@ -1,5 +1,6 @@
 """Segments: what must be refused, what must stay unharmed, what must be gone afterwards."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -98,8 +99,7 @@ def test_the_header_that_these_tests_write_is_one_that_is_accepted(name: str) ->
         (b"", segments.NotReadyError, "size=0"),
         (b"x" * 100, segments.TruncatedError, "less than its header"),
         (bytes(8192), segments.NotReadyError, "ready=0; its creator has not finished it"),
-        (_header(ready=0), segments.NotReadyError, "has not finished it"),
-        (_header(ready=0, start_ticks=1), segments.HalfBuiltError, f"process {os.getpid()}, died"),
+        (_header(ready=0), segments.HalfBuiltError, f"process {os.getpid()}, died"),
         (_header()[:-8], segments.TruncatedError, "its header says"),
         (_header(payload_bytes=1 << 40), segments.TruncatedError, "its header says"),
         (_header(payload_bytes=8), segments.LayoutMismatchError, "payload_bytes=8, expected 64"),
@@ -108,7 +108,7 @@ def test_the_header_that_these_tests_write_is_one_that_is_accepted(name: str) ->
         (b"\x7fELF" + bytes(9000), segments.NotASegmentError, "magic="),
     ],
     ids=[
-        "empty", "no header", "zeros", "half-built", "half-built by a dead creator", "cut short", "longer in words",
+        "empty", "no header", "zeros", "half-built by a dead creator", "cut short", "longer in words",
         "of another size", "of another version", "of another kind", "a program",
     ],
 )  # fmt: skip
@@ -120,6 +120,13 @@ def test_what_is_no_finished_segment_of_ours_is_refused(
         Segment.attach(name, record_layout(RECORD))
     assert refused.type is refusal
     assert path.read_bytes() == content
+
+
+def test_a_segment_whose_creator_is_still_at_it_is_not_ready(name: str) -> None:
+    with _write(name, _header(ready=0)).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(segments.NotReadyError, match="has not finished it"):
+            Segment.attach(name, record_layout(RECORD))
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o400, 0o700])
@@ -247,6 +254,51 @@ def test_sweep_removes_the_segments_of_dead_owners_only(name: str) -> None:
         assert foreign.exists()
     finally:
         foreign.unlink()
+
+
+def test_a_dead_owner_that_nobody_has_reaped_yet_is_dead_and_a_process_number_says_nothing(name: str) -> None:
+    """A zombie has a process number and a start time; a process of another namespace has a number of ours, or none."""
+    child = os.fork()
+    if child == 0:
+        Segment.create(name, record_layout(RECORD))
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert segments.owner_is_alive(name) is False
+    os.waitpid(child, 0)
+    unlink(name)
+    Segment.create(name, record_layout(RECORD))
+    with (segments.SHM_DIRECTORY / name).open("r+b") as file:
+        file.seek(48)
+        file.write((2**22 + 1).to_bytes(8, "little"))
+    owner = segments.owner_of(name)
+    assert owner is not None
+    assert (owner.pid, owner.is_alive) == (2**22 + 1, True)
+    assert sweep(name) == []
+
+
+@pytest.mark.parametrize("content", [b"", bytes(8192)], ids=["empty", "zeros"])
+def test_what_a_creator_left_before_it_wrote_a_header_is_swept(name: str, content: bytes) -> None:
+    _write(name, content)
+    assert sweep(name) == [name]
+
+
+def test_a_segment_that_is_swept_between_its_making_and_its_locking_is_made_again(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, swept = fcntl.flock, []
+
+    def swept_first(descriptor: int, operation: int) -> None:
+        if not swept:
+            swept.append(name)
+            monkeypatch.setattr(fcntl, "flock", flock)
+            assert sweep(name) == [name]
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", swept_first)
+    Segment.create(name, record_layout(RECORD))
+    assert swept
+    assert sweep(name) == []
+    Segment.attach(name, record_layout(RECORD)).close()
 
 
 def test_a_forked_child_does_not_inherit_the_mapping(name: str) -> None:

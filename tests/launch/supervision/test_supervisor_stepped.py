@@ -116,7 +116,7 @@ def supervisor(world: World, tmp_path: Path, changed: dict[str, Any]) -> Iterato
         **{"fifo": "never", "start_deadline_s": 30, "heartbeat_failure_s": 5, "restart": "never"} | changed
     )
     plan = toy_plan(f"stepped-{os.getpid()}", AGENTS, settings)
-    entries: dict[str, Entry] = {agent: lambda segments: 0 for agent in AGENTS}
+    entries: dict[str, Entry] = {agent: lambda segments, supervisor_pid: 0 for agent in AGENTS}
     with Supervisor(plan, entries, world, tmp_path, spawner=world, clock=world.clock, say=lambda text: None) as made:
         made.create_segments()
         for agent in AGENTS:

@@ -1,6 +1,7 @@
 """The journal: what is appended is recovered, whatever was cut, and nothing else."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from shm.clock import calibrate
 from shm.kernel import kernel
+from stages.agent import Attention
 from stages.domain.messages import POSITION
 from stages.domain.orders import ORDER_SLOTS, OrderState
+from stages.helper import Helper
 from stages.router import journal
 from stages.router.agent import RouterAgent
 from stages.router.journal import ENTRY, ENTRY_BYTES
@@ -58,6 +61,18 @@ class Writer:
         self.context.positions[order_id % 2]["quantity_lots"] = held
         self.context.state[0]["taken_seq"] = order_id
         append(self.context, order_id % ORDER_SLOTS)
+
+    def turn_over(self) -> None:
+        """Have the next file made, as `service` does, and go on in it."""
+        helper = self.agent._helper = Helper("router", Attention())
+        try:
+            self.agent._tend_journal()
+            end = time.monotonic() + 30
+            while not (results := helper.results()):
+                assert time.monotonic() < end, "the next file is not made"
+            self.agent._take_draft(results[0])
+        finally:
+            helper.close()
 
 
 numbers = st.integers(-(2**63), 2**63 - 1)
@@ -112,20 +127,46 @@ def test_a_full_file_is_followed_by_one_that_begins_with_all_there_is(tmp_path: 
     writer = Writer(tmp_path)
     for number in range(FILE_ENTRIES * 7 // 8 + 1):
         writer.write(1 + number % 500, OrderState.WORKING, number, number)
-    writer.agent._tend_journal()
+    writer.context.positions[1]["fees_quote"] = 77  # of a symbol with no order in the table any more
+    writer.context.orders["symbol"][:ORDER_SLOTS] = 0
+    writer.turn_over()
     writer.write(600, OrderState.FILLED, 1, 9)
     assert [path.name for path in files_of(tmp_path)] == ["00000001.journal", "00000002.journal"]
     found, _, _ = read_entries(files_of(tmp_path)[-1])
-    assert len(found) == 501
+    assert len(found) == 500 + len(SYMBOLS) + 1
     state = recover(tmp_path, SYMBOLS, writer.prefix)
     assert state is not None
-    assert (state.orders == writer.context.orders).all()
-    # Killed in the middle of the beginning of the second file: the first one still says the rest.
-    path = files_of(tmp_path)[-1]
-    os.truncate(path, HEADER_BYTES + 100 * ENTRY_BYTES)
-    cut = recover(tmp_path, SYMBOLS, writer.prefix)
-    assert cut is not None
-    assert (cut.orders[:501] == writer.context.orders[:501]).all()
+    assert (state.orders[:ORDER_SLOTS] == writer.context.orders[:ORDER_SLOTS]).all()
+    assert (state.positions == writer.context.positions).all()
+
+
+def test_a_file_that_was_begun_and_not_finished_counts_for_nothing(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    writer.write(1, OrderState.WORKING, 0, 3)
+    draft = Journal.draft(tmp_path, SYMBOLS, writer.prefix)
+    state = recover(tmp_path, SYMBOLS, writer.prefix)
+    assert state is not None
+    assert (state.path.name, state.number) == ("00000001.journal", 1)
+    writer.agent._turn_over(draft)
+    assert [path.name for path in files_of(tmp_path)] == ["00000001.journal", "00000002.journal"]
+
+
+def test_without_room_for_the_next_file_the_full_one_is_written_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = Writer(tmp_path)
+    for number in range(FILE_ENTRIES * 7 // 8 + 1):
+        writer.write(1 + number % 500, OrderState.WORKING, number, number)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(JournalError, match="No space left on device"):
+        writer.turn_over()
+    writer.write(600, OrderState.FILLED, 1, 9)  # behind the end of a file that was cut this would be a SIGBUS
+    state = recover(tmp_path, SYMBOLS, writer.prefix)
+    assert state is not None
+    assert state.orders[600]["cumulative_lots"] == 1
 
 
 def test_what_is_another_runs_or_no_journal_at_all_is_refused(tmp_path: Path) -> None:
@@ -152,7 +193,7 @@ def test_a_full_disk_is_an_error_with_what_is_needed(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     with pytest.raises(JournalError, match="No space left on device; 4 MB are needed"):
-        Journal.create(tmp_path, SYMBOLS, "t7-")
+        Journal.draft(tmp_path, SYMBOLS, "t7-")
     assert files_of(tmp_path) == []
 
 

@@ -160,7 +160,7 @@ def test_what_an_earlier_run_left_at_the_venue_is_cancelled_first_but_not_what_a
     living.order(1, Side.BUY, FAR_TICKS, LOTS)
     living.until(lambda: ReportKind.ACKED in living.kinds(1))
     following = Router(url(port), **SOON)
-    following.agent._living = (living.agent._prefix,)
+    following.agent._living = lambda: (living.agent._prefix,)
     following.start()
     dead.until(lambda: dead.final(1))
     assert dead.final(1)["kind"] == ReportKind.CANCELLED  # type: ignore[index]
