@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from launch.checks import clocks, cores, interrupts, memory, network, realtime, system
 from launch.checks.subject import Status, Subject, Verdict
 from launch.findings import Finding
-from launch.machine import Machine
-from launch.noise import Noise, measure
-from launch.topology import read_topology
+from launch.host.machine import Machine
+from launch.host.noise import Noise, measure
+from launch.host.topology import read_topology
 
 SUBJECTS: tuple[Subject, ...] = (
     *cores.SUBJECTS, *clocks.SUBJECTS, *realtime.SUBJECTS, *memory.SUBJECTS, *interrupts.SUBJECTS,
@@ -40,7 +40,7 @@ def examine(machine: Machine, seconds_per_core: float | None = None) -> Examinat
     noise: list[Noise] = []
 
     def listen(machine: Machine) -> Verdict:
-        usable = read_topology(machine.root).usable
+        usable = read_topology(machine).usable
         noise.extend(measure(usable, seconds_per_core or max(LEAST_NOISE_S, NOISE_S / len(usable))))
         return judge_noise(noise)
 

@@ -2,6 +2,7 @@
 
 LaunchError
 ├── MachineError             the machine cannot give what the plan needs (memory, a required privilege)
+├── PlacementError           pinned cores contradict each other or the machine
 ├── UnreadableError          a fact of the machine cannot be read here
 └── ProcessFailedError       a supervised process ended, failed or did not become ready
 """
@@ -17,6 +18,10 @@ class LaunchError(Exception):
 
 class MachineError(LaunchError):
     """The machine cannot give what the plan needs."""
+
+
+class PlacementError(LaunchError):
+    """Pinned cores contradict each other or the machine."""
 
 
 class UnreadableError(LaunchError):

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from launch.affinity import CoreMap
-from launch.restarts import RestartPolicy
+from launch.knobs.schedule import LOCAL_MEMORY, Schedule, schedule_of
+from launch.placement.affinity import CoreMap
 from launch.settings import LaunchSettings
+from launch.supervision.restarts import RestartPolicy
 from shm.control import Command, State
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 COMMAND_SEGMENT = "command"
 """One COMMAND record for each agent, in the plan's order; written by the supervisor only."""
+
+
+KILL_DEADLINE_S = 10.0
+"""How long a process may take to be gone after SIGKILL."""
 
 
 def page_segment(agent: str) -> str:
@@ -42,13 +47,19 @@ class ProcessPlan:
     agents: tuple[str, ...]
     cpu: int
     idle: str
-    fifo_priority: int
-    """SCHED_FIFO priority wanted; 0 for the normal policy."""
-    fifo_required: bool
+    why: str
+    """Why on this core."""
+    schedule: Schedule
+    """What it asks of the operating system, and what it does not, and why."""
     segments: tuple[SegmentAccess, ...]
     outlives_supervisor: bool
     """Not killed with the supervisor: it notices itself and brings its work to an end."""
     restart: RestartPolicy
+
+    @property
+    def fifo_priority(self) -> int:
+        """SCHED_FIFO priority wanted; 0 for the normal policy."""
+        return self.schedule.value("fifo") or 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,7 @@ class Plan:
     """By logical name."""
     stop: tuple[StopStep, ...]
     housekeeping_cpu: int
+    housekeeping_why: str
     start_deadline_s: float
     stop_deadline_s: float
     heartbeat_warning_s: float
@@ -100,6 +112,18 @@ class Plan:
     def shared_name(self, segment: str) -> str:
         """The name in /dev/shm of a logical segment of this run."""
         return f"tickpipe.{self.run}.{segment}"
+
+    @property
+    def stop_limit_s(self) -> float:
+        """The longest an orderly stop takes: its steps, then SIGTERM and SIGKILL for what ignored them."""
+        steps = sum(step.deadline_s for step in self.stop if not isinstance(step, Tell) or step.awaited != State.ABSENT)
+        return steps + 2 * self.stop_deadline_s + KILL_DEADLINE_S
+
+    @property
+    def memory_node(self) -> int | None:
+        """NUMA node that most processes take their memory from; None when none is to be chosen."""
+        nodes = [node for one in self.processes if (node := one.schedule.value(LOCAL_MEMORY.name)) is not None]
+        return max(nodes, key=nodes.count, default=None)
 
     def process_of(self, agent: str) -> ProcessPlan:
         """The process that hosts `agent`."""
@@ -110,14 +134,17 @@ class Plan:
         return {
             "run": self.run,
             "housekeeping_cpu": self.housekeeping_cpu,
+            "housekeeping_why": self.housekeeping_why,
             "start_order": [process.name for process in self.processes],
             "processes": {
                 process.name: {
                     "agents": list(process.agents),
                     "cpu": process.cpu,
+                    "why": process.why,
                     "idle": process.idle,
                     "policy": "fifo" if process.fifo_priority else "other",
                     "priority": process.fifo_priority,
+                    **process.schedule.document(),
                     "outlives_supervisor": process.outlives_supervisor,
                     "restart": process.restart.when,
                     "reads": sorted(use.name for use in process.segments if not use.writable),
@@ -167,6 +194,7 @@ def build_plan(run: str, line: Line, cores: CoreMap, settings: LaunchSettings) -
         segments=dict(line.segments),
         stop=_stop_sequence(line, settings),
         housekeeping_cpu=cores.housekeeping,
+        housekeeping_why=cores.housekeeping_why,
         start_deadline_s=settings.start_deadline_s,
         stop_deadline_s=settings.stop_deadline_s,
         heartbeat_warning_s=settings.heartbeat_warning_s,
@@ -176,14 +204,13 @@ def build_plan(run: str, line: Line, cores: CoreMap, settings: LaunchSettings) -
 
 def _process(name: str, line: Line, cores: CoreMap, settings: LaunchSettings) -> ProcessPlan:
     core = cores.pollers[name]
-    fifo = core.alone and settings.fifo != "never"
     return ProcessPlan(
         name=name,
         agents=line.hosted[name],
         cpu=core.cpu,
         idle=core.idle,
-        fifo_priority=settings.fifo_priority if fifo else 0,
-        fifo_required=settings.fifo == "required",
+        why=core.why,
+        schedule=schedule_of(name, cores, settings),
         segments=tuple(SegmentAccess(segment, writable) for segment, writable in sorted(line.access[name].items())),
         outlives_supervisor=bool(line.outlives.intersection(line.hosted[name])),
         restart=settings.restart_policy(name),

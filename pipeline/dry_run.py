@@ -7,12 +7,16 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from launch.memory import needed_bytes
+from launch.host.cpu_lists import cpu_list
+from launch.host.topology import read_topology
+from launch.knobs.schedule import FALLBACK, KNOBS, lacks
+from launch.placement.affinity import CoreMap
 from launch.plan import Plan
-from launch.topology import read_topology
+from launch.preflight import needed_bytes
 from pipeline.config import Config, Loaded
 from pipeline.line import Endpoints, build_agents
-from pipeline.processes import core_map, make_plan
+from pipeline.placement import core_map
+from pipeline.processes import make_plan
 from stages.agent import AgentError
 from stages.domain.instruments import INSTRUMENT
 from stages.router.credentials import Credentials
@@ -23,24 +27,29 @@ def print_plan(loaded: Loaded, *, as_json: bool) -> int:
     """Print the plan on standard output. Raises UsageError."""
     from pipeline.errors import UsageError
 
+    cores = core_map(loaded.config, read_topology())
     try:
-        plan = plan_of(loaded.config)
+        plan = plan_of(loaded.config, cores)
     except (AgentError, ValueError) as error:
         raise UsageError(str(error)) from error
-    data = plan.document() | {"shared_memory_bytes": needed_bytes(plan.segments.values())}
+    data = plan.document() | {
+        "shared_memory_bytes": needed_bytes(plan.segments.values()),
+        "topology": cores.topology.document(),
+        "rt_guard": cores.topology.rt_guard.mechanism,
+        "lacking": [lack.document() for lack in lacks(cores, loaded.config.launch)],
+    }
     if as_json:
         click.echo(json.dumps(data))
         return 0
-    for line in _lines(plan, data):
+    for line in _lines(data):
         click.echo(line)
     return 0
 
 
-def plan_of(config: Config) -> Plan:
-    """The plan for a configuration on this machine. What segments a stage maps does not depend on real instruments."""
+def plan_of(config: Config, cores: CoreMap) -> Plan:
+    """The plan for a configuration on these cores. What segments a stage maps does not depend on real instruments."""
     symbols = config.market.symbols or [item.symbol for item in config.venue.symbols]
     instruments = nominal_instruments(symbols)
-    cores = core_map(config, read_topology())
     here = Endpoints("ws://127.0.0.1:1", "http://127.0.0.1:1", "ws://127.0.0.1:1/ws-api/v3")
     agents = build_agents(
         config, instruments, here, Credentials.generate(), load(strategy_path(config.strategy.name)),
@@ -62,18 +71,61 @@ def nominal_instruments(symbols: list[str]) -> NDArray[np.void]:
     return table
 
 
-def _lines(plan: Plan, data: dict[str, Any]) -> list[str]:
-    lines = [
-        f"housekeeping core {plan.housekeeping_cpu}: supervisor, venue, helper threads",
+def _lines(data: dict[str, Any]) -> list[str]:
+    return [
+        *_machine_lines(data),
+        "",
+        f"housekeeping core {data['housekeeping_cpu']}: supervisor, venue, helper threads ({data['housekeeping_why']})",
         "",
         "processes, in start order:",
+        *(line for name, process in data["processes"].items() for line in _process_lines(name, process)),
+        "",
+        *_lacking_lines(data["lacking"]),
+        "segments:",
+        *(f"  {name:14} {item['kind']:8} {item['bytes']:>12,} bytes" for name, item in data["segments"].items()),
+        f"  in all {data['shared_memory_bytes'] / 1e6:.1f} MB of /dev/shm",
+        "",
+        "stop sequence:",
+        *(f"  {step}" for step in data["stop_sequence"]),
     ]
-    for name, process in data["processes"].items():
-        policy = f"SCHED_FIFO {process['priority']} where permitted" if process["priority"] else "normal scheduler"
-        lines.append(f"  {name:9} core {process['cpu']}  {process['idle']:7} {policy}")
-        lines.append(f"            writes {', '.join(process['writes'])}")
-        lines.append(f"            reads  {', '.join(process['reads'])}")
-    lines += ["", "segments:"]
-    lines += [f"  {name:14} {item['kind']:8} {item['bytes']:>12,} bytes" for name, item in data["segments"].items()]
-    lines += [f"  in all {data['shared_memory_bytes'] / 1e6:.1f} MB of /dev/shm", "", "stop sequence:"]
-    return lines + [f"  {step}" for step in data["stop_sequence"]]
+
+
+def _machine_lines(data: dict[str, Any]) -> list[str]:
+    machine = data["topology"]
+    quota = f", CPU quota {machine['quota_cores']:g}" if machine["quota_cores"] is not None else ""
+    return [
+        f"cores {cpu_list(machine['usable'])}: {machine['physical_cores']} physical, "
+        f"{len(machine['sockets'])} sockets, {len(machine['numa_nodes'])} NUMA nodes, "
+        f"L3 of {' and '.join(machine['l3_domains'])}, isolated {cpu_list(machine['isolated']) or 'none'}, "
+        f"nohz_full {cpu_list(machine['nohz_full']) or 'none'}{quota}",
+        f"SCHED_FIFO on this kernel: {data['rt_guard']}",
+    ]
+
+
+def _process_lines(name: str, process: dict[str, Any]) -> list[str]:
+    policy = f"SCHED_FIFO {process['priority']}" if process["priority"] else "normal scheduler"
+    knobs = [
+        KNOBS[knob].wanted.format(value=use["value"])
+        + (" (required)" if use["required"] else "")
+        + (f" where {FALLBACK[knob]} is refused" if FALLBACK.get(knob) in process["knobs"] else "")
+        for knob, use in process["knobs"].items()
+    ]
+    return [
+        f"  {name:9} core {process['cpu']}  {process['idle']:7} {policy}",
+        f"            why    {process['why']}",
+        f"            asks   {', '.join(knobs)}",
+        *(f"            not    {knob}: {why}" for knob, why in process["not_taken"].items()),
+        f"            writes {', '.join(process['writes'])}",
+        f"            reads  {', '.join(process['reads'])}",
+    ]
+
+
+def _lacking_lines(lacking: list[dict[str, Any]]) -> list[str]:
+    if not lacking:
+        return []
+    lines = ["what the run will lack:"]
+    for lack in lacking:
+        lines.append(f"  {lack['what']}")
+        if lack["hint"]:
+            lines.append(f"    hint: {lack['hint']}")
+    return [*lines, ""]

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from launch.plan import COMMAND_SEGMENT, page_segment
 from pipeline.compiler import CompileCount, Task, compile_ahead
 from pipeline.doors import Bells
+from pipeline.placement import PACKED_PROCESS, STAGES
 from shm import catalogue, errorlog
 from shm.catalogue import Entry, catalogue_layout
 from shm.clock import calibrate
@@ -54,9 +55,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Placement = Literal["dedicated", "packed"]
-STAGES = ("feed", "book", "strategy", "risk", "router")
-"""Pipeline order: the order of polls in a packed line, and of the command words."""
-
 AGENT_CLASSES: dict[str, type[Agent]] = {
     "feed": FeedAgent,
     "book": BookAgent,
@@ -66,8 +64,6 @@ AGENT_CLASSES: dict[str, type[Agent]] = {
 }
 COMPILE_ORDER = ("router", "feed", "book", "strategy", "risk")
 """The costliest first: 17, 12, 7, 5 and 3 s of one core here."""
-
-PACKED_PROCESS = "line"
 
 Progress = Callable[[str, int, int], None]
 

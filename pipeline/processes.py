@@ -2,37 +2,19 @@
 
 from collections.abc import Mapping
 
-from launch.affinity import CoreMap, place
+from launch.placement.affinity import CoreMap
 from launch.plan import COMMAND_SEGMENT, Plan, build_plan
 from launch.plan import Line as LineShape
-from launch.topology import Topology
 from pipeline.config import Config
 from pipeline.doors import door_access, door_layouts
-from pipeline.errors import MachineRefusedError
-from pipeline.line import PACKED_PROCESS, STAGES, segment_layouts, segments_of
+from pipeline.line import segment_layouts, segments_of
+from pipeline.placement import PACKED_PROCESS, STAGES
 from stages.agent import Agent
-
-CORE_ORDER = ("feed", "router", "book", "strategy", "risk")
-"""Who gets a core of its own first: the stages that make system calls stall their neighbours most."""
 
 START_ORDER = ("router", "risk", "strategy", "book", "feed")
 """A reader before its writer."""
 
 VENUE_PROCESS = "venue"
-
-
-def core_map(config: Config, topology: Topology) -> CoreMap:
-    """Cores of the run's processes. Raises MachineRefusedError when FIFO is required and no process is alone."""
-    packed = config.launch.placement == "packed"
-    cores = place((PACKED_PROCESS,) if packed else CORE_ORDER, topology, config.launch.idle)
-    sharing = [name for name, core in cores.pollers.items() if not core.alone]
-    if config.launch.fifo == "required" and sharing:
-        raise MachineRefusedError(
-            f'launch.fifo = "required", but {", ".join(sharing)} would have no core of their own '
-            f"({len(topology.usable)} usable)",
-            'launch.placement = "packed" needs 2 cores, "dedicated" 6; or set launch.fifo = "auto"',
-        )
-    return cores
 
 
 def make_plan(run: str, config: Config, agents: Mapping[str, Agent], symbols: int, cores: CoreMap) -> Plan:
@@ -59,4 +41,8 @@ def make_plan(run: str, config: Config, agents: Mapping[str, Agent], symbols: in
         outlives=frozenset({"router"}),
         services=(VENUE_PROCESS,) if config.market.venue == "paper" else (),
     )
-    return build_plan(run, shape, cores, config.launch)
+    settings = config.launch
+    if config.delivery == "every":
+        # A replay must come out right or fail: a restarted stage goes on, but not with every event.
+        settings = settings.model_copy(update={"restart": "never", "restart_of": {}})
+    return build_plan(run, shape, cores, settings)

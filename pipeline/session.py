@@ -12,20 +12,21 @@ supervisor acts on them.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.affinity import CoreMap
-from launch.scheduling import pin
-from launch.service import Service
-from launch.signals import Signals
-from launch.topology import Topology, read_topology
+from launch.host.topology import read_topology
+from launch.knobs.cpu_latency import MOST_US
+from launch.knobs.schedule import AFFINITY, CPU_LATENCY, LOCAL_MEMORY
+from launch.supervision.service import Service
+from launch.supervision.signals import Signals
 from pipeline import errors
-from pipeline.config import Config, Loaded, document
+from pipeline.config import Loaded, document
 from pipeline.errors import UsageError
+from pipeline.placement import core_findings, core_map
 from pipeline.runs import RunDirectory, RunLock, create_run_directory, living_prefixes, new_run_id
 from pipeline.terminal import Terminal
 from pipeline.toml_text import to_toml
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from launch.supervisor import Outcome, Supervisor
+    from launch.findings import Finding
+    from launch.supervision.supervisor import Outcome, Supervisor
     from pipeline.control import Control
     from pipeline.detach import Launcher
     from pipeline.line import Endpoints, Line
@@ -91,7 +93,7 @@ class _Session:
         self.started_ns, self.started_s = time.time_ns(), time.monotonic()
         self.ready_after_s: float | None = None
         """From here until every stage was ready; None while it is not so."""
-        self.topology = read_topology()
+        self.cores = core_map(self.config, read_topology())
         self.service: Service | None = None
         self.supervisor: Supervisor | None = None
         self.quiet_since_s: float | None = None
@@ -107,8 +109,7 @@ class _Session:
         directory = create_run_directory(run)
         directory.config.write_text(to_toml(document(self.loaded)), encoding="utf-8")
         credentials = self._start_venue(directory)
-        prepared, cores = self._prepare(directory, credentials)
-        return self._trade(run, directory, prepared, cores)
+        return self._trade(run, directory, self._prepare(directory, credentials))
 
     # -- before trading ------------------------------------------------------------------------------------------
 
@@ -123,17 +124,13 @@ class _Session:
         credentials = Credentials.generate(self.config.venue.api_key)
         if market.venue != "paper":
             return credentials
-        # Where it will stay: the first usable core. The rest of the placement follows from the same topology.
-        service = start_paper_venue(
-            self.config, credentials, directory.logs / "venue.log", _housekeeping(self.config, self.topology)
-        )
+        service = start_paper_venue(self.config, credentials, directory.logs / "venue.log", self.cores.housekeeping)
         self.stack.callback(service.end)
         self.service = service
         return credentials
 
-    def _prepare(self, directory: RunDirectory, credentials: "Credentials") -> tuple[_Prepared, CoreMap]:
+    def _prepare(self, directory: RunDirectory, credentials: "Credentials") -> _Prepared:
         from pipeline import line as composition
-        from pipeline.processes import core_map
         from pipeline.venue_process import fetch_exchange_info
         from shm import doorbell
         from shm.segment import sweep
@@ -145,7 +142,6 @@ class _Session:
         doorbell.sweep()  # first: a semaphore is judged by its segment
         for name in sweep():
             self.terminal.say(f"removed {name}, left by a run that died")
-        cores = core_map(config, self.topology)
         try:
             strategy = load(strategy_path(config.strategy.name))
             endpoints = self._endpoints()
@@ -159,7 +155,7 @@ class _Session:
             def build(journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
-                    run_start_ms=self.started_ns // 1_000_000, helper_cpus=(cores.housekeeping,),
+                    run_start_ms=self.started_ns // 1_000_000, helper_cpus=(self.cores.housekeeping,),
                     journal_folder=journal, living=living_prefixes(),
                 )  # fmt: skip
 
@@ -169,7 +165,7 @@ class _Session:
         draw = self.terminal.progress("compiling")
         line = composition.prepare(agents, twins, strategy, config.launch.placement, draw)
         self.terminal.end_drawing()
-        return _Prepared(instruments, line), cores
+        return _Prepared(instruments, line)
 
     def _endpoints(self) -> "Endpoints":
         from pipeline.line import Endpoints
@@ -184,28 +180,30 @@ class _Session:
 
     # -- trading -------------------------------------------------------------------------------------------------
 
-    def _trade(self, run: str, directory: RunDirectory, prepared: _Prepared, cores: CoreMap) -> int:
+    def _trade(self, run: str, directory: RunDirectory, prepared: _Prepared) -> int:
         from launch.errors import MachineError
-        from launch.memory import findings
-        from launch.supervisor import Supervisor
+        from launch.preflight import findings
+        from launch.supervision.supervisor import Supervisor
         from pipeline.line import process_entry
         from pipeline.processes import make_plan
         from shm.doorbell import DoorbellError
         from shm.segment import SegmentError
 
         config, line = self.config, prepared.line
-        plan = make_plan(run, config, line.agents, len(prepared.instruments), cores)
+        plan = make_plan(run, config, line.agents, len(prepared.instruments), self.cores)
         entries = {process.name: process_entry(line, process.name, process.idle) for process in plan.processes}
-        pinned = pin(plan.housekeeping_cpu)
+        refused = self._take_run_knobs(plan.housekeeping_cpu)
         self.signals.interruptible = False
         supervisor = Supervisor(plan, entries, self.signals, directory.logs, say=self.terminal.warn)
         self.supervisor = supervisor
         with supervisor:
             try:
-                supervisor.create_segments()
+                # Pages are taken when segments are made: on the stages' node, though this process may run on another.
+                with LOCAL_MEMORY.held(plan.memory_node):
+                    supervisor.create_segments()
             except (MachineError, SegmentError, DoorbellError) as error:
                 raise errors.MachineRefusedError(str(error), getattr(error, "hint", "")) from None
-            for finding in (*findings(), *core_findings(self.topology, cores), *([pinned] if pinned else [])):
+            for finding in (*findings(), *core_findings(self.cores, config), *refused):
                 supervisor.note(finding)
             if self.service is not None:
                 supervisor.adopt(self.service)
@@ -228,6 +226,16 @@ class _Session:
         self._tell(outcome, report, directory)
         control.ended(outcome, EXIT_CODES[outcome.exit], directory.report)
         return EXIT_CODES[outcome.exit]
+
+    def _take_run_knobs(self, housekeeping_cpu: int) -> "list[Finding]":
+        """What the run as a whole asks of the system, held by this process alone; returns what was refused."""
+        refused = []
+        if self.config.launch.affinity != "never":  # else the stages, which are forked, would inherit it
+            refused.append(AFFINITY.attempt(housekeeping_cpu))
+        if self.config.launch.cpu_latency != "never":
+            refused.append(CPU_LATENCY.attempt(MOST_US))
+            self.stack.callback(CPU_LATENCY.undo, -1)
+        return [finding for finding in refused if finding is not None]
 
     def _open_control(self, directory: RunDirectory, supervisor: "Supervisor", prepared: _Prepared) -> "Control":
         """Be there for `down`, `status` and the like; without a folder for the socket the run goes on without them."""
@@ -253,7 +261,7 @@ class _Session:
 
     def _present(self) -> "Outcome":
         """How things stand while the run lives, in the place of how it ended."""
-        from launch.supervisor import Outcome
+        from launch.supervision.supervisor import Outcome
 
         if self.supervisor is not None:
             self.supervisor.take_facts()
@@ -318,7 +326,11 @@ class _Session:
             "clock": clock_document(prepared.line.clock),
             "findings": [finding.document() for finding in supervisor.findings],
             "replay": self.service.latest.get("replay_finished") if self.service is not None else None,
-            "machine": machine_document(self.topology),
+            "scheduling": {
+                "cpu_latency_us": CPU_LATENCY.read() if CPU_LATENCY.read() >= 0 else None,
+                "rt_guard": self.cores.topology.rt_guard.mechanism,
+            },
+            "machine": machine_document(self.cores.topology),
         }
         return build_report(
             run=run,
@@ -351,34 +363,8 @@ class _Session:
 LOST_FRAMES_S = 5.0
 
 
-def _housekeeping(config: Config, topology: Topology) -> int:
-    from launch.affinity import place
-
-    return place((), topology).housekeeping
-
-
 def agent_classes() -> "list[Any]":
     """The agents' classes in pipeline order."""
     from pipeline.line import AGENT_CLASSES
 
     return list(AGENT_CLASSES.values())
-
-
-def core_findings(topology: Topology, cores: CoreMap) -> Sequence[Any]:
-    """What the number of cores costs, said once."""
-    from launch.findings import Finding
-
-    sharing = [name for name, core in cores.pollers.items() if not core.alone]
-    if not sharing:
-        return ()
-    quota = f" (the control group grants {topology.quota_cores:g})" if topology.quota_cores is not None else ""
-    shared = cores.pollers[sharing[0]].cpu
-    return (
-        Finding(
-            "cores",
-            f"{len(topology.usable)} usable cores{quota}: {', '.join(sharing)} share core {shared}",
-            "a stage waits for its neighbours' turns, and has no SCHED_FIFO",
-            f"{len(cores.pollers) + 1} cores give each its own"
-            + ("; --placement packed needs 2" if len(cores.pollers) > 1 else ""),
-        ),
-    )

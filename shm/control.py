@@ -1,7 +1,17 @@
 """Control words: how the supervisor tells an agent what to do, and how an agent says where it is.
 
-A command word is written by the supervisor only, a status record by the agent's process only; they live in different
-segments. Agents look at the command once per duty cycle, inside compiled code.
+    command   0  command                                        the supervisor's; one record of 128 bytes an agent
+    status    0  state      8 heartbeat_ns   16 cycles          the agent's process, in its page
+             24  fault_code 32 ready_ns      40 synced_ns
+             48  cycle_ns_max  56 stalls                        go on counting over restarts
+
+Each word stands alone: nobody concludes from one word that another is written, so each is stored by itself and order
+between them is not needed. The heartbeat is stored relaxed in every duty cycle and loaded by the supervisor a few
+times a second; that it moves is all it says. The command is loaded with acquire once a cycle, inside compiled code.
+
+An agent killed at any instruction leaves words that are whole and old: a state that it was in, a heartbeat that no
+longer moves. The supervisor reaps it, then clears the words (it is their only writer while none lives), then starts
+another. A supervisor killed leaves commands as they were; the agents die with it, or notice it themselves.
 """
 
 from enum import IntEnum

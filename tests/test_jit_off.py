@@ -12,9 +12,10 @@ from tests.conftest import REPOSITORY
 
 @pytest.mark.skipif(not JIT, reason="this run has the compiler off already")
 @pytest.mark.timeout(300)
-def test_the_primitives_hold_in_plain_python() -> None:
+@pytest.mark.parametrize("folder", ["tests/shm", "tests/stages/domain/orderbook"])
+def test_the_primitives_hold_in_plain_python(folder: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/shm", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", folder, "-p", "no:cacheprovider"],
         cwd=REPOSITORY, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, timeout=280,
         check=False,
     )  # fmt: skip

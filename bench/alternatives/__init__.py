@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from bench.alternatives import handoff, histogram, ring, seqlock
+from bench.alternatives import handoff, histogram, level_by_tree, order_index, ring, seqlock, small_pages
 from bench.harness import machine
 
 
 def run(*, quick: bool = False) -> dict[str, Any]:
     """The benchmark document. Ratios are the winner's cost over the alternative's: below 1, it won."""
-    parts = [part.run(quick=quick) for part in (ring, seqlock, histogram, handoff)]
+    modules = (ring, seqlock, histogram, handoff, order_index, level_by_tree, small_pages)
+    parts = [module.run(quick=quick) for module in modules]
     return {
         "bench": "alternatives",
         "machine": machine(),

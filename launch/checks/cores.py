@@ -2,8 +2,9 @@
 
 from launch.checks.subject import Subject, Verdict, bad, ok, warn
 from launch.errors import UnreadableError
-from launch.machine import Machine, cores_text
-from launch.topology import Topology, read_topology
+from launch.host.cpu_lists import cpu_list
+from launch.host.machine import Machine
+from launch.host.topology import Topology, read_topology
 from launch.tuning.boot import boot_advice
 
 CPU = "/sys/devices/system/cpu"
@@ -20,10 +21,11 @@ def stage_cores(topology: Topology) -> frozenset[int]:
 
 
 def _count(machine: Machine) -> Verdict:
-    topology = read_topology(machine.root)
+    topology = read_topology(machine)
     online = len(machine.cpus(f"{CPU}/online"))
-    usable = len(topology.usable)
-    what = f"{usable} of {online} cores may be used: {cores_text(topology.usable)}"
+    usable = topology.core_limit
+    of = "" if usable == len(topology.usable) else "of "  # a quota does not say which
+    what = f"{usable} of {online} cores may be used: {of}{cpu_list(topology.usable)}"
     hint = "widen the affinity mask, the cpuset or the quota (docker: --cpuset-cpus, --cpus); see cpu-quota"
     if usable == 1:
         return bad(what, hint if online > 1 else "a machine with two cores or more")
@@ -33,7 +35,7 @@ def _count(machine: Machine) -> Verdict:
 def _isolation(machine: Machine) -> Verdict:
     isolated = machine.cpus(f"{CPU}/isolated")
     if isolated:
-        return ok(f"isolated cores: {cores_text(isolated)}")
+        return ok(f"isolated cores: {cpu_list(isolated)}")
     advice = boot_advice(machine)
     return warn("no core is isolated", f"boot with {advice.arguments}" if advice.arguments else advice.notes[0])
 
@@ -48,7 +50,7 @@ def _nohz_full(machine: Machine) -> Verdict:
             raise
         return warn(f"this kernel is built without NO_HZ_FULL: {tick}", "a kernel that is built with CONFIG_NO_HZ_FULL")
     if cores:
-        return ok(f"tickless while one task runs: cores {cores_text(cores)}")
+        return ok(f"tickless while one task runs: cores {cpu_list(cores)}")
     advice = boot_advice(machine)
     return warn(
         f"no core is tickless: {tick}", f"boot with {advice.arguments}" if advice.arguments else advice.notes[0]
@@ -59,13 +61,13 @@ def _smt(machine: Machine) -> Verdict:
     shown = ", as far as the hypervisor shows" if machine.is_virtual else ""
     if machine.text(f"{CPU}/smt/active") == "0":
         return ok(f"hardware threads are off (smt/control: {machine.text_or(f'{CPU}/smt/control', '?')}){shown}")
-    topology = read_topology(machine.root)
+    topology = read_topology(machine)
     wanted = stage_cores(topology) or frozenset(topology.usable)
     pairs = {group for core in wanted if len(group := topology.siblings.get(core, frozenset())) > 1}
     if not pairs:
         return ok(f"no core for stages has a second hardware thread{shown}")
     return warn(
-        f"hardware threads share {len(pairs)} physical cores: {' '.join(sorted(map(cores_text, pairs)))}{shown}",
+        f"hardware threads share {len(pairs)} physical cores: {' '.join(sorted(map(cpu_list, pairs)))}{shown}",
         f"leave one thread of each idle, or echo off > {CPU}/smt/control",
     )
 

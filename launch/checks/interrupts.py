@@ -3,22 +3,23 @@
 from launch.checks.cores import stage_cores
 from launch.checks.subject import Subject, Verdict, ok, warn
 from launch.errors import UnreadableError
-from launch.machine import Machine, cores_text
-from launch.topology import read_topology
+from launch.host.cpu_lists import cpu_list
+from launch.host.machine import Machine
+from launch.host.topology import read_topology
 
 
 def _affinity(machine: Machine) -> Verdict:
     folders = machine.names("/proc/irq/[0-9]*")
     if not folders:
         raise UnreadableError("/proc/irq", "no interrupts are listed")
-    stages = stage_cores(read_topology(machine.root))
+    stages = stage_cores(read_topology(machine))
     if not stages:
         return ok("one core takes the interrupts and runs the stages: see cores")
     landing = [folder for folder in folders if stages & _cores_of(machine, folder)]
     if not landing:
-        return ok(f"none of {len(folders)} interrupts lands on cores {cores_text(stages)}")
+        return ok(f"none of {len(folders)} interrupts lands on cores {cpu_list(stages)}")
     return warn(
-        f"{len(landing)} of {len(folders)} interrupts may land on cores {cores_text(stages)}",
+        f"{len(landing)} of {len(folders)} interrupts may land on cores {cpu_list(stages)}",
         "pipeline tune --apply --only irqs",
     )
 

@@ -1,8 +1,8 @@
 """Real-time scheduling and the limits of this process."""
 
 from launch.checks.subject import Subject, Verdict, bad, ok, warn
-from launch.machine import IPC_LOCK, SYS_NICE, Machine
-from launch.realtime import group_runtime, real_time_limit
+from launch.host.machine import IPC_LOCK, SYS_NICE, Machine
+from launch.host.rt_guard import group_runtime, read_rt_guard
 
 DESCRIPTORS_NEEDED = 64
 LOCKED_BYTES_NEEDED = 512 << 20
@@ -27,13 +27,13 @@ def _fifo_permitted(machine: Machine) -> Verdict:
 
 
 def _throttling(machine: Machine) -> Verdict:
-    limit = real_time_limit(machine)
-    if limit.throttles:
+    guard = read_rt_guard(machine)
+    if guard.throttles:
         return warn(
-            limit.words, "pipeline tune --apply --only kernel.sched_rt_runtime_us, and read there what it costs"
+            guard.mechanism, "pipeline tune --apply --only kernel.sched_rt_runtime_us, and read there what it costs"
         )
-    return ok(limit.words) if limit.groups is not None or not limit.fair_server else warn(
-        limit.words, "zgrep RT_GROUP_SCHED /proc/config.gz, where the kernel shows it"
+    return ok(guard.mechanism) if guard.groups is not None or not guard.fair_server else warn(
+        guard.mechanism, "zgrep RT_GROUP_SCHED /proc/config.gz, where the kernel shows it"
     )  # fmt: skip
 
 

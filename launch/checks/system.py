@@ -4,11 +4,10 @@ import re
 from dataclasses import dataclass
 
 from launch.checks.subject import Status, Subject, Verdict, bad, ok, warn, worst
-from launch.control_groups import folders, least
 from launch.errors import UnreadableError
-from launch.machine import Machine
-from launch.realtime import FAIR_SERVER_SINCE
-from launch.topology import read_topology
+from launch.host.control_groups import folders, least, quota_cores
+from launch.host.machine import Machine
+from launch.host.rt_guard import FAIR_SERVER_SINCE
 from launch.tuning.catalogue import SETTINGS
 from launch.tuning.survey import survey
 
@@ -61,7 +60,7 @@ def _preemption(machine: Machine) -> Verdict:
 
 
 def _cpu_quota(machine: Machine) -> Verdict:
-    quota = read_topology(machine.root).quota_cores
+    quota = quota_cores(machine)
     if quota is None:
         return ok("no quota")
     throttled = 0

@@ -7,7 +7,8 @@ could take that back. So whoever administers the machine puts it there.
 from dataclasses import dataclass
 
 from launch.errors import UnreadableError
-from launch.machine import Machine, cores_text
+from launch.host.cpu_lists import cpu_list
+from launch.host.machine import Machine
 
 CPU = "/sys/devices/system/cpu"
 HOW = (
@@ -38,7 +39,7 @@ def boot_advice(machine: Machine) -> BootAdvice:
         kept = machine.cpus(f"{CPU}/cpu0/topology/thread_siblings_list") | {0}
     except UnreadableError:
         kept = frozenset({0})
-    cores = cores_text(online - kept)
+    cores = cpu_list(online - kept)
     if not cores:
         return BootAdvice("", ("one physical core: there is none to isolate",))
     notes = []

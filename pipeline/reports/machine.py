@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from launch.topology import Topology
+from launch.host.topology import Topology
 from shm import clock as clocks
 
 
@@ -17,10 +17,11 @@ def machine_document(topology: Topology) -> dict[str, Any]:
     """Processor, cores that could be used, kernel, versions."""
     return {
         "cpu": cpu_model(),
-        "cores": len(topology.usable),
+        "cores": topology.core_limit,
         "usable_cores": list(topology.usable),
         "isolated": sorted(topology.isolated),
         "quota_cores": topology.quota_cores,
+        "topology": topology.document(),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "numba": version("numba"),

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from launch.facts import ProcessFacts
 from launch.plan import Plan, page_segment
-from launch.supervised import Restart
+from launch.supervision.facts import ProcessFacts
+from launch.supervision.supervised import Restart
 from pipeline.reports.books import documents
 from pipeline.reports.catalogue import log_rows
 from pipeline.reports.hops import hop_lines
@@ -148,6 +148,11 @@ def _stage(agent: str, plan: Plan, facts: Mapping[str, ProcessFacts], counters: 
         "messages_in": counters.get("messages_in", 0),
         "messages_out": counters.get("messages_out", 0),
         "rss_bytes": seen.rss_bytes if seen else None,
+        "nice": seen.nice if seen else None,
+        "timer_slack_ns": seen.timer_slack_ns if seen else None,
+        "locked_bytes": seen.locked_bytes if seen else None,
+        "why": process.why,
+        "not_taken": process.schedule.document()["not_taken"],
     }
 
 

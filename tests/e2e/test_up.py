@@ -80,8 +80,10 @@ def test_a_signal_stops_in_order_cancels_and_exits_clean(
     assert orders["unknown"] == 0
 
 
-def test_a_stage_that_dies_stops_trading_and_is_named(pipeline: Runs, until: Callable[..., None]) -> None:
-    process = pipeline.start("up", "--duration", "100s", "--json")
+def test_a_stage_that_dies_and_may_not_be_restarted_stops_trading_and_is_named(
+    pipeline: Runs, until: Callable[..., None]
+) -> None:
+    process = pipeline.start("up", "--duration", "100s", "--json", "-s", "launch.restart_of.book=never")
     victim: list[psutil.Process] = []
 
     def book_is_there() -> bool:

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from launch.affinity import place
+from launch.host.topology import Topology
+from launch.placement.affinity import place
 from launch.plan import Drain, Line, Plan, Tell, Terminate, build_plan, check
 from launch.settings import LaunchSettings
-from launch.states import ALLOWED, ProcessState, moved
-from launch.topology import Topology
+from launch.supervision.states import ALLOWED, ProcessState, moved
 from shm.control import Command, State
 from tests.launch.toys import layouts, toy_plan
 
@@ -46,6 +46,19 @@ def test_fifo_is_for_a_process_alone_on_its_core() -> None:
     assert packed(LaunchSettings()).processes[0].fifo_priority == 50
     assert packed(LaunchSettings(fifo="never")).processes[0].fifo_priority == 0
     check(packed(LaunchSettings()))
+
+
+def test_segments_are_made_on_the_node_of_most_processes() -> None:
+    two = Topology(tuple(range(4)), nodes={core: int(core > 1) for core in range(4)}, memory_nodes=2)
+    line = Line(
+        hosted={agent: (agent,) for agent in AGENTS}, agents=AGENTS, start_order=AGENTS, segments=layouts(AGENTS),
+        access={agent: {"command": False} for agent in AGENTS}, quiesce_order=(), source="a",
+        stop_order=("b", "c"), outlives=frozenset(),
+    )  # fmt: skip
+    cores = place(AGENTS, two, housekeeping=0)
+    assert build_plan("two", line, cores, LaunchSettings()).memory_node == 1
+    assert build_plan("two", line, cores, LaunchSettings(local_memory="never")).memory_node is None
+    assert packed(LaunchSettings()).memory_node is None
 
 
 def test_fifo_on_a_shared_core_is_a_bug_that_is_caught() -> None:

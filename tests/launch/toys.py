@@ -21,17 +21,18 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from launch.affinity import place
-from launch.child import Entry
+from launch.host.rt_guard import RtGuard
+from launch.host.topology import read_topology
+from launch.placement.affinity import place
 from launch.plan import COMMAND_SEGMENT, Line, Plan, build_plan, page_segment
 from launch.settings import LaunchSettings
-from launch.signals import Signals
-from launch.supervisor import Supervisor
-from launch.topology import read_topology
+from launch.supervision.child import Entry
+from launch.supervision.signals import Signals
+from launch.supervision.supervisor import Supervisor
 from shm.atomics import peek, poke
 from shm.control import COMMAND, STATUS, STATUS_HEARTBEAT, STATUS_READY, STATUS_STATE, STATUS_SYNCED, Command, State
 from shm.segment import Layout, Segment, record_layout, ring_layout
@@ -68,7 +69,9 @@ def toy_plan(run: str, agents: tuple[str, ...], settings: LaunchSettings) -> Pla
         stop_order=agents[1:],
         outlives=frozenset({agents[-1]}),
     )
-    return build_plan(run, line, place(agents, read_topology()), settings)
+    # Toys sleep: no throttle of real-time work touches them, and FIFO is to be tried on any kernel.
+    topology = replace(read_topology(), rt_guard=RtGuard())
+    return build_plan(run, line, place(agents, topology), settings)
 
 
 def toy_entry(agent: str, index: int, behaviour: str, folder: Path) -> Entry:

@@ -91,3 +91,40 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(placement: str, tmp_path: 
         assert not {"risk-router", "router-risk", "page.risk"} & reachable
     assert plan["shared_memory_bytes"] < 32_000_000
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_says_why_each_process_is_where_it_is_and_what_it_asks_for(tmp_path: Path) -> None:
+    done = pipeline("up", "--dry-run", XDG_STATE_HOME=str(tmp_path))
+    plan = json.loads(pipeline("up", "--dry-run", "--json", XDG_STATE_HOME=str(tmp_path)).stdout)
+    assert done.returncode == 0, done.stderr
+    assert f"SCHED_FIFO on this kernel: {plan['rt_guard']}" in done.stdout
+    assert plan["housekeeping_why"] in done.stdout
+    for process in plan["processes"].values():
+        assert f"why    {process['why']}" in done.stdout
+        assert process["knobs"]["affinity"]["value"] == process["cpu"]
+        for knob, why in process["not_taken"].items():
+            assert f"not    {knob}: {why}" in done.stdout
+    for lack in plan["lacking"]:
+        assert lack["what"] in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "what"),
+    [
+        ("launch.cores.feed=4095", 2, "error: launch.cores.feed = 4095: core 4095 is not usable by this process"),
+        ("launch.restart_of.fed=never", 2, "error: launch.restart_of.fed: this run has no such process"),
+        ("launch.cores.line=1", 2, "error: launch.cores.line: this run has no such process"),
+        ("launch.housekeeping_core=4095", 2, "error: launch.housekeeping_core = 4095: core 4095 is not usable"),
+        ("launch.fifo=required", 4, 'error: launch.fifo = "required", but no fifo for feed, book, strategy, risk,'),
+    ],
+)
+def test_what_the_machine_cannot_do_ends_the_run_before_it_starts(setting: str, code: int, what: str) -> None:
+    core = str(min(os.sched_getaffinity(0)))
+    done = subprocess.run(
+        ["taskset", "-c", core, sys.executable, "-m", "pipeline.cli", "up", "-s", setting],
+        capture_output=True, text=True, cwd=REPOSITORY, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(what)
+    assert "hint: " in done.stderr
+    assert done.stdout == ""

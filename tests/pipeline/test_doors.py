@@ -4,16 +4,19 @@ from typing import Any
 
 import pytest
 
+from launch.host.topology import read_topology
 from launch.plan import Plan, ProcessPlan
 from pipeline.config import Config
 from pipeline.dry_run import plan_of
 from pipeline.line import AGENT_CLASSES
+from pipeline.placement import placed
 from shm.doorbell import DOOR_LAYOUT
 from stages.domain.edges import RING_ENDS, RINGS
 
 
 def plan(**launch: Any) -> Plan:
-    return plan_of(Config(launch=launch))
+    config = Config(launch=launch)
+    return plan_of(config, placed(config, read_topology()))
 
 
 def doors(run: Plan, process: str) -> dict[str, bool]:

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from launch.affinity import place
-from launch.facts import ProcessFacts
+from launch.host.topology import Topology
+from launch.placement.affinity import place
 from launch.plan import Line, Plan, build_plan, page_segment
 from launch.settings import LaunchSettings
-from launch.supervised import Restart
-from launch.topology import Topology
+from launch.supervision.facts import ProcessFacts
+from launch.supervision.supervised import Restart
 from pipeline.reports.books import book_document, ladder_document, position_document
 from pipeline.reports.hops import HOP_ORDER, PERCENTILES, hop_line
 from pipeline.reports.machine import clock_document
@@ -246,7 +246,7 @@ def report(segments: dict[str, Segment]) -> dict[str, Any]:
     snapshot = take_snapshot(segments, CLASSES, np.array([instrument()]))
     return build_report(
         run="synthetic", placement="dedicated", exit_word="clean", plan=plan(),
-        facts={"feed": ProcessFacts(77, (1,), "fifo", 50, 4096)}, agents=CLASSES, snapshot=snapshot,
+        facts={"feed": ProcessFacts(77, (1,), "fifo", 50, 4096, 0, 1, 8192)}, agents=CLASSES, snapshot=snapshot,
         restarts=[Restart("feed", "crash", 1_000, 30, 90)],
         extras={"duration_s": 1.0, "reason": "test", "clock_read_ns": 13.0, "clock": CLOCK},
     )  # fmt: skip
@@ -254,10 +254,12 @@ def report(segments: dict[str, Segment]) -> dict[str, Any]:
 
 def test_the_document_has_the_fixed_names_and_the_counters_values(segments: dict[str, Segment]) -> None:
     made = json.loads(json.dumps(report(segments)))
+    planned = plan().process_of("feed")
     assert list(made)[:8] == ["run", "placement", "exit", "stages", "hops", "market_data", "orders", "books"]
     assert made["stages"]["feed"] == {
         "pid": 77, "cpu": 1, "policy": "fifo", "priority": 50, "idle": "yield", "restarts": 1, "messages_in": 0,
-        "messages_out": 1, "rss_bytes": 4096, "cycle_ns_max": 0, "stalls": 0,
+        "messages_out": 1, "rss_bytes": 4096, "nice": 0, "timer_slack_ns": 1, "locked_bytes": 8192,
+        "why": planned.why, "not_taken": planned.schedule.document()["not_taken"], "cycle_ns_max": 0, "stalls": 0,
     }  # fmt: skip
     assert made["restarts"] == [
         {"process": "feed", "cause": "crash", "down_ns": 1_000, "restart_gap_ns": 30, "resync_ns": 90}

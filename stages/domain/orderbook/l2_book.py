@@ -1,0 +1,84 @@
+"""A book of price levels (L2): its top, and two sides (`l2`) that stand elsewhere.
+
+An event sets levels between `begin_update` and `end_event`. Whether it comes as one event or as several makes no
+difference to the book, only to its sequence number.
+
+    book + 72   0: a book of levels
+    book + 80   bids, asks     where the sides are, from the book's address
+"""
+
+from shm.atomics import load_word, poke
+from shm.kernel import kernel, primitive
+from stages.domain.messages import BookState
+from stages.domain.orderbook import l2, top
+from stages.domain.orderbook.top import signed
+
+SIDES = top.KIND + 8
+EMPTY = int(BookState.EMPTY)
+
+
+def format_l2_book(book: int, bids: int, asks: int) -> None:
+    """Cold: make the 128 zeroed bytes at address `book` a book over two formatted sides."""
+    poke(book + SIDES, bids - book)
+    poke(book + SIDES + 8, asks - book)
+
+
+@primitive
+def side_at(book: int, side: int) -> int:
+    """Address of a side: 0 bids, 1 asks."""
+    return book + load_word(book + SIDES + 8 * side)
+
+
+@kernel
+def set_level(book: int, side: int, price: int, quantity: int) -> None:
+    """Within an event: the level at `price` has this quantity now; 0: it is gone.
+
+    Blocks of the best levels are looked at only when the best may have changed: they are cold otherwise.
+    """
+    address, key, best = side_at(book, side), signed(price, side), book + top.ASK_PRICE * side
+    l2.set_level(address, key, quantity)
+    if key >= signed(load_word(best), side) or load_word(best + 8) == 0:
+        _show_best(book, side)
+
+
+@primitive
+def _show_best(book: int, side: int) -> None:
+    address = side_at(book, side)
+    top.set_best(book, top.ASK_PRICE * side, signed(l2.best_key(address), side), l2.best_quantity(address))
+
+
+@primitive
+def prefetch_directory(book: int, side: int) -> None:
+    """First, some levels ahead: ask for what finds the level's block."""
+    l2.prefetch_directory(side_at(book, side))
+
+
+@primitive
+def prefetch_keys(book: int, side: int, price: int) -> None:
+    """Second: ask for the keys of the level's block."""
+    l2.prefetch_keys(side_at(book, side), signed(price, side))
+
+
+@primitive
+def prefetch_quantity(book: int, side: int, price: int) -> None:
+    """Third: ask for where the level's quantity is."""
+    l2.prefetch_quantity(side_at(book, side), signed(price, side))
+
+
+@kernel
+def end_event(book: int) -> bool:
+    """The event is complete. Whether it leaves the book crossed."""
+    top.end_update(book)
+    return top.has_both_sides(book) & (load_word(book + top.SPREAD) <= 0)
+
+
+@kernel
+def clear(book: int) -> None:
+    """Forget all levels; the book is EMPTY."""
+    top.begin_update(book)
+    l2.clear(side_at(book, 0))
+    l2.clear(side_at(book, 1))
+    _show_best(book, 0)
+    _show_best(book, 1)
+    top.set_state(book, EMPTY)
+    top.end_update(book)
