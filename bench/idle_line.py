@@ -24,10 +24,11 @@ from shm.clock import calibrate, now_ns
 from shm.control import STATUS
 from shm.doorbell import DOOR_LAYOUT, Bell
 from shm.kernel import kernel, primitive
+from shm.neighbour import Edge
 from shm.ring import format_ring, ring_bytes
 from shm.segment import NAME_PREFIX, Segment, unlink
 from stages.agent import Agent
-from stages.duty import COMMAND_ADDRESS, PER_AGENT, STATUS_ADDRESS, Duty, Edge, new_duty, turn, with_bells
+from stages.duty import COMMAND_ADDRESS, PER_AGENT, STATUS_ADDRESS, Duty, new_duty, turn, with_bells
 
 FUTEX = "futex"
 STRATEGIES = ("spin", "yield", "backoff", "doorbell")

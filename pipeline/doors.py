@@ -7,9 +7,9 @@ ringers (`shm.doorbell`); a packed line has one, at which nobody rings.
 from collections.abc import Mapping, Sequence
 
 from shm.doorbell import DOOR_LAYOUT, Bell
+from shm.neighbour import Edge
 from shm.segment import Layout, Segment
 from stages.domain.edges import RING_ENDS
-from stages.duty import Edge
 
 
 def door_segment(process: str) -> str:

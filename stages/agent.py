@@ -97,7 +97,8 @@ class Agent(ABC):
 
     Records in its rings end a sleep, and so does room in them; commands, timers and whatever was not rung for wait for
     its end. Bytes in a socket ring nobody: agents that take those sleep no longer than `BYTES_SLEEP_NS_MAX`.
-    No poll may wait for more room than half of a ring: with more than half free, nobody is rung for room.
+    No poll may wait for more room than half of a ring: with more than half free, nobody is rung for room. And one that
+    leaves work to the next poll, for which nobody will ring, says that it handled something.
     """
 
     @classmethod

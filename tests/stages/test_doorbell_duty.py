@@ -16,6 +16,7 @@ from shm.clock import now_ns as read_clock
 from shm.control import STATUS
 from shm.doorbell import DOOR_LAYOUT, Bell
 from shm.kernel import kernel, primitive
+from shm.neighbour import Edge
 from shm.segment import SHM_DIRECTORY, Segment, ring_layout, unlink
 from stages.duty import (
     COMMAND_ADDRESS,
@@ -26,7 +27,6 @@ from stages.duty import (
     STALLS,
     STATUS_ADDRESS,
     Duty,
-    Edge,
     new_duty,
     turn,
     with_bells,
@@ -304,7 +304,7 @@ def test_asleep_is_not_stalled(sleepers: Sleepers) -> None:
 @pytest.mark.parametrize("idle", ["spin", "yield", "backoff"])
 def test_the_other_strategies_ring_nobody(pair: Pair, idle: str) -> None:
     duty = pair.writer.duty(idle)
-    assert len(duty.edges) == 0
+    assert len(duty.bells) == 0
     announce(pair.reader, pair.reading)
     pair.push()
     step(pair.writer, duty, handled=1)
