@@ -24,6 +24,7 @@ from shm.clock import calibrate, now_ns
 from shm.control import STATUS
 from shm.doorbell import DOOR_LAYOUT, Bell
 from shm.kernel import kernel, primitive
+from shm.neighbour import Edge
 from shm.ring import format_ring, ring_bytes
 from shm.segment import NAME_PREFIX, Segment, unlink
 from stages.agent import Agent
@@ -110,9 +111,8 @@ class Station:
     def open(self) -> None:
         """Open the bells, and make a duty for each strategy."""
         line, hop = self._line, self._hop
-        own = _bell(line.doors[hop], writable=True)
-        others = {line.doors[(hop + step) % line.hops] for step in (-1, 1)} - {line.doors[hop]}
-        self._bells = [own, *(_bell(name, writable=False) for name in others)]
+        self._own = _bell(line.doors[hop], writable=True)
+        self._before, self._next = (_bell(line.doors[(hop + step) % line.hops], writable=False) for step in (-1, 1))
         self._attention, self._command = np.zeros(1, np.int64), np.zeros(1, np.int64)
         self._status, self._record = np.zeros(1, STATUS), np.zeros(RECORD_BYTES // 8, np.int64)
         self._duties = {name: self._duty(name) for name in STRATEGIES}
@@ -123,8 +123,9 @@ class Station:
         duty.words[PER_AGENT + STATUS_ADDRESS] = self._status.ctypes.data
         if idle != "doorbell":
             return duty
-        own, *others = (bell.address for bell in self._bells)
-        return with_bells(duty, own, others, Agent.sleep_ns_max)
+        rings, hop = self._line.rings, self._hop
+        edges = [Edge(self._before.address, rings[hop - 1], False), Edge(self._next.address, rings[hop], True)]
+        return with_bells(duty, self._own.address, edges, Agent.sleep_ns_max)
 
     def run(self, name: str, start: int, count: int) -> int:
         """One slice; returns how many records were wrong, or LATE."""

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from launch.plan import COMMAND_SEGMENT, page_segment
 from launch.supervision.child import Entry
 from pipeline.compiler import CompileCount, Task, compile_ahead
-from pipeline.doors import open_bells
+from pipeline.doors import Bells
 from pipeline.placement import PACKED_PROCESS, STAGES
 from shm import catalogue, errorlog
 from shm.catalogue import catalogue_layout
@@ -226,11 +226,9 @@ def process_entry(line: Line, process: str, idle: str) -> Entry:
         agents = line.hosted(process)
         attention = Attention(supervisor_pid)
         duty = new_duty(len(agents), idle)._replace(clock=line.clock.copy())
-        bells = open_bells(process, segments)  # kept here for as long as the loop runs
-        if bells is not None:
-            own, others = bells
-            sleep_ns_max = min(agent.sleep_ns_max for agent in agents)
-            duty = with_bells(duty, own.address, [bell.address for bell in others], sleep_ns_max)
+        if idle == "doorbell":
+            bells = Bells(process, segments)  # kept here for as long as the loop runs
+            duty = with_bells(duty, bells.own, bells.edges, min(agent.sleep_ns_max for agent in agents))
         pages = {}
         commands = {}
         for agent in agents:

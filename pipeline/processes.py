@@ -6,7 +6,7 @@ from launch.placement.affinity import CoreMap
 from launch.plan import COMMAND_SEGMENT, Plan, build_plan
 from launch.plan import Line as LineShape
 from pipeline.config import Config
-from pipeline.doors import door_layouts, with_doors
+from pipeline.doors import door_access, door_layouts
 from pipeline.line import segment_layouts, segments_of
 from pipeline.placement import PACKED_PROCESS, STAGES
 from stages.agent import Agent
@@ -25,8 +25,8 @@ def make_plan(run: str, config: Config, agents: Mapping[str, Agent], symbols: in
     assert COMMAND_SEGMENT in layouts
     access = {name: segments_of([agents[stage] for stage in stages]) for name, stages in hosted.items()}
     if config.launch.idle == "doorbell":
-        access = with_doors(access, layouts)
-        layouts |= door_layouts(access)
+        access = {name: segments | door_access(name, list(hosted)) for name, segments in access.items()}
+        layouts |= door_layouts(list(hosted))
     shape = LineShape(
         hosted=hosted,
         agents=STAGES,

@@ -184,6 +184,7 @@ class _Session:
     def _trade(self, run: str, directory: RunDirectory, prepared: _Prepared) -> int:
         from launch.errors import MachineError
         from launch.preflight import findings
+        from launch.supervision.processes import Processes
         from launch.supervision.supervisor import Supervisor
         from pipeline.line import process_entry
         from pipeline.processes import make_plan
@@ -195,7 +196,7 @@ class _Session:
         entries = {process.name: process_entry(line, process.name, process.idle) for process in plan.processes}
         refused = self._take_run_knobs(plan.housekeeping_cpu)
         self.signals.interruptible = False
-        supervisor = Supervisor(plan, entries, self.signals, directory.logs, say=self.terminal.warn)
+        supervisor = Supervisor(Processes(plan, entries, self.signals, directory.logs, self.terminal.warn))
         self.supervisor = supervisor
         with supervisor:
             try:

@@ -4,7 +4,6 @@
            `attach` is also how a stage goes on where an earlier process of it was killed: it finds that it is not the
            first one by the epochs of its rings
     hot    poll(context, now_ns) -> int: how many messages it handled, 0 when idle, negative when it needs the cold side
-           Whoever published a record, or took one, was not idle: the neighbours, who may be asleep, are rung for it
 
 The same agent runs unchanged under three drivers: one process per agent, all agents packed into one process, or a test
 that calls `poll` by hand. `context` is a NamedTuple of numpy arrays (and nothing else), so that the compiled duty cycle
@@ -99,6 +98,8 @@ class Agent(ABC):
 
     Records in its rings end a sleep, and so does room in them; commands, timers and whatever was not rung for wait for
     its end. Bytes in a socket ring nobody: agents that take those sleep no longer than `BYTES_SLEEP_NS_MAX`.
+    No poll may wait for more room than half of a ring: with more than half free, nobody is rung for room. And one that
+    leaves work to the next poll, for which nobody will ring, says that it handled something.
     """
 
     @classmethod

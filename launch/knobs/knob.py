@@ -39,17 +39,17 @@ class Knob(ABC):
     def read(self) -> int:
         """The value as it is."""
 
-    @abstractmethod
     def check(self, value: int) -> str | None:
         """Why `apply` would be refused; None when nothing is known to be in its way."""
+        return None
 
     @abstractmethod
     def apply(self, value: int) -> None:
         """Ask for it. Raises OSError."""
 
-    @abstractmethod
     def undo(self, before: int) -> None:
         """Put back what `read` said before `apply`. Raises OSError."""
+        self.apply(before)
 
     def attempt(self, value: int) -> Finding | None:
         """Check and apply; the finding when it is refused."""

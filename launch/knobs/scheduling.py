@@ -28,10 +28,6 @@ class Affinity(Knob):
         cores = os.sched_getaffinity(0)
         return next(iter(cores)) if len(cores) == 1 else -1
 
-    def check(self, value: int) -> str | None:
-        """Known only by trying."""
-        return None
-
     def apply(self, value: int) -> None:
         """Pin."""
         os.sched_setaffinity(0, {value})
@@ -116,17 +112,9 @@ class TimerSlack(Knob):
         """The slack of the calling thread."""
         return call("prctl", PR_GET_TIMERSLACK, 0, 0, 0, 0)
 
-    def check(self, value: int) -> str | None:
-        """Everybody may."""
-        return None
-
     def apply(self, value: int) -> None:
         """For the calling thread and those it starts."""
         call("prctl", PR_SET_TIMERSLACK, value, 0, 0, 0)
-
-    def undo(self, before: int) -> None:
-        """The slack there was."""
-        call("prctl", PR_SET_TIMERSLACK, before, 0, 0, 0)
 
 
 def policy_of(pid: int) -> tuple[str, int]:

@@ -4,6 +4,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from launch.supervision.child import Entry, Forked
 from launch.supervision.facts import ProcessFacts
 from launch.supervision.logs import describe_exit, tail
 from launch.supervision.restarts import Failure, Restarts
-from launch.supervision.spawner import Spawner
+from launch.supervision.spawner import ForkSpawner, Spawner
 from launch.supervision.states import ProcessState
 from launch.supervision.supervised import Child, agent_words
 from shm.control import Command
@@ -45,26 +46,22 @@ class ForcedError(Exception):
     """A second signal: end everything now."""
 
 
+@dataclass(eq=False)
 class Processes:
     """The children of one supervisor, by process name."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        entries: Mapping[str, Entry],
-        waiter: Waiter,
-        log_folder: Path,
-        say: Callable[[str], None],
-        spawner: Spawner,
-        clock: Callable[[], float],
-    ) -> None:
-        self.plan, self.say, self.clock = plan, say, clock
-        self.children: dict[str, Child] = {}
-        self.findings: list[Finding] = []
-        self.facts: dict[str, ProcessFacts] = {}
-        self.stop_faults: list[str] = []
-        """What went wrong with processes that were told to stop."""
-        self._entries, self._waiter, self._logs, self._spawner = entries, waiter, log_folder, spawner
+    plan: Plan
+    entries: Mapping[str, Entry]
+    waiter: Waiter
+    log_folder: Path
+    say: Callable[[str], None] = log.info
+    spawner: Spawner = field(default_factory=ForkSpawner)
+    clock: Callable[[], float] = time.monotonic
+    children: dict[str, Child] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    facts: dict[str, ProcessFacts] = field(default_factory=dict)
+    stop_faults: list[str] = field(default_factory=list)
+    """What went wrong with processes that were told to stop."""
 
     def attach(self, segments: Mapping[str, Segment]) -> None:
         """Once the segments exist: the children, none of them started."""
@@ -78,7 +75,7 @@ class Processes:
 
     def log_path(self, process: str) -> Path:
         """Where a process's output goes."""
-        return self._logs / f"{process}.log"
+        return self.log_folder / f"{process}.log"
 
     # -- life and death ------------------------------------------------------------------------------------------
 
@@ -92,16 +89,16 @@ class Processes:
         child.exit_code, child.failure, child.is_dismissed = None, None, False
         child.deadline_s = self.clock() + self.plan.start_deadline_s
         child.forked = self._spawn(child.plan, child.log_path)
-        self._waiter.listen(child.forked.notify.descriptor, lambda: self._hear(child))
+        self.waiter.listen(child.forked.notify.descriptor, lambda: self._hear(child))
 
     def _spawn(self, process: ProcessPlan, log_path: Path) -> Forked:
-        return self._spawner.spawn(process, self.plan, self._entries[process.name], log_path)
+        return self.spawner.spawn(process, self.plan, self.entries[process.name], log_path)
 
     def reap(self) -> None:
         """Take the exit codes of those that have ended, by pid."""
         for child in self.living():
             assert child.forked is not None
-            code = self._spawner.reap(child.forked.pid)
+            code = self.spawner.reap(child.forked.pid)
             if code is None:
                 continue
             self._hear(child)
@@ -121,7 +118,7 @@ class Processes:
 
     def kill(self, child: Child, number: signal.Signals) -> None:
         """A signal, by pid, to a child that has not been reaped."""
-        self._spawner.kill(child.pid, number)
+        self.spawner.kill(child.pid, number)
 
     def kill_all(self) -> None:
         """SIGKILL every process that is left, and reap it."""
@@ -130,7 +127,7 @@ class Processes:
         end = self.clock() + KILL_DEADLINE_S
         while self.living() and self.clock() < end:
             self.reap()
-            self._waiter.wait(POLL_S)
+            self.waiter.wait(POLL_S)
 
     def failed(self, child: Child, why: str = "") -> ProcessFailedError:
         """The failure of `child` as an error; `why` says why it is not started again."""
@@ -162,7 +159,7 @@ class Processes:
         """What the system says of the live ones (of all, without names)."""
         for name in names or self.children:
             child = self.children[name]
-            facts = self._spawner.facts(child.pid) if child.alive else None
+            facts = self.spawner.facts(child.pid) if child.alive else None
             if facts is not None:
                 self.facts[name] = facts
 
@@ -177,13 +174,13 @@ class Processes:
     @property
     def stop_requests(self) -> int:
         """How often a signal has asked to stop."""
-        return self._waiter.requests
+        return self.waiter.requests
 
     def wait(self, timeout_s: float) -> None:
         """Until something happens or the time is over. Raises ForcedError after a second signal."""
-        self._waiter.wait(timeout_s)
+        self.waiter.wait(timeout_s)
         self.reap()
-        if self._waiter.requests >= 2:
+        if self.waiter.requests >= 2:
             raise ForcedError
 
     def wait_until(self, condition: Callable[[], bool], deadline_s: float) -> bool:
@@ -211,7 +208,7 @@ class Processes:
     def forget(self, child: Child) -> None:
         """Close the pipe on which a child tells what it found."""
         if child.forked is not None and child.forked.notify.descriptor >= 0:
-            self._waiter.forget(child.forked.notify.descriptor)
+            self.waiter.forget(child.forked.notify.descriptor)
             child.forked.notify.close()
 
 

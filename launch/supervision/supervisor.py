@@ -12,23 +12,19 @@ is the only writer. Everything it waits for goes through one `wait`, so that a s
 
 import logging
 import signal
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 
 from launch.errors import LaunchError, ProcessFailedError
 from launch.findings import Finding
-from launch.plan import KILL_DEADLINE_S, Drain, Plan, StopStep, Tell, Terminate, check
+from launch.plan import KILL_DEADLINE_S, Drain, StopStep, Tell, Terminate, check
 from launch.preflight import check_room
-from launch.supervision.child import Entry
 from launch.supervision.facts import ProcessFacts
 from launch.supervision.logs import describe_exit, tail
-from launch.supervision.processes import POLL_S, ForcedError, Processes, Waiter, monotonic_ns
+from launch.supervision.processes import POLL_S, ForcedError, Processes, monotonic_ns
 from launch.supervision.requests import Action, Request
 from launch.supervision.service import Service
-from launch.supervision.spawner import ForkSpawner, Spawner
 from launch.supervision.states import ProcessState
 from launch.supervision.supervised import Child, Restart
 from launch.supervision.watch import SLOW_START_S, Watch, all_restarts, late
@@ -60,21 +56,11 @@ class Outcome:
 class Supervisor:
     """Runs one plan once. A context manager: leaving it ends every process and unlinks every segment."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        entries: Mapping[str, Entry],
-        waiter: Waiter,
-        log_folder: Path,
-        *,
-        say: Callable[[str], None] = log.info,
-        spawner: Spawner | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        check(plan)
-        self.plan, self._waiter, self._say, self._clock = plan, waiter, say, clock
-        self._processes = Processes(plan, entries, waiter, log_folder, say, spawner or ForkSpawner(), clock)
-        self._watch = Watch(self._processes)
+    def __init__(self, processes: Processes) -> None:
+        check(processes.plan)
+        self.plan, self._processes = processes.plan, processes
+        self._waiter, self._say, self._clock = processes.waiter, processes.say, processes.clock
+        self._watch = Watch(processes)
         self.segments: dict[str, Segment] = {}
         self.services: dict[str, Service] = {}
         self.is_started, self.is_stopping = False, False

@@ -28,6 +28,16 @@ RINGS = {
     RISK_TO_STRATEGY: ring_layout(REPORT, 4_096),
 }
 
+RING_ENDS = {
+    FEED_TO_BOOK: ("feed", "book"),
+    BOOK_TO_STRATEGY: ("book", "strategy"),
+    STRATEGY_TO_RISK: ("strategy", "risk"),
+    RISK_TO_ROUTER: ("risk", "router"),
+    ROUTER_TO_RISK: ("router", "risk"),
+    RISK_TO_STRATEGY: ("risk", "strategy"),
+}
+"""Writer and reader of each ring."""
+
 
 def edges(symbols: int) -> dict[str, Layout]:
     """Layout of every edge of a line that trades `symbols` instruments."""

@@ -158,6 +158,7 @@ def poll(context: Context, now_ns: int) -> int:
             count_noted(context.samples)
         if ring.reader_epoch(state["reports_out"]) != state["told_epoch"]:
             state["told_epoch"], state["tell_cursor"] = ring.reader_epoch(state["reports_out"]), 0
+            handled = 1  # the next poll tells it: no cycle to sleep after
         if now_ns >= state["next_rehearsal_ns"]:
             state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
             rehearse(context, now_ns)

@@ -14,6 +14,7 @@ from shm.atomics import load_word, store_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import kernel, primitive
 from shm.layout import record_dtype
+from stages.domain.edges import RINGS, STRATEGY_TO_RISK
 from stages.domain.messages import NOTICE, ORDER, REPORT, BookState, NoticeKind, Origin, ReportKind
 from stages.domain.orders import ORDER_SLOTS
 from stages.domain.samples import count_noted, note
@@ -416,3 +417,4 @@ def _publish(context: Context) -> int:
 
 
 assert ROOM_IN_REPLAYS >= MAXIMUM_OUTPUTS
+assert RINGS[STRATEGY_TO_RISK].sizes[0] >= 2 * ROOM_IN_REPLAYS, "nobody is rung for more room (Agent.sleep_ns_max)"

@@ -1,7 +1,8 @@
 """A supervised line of toy processes, run as a program of its own: the supervisor forks, a test runner has threads.
 
 `python -m tests.launch.toys FOLDER DURATION_S SETTINGS BEHAVIOUR...` runs an agent per BEHAVIOUR and prints the outcome
-as JSON. SETTINGS are those of the launcher that differ from `settings_of`, as JSON.
+as JSON. SETTINGS are those of the launcher that differ from DEFAULTS, as JSON. The run is over after DURATION_S, or
+when a process that was started again is ready.
 
     good            says READY, then QUIET and STOPPED as told
     dies            READY, then ends by SIGKILL
@@ -31,6 +32,7 @@ from launch.placement.affinity import place
 from launch.plan import COMMAND_SEGMENT, Line, Plan, build_plan, page_segment
 from launch.settings import LaunchSettings
 from launch.supervision.child import Entry
+from launch.supervision.processes import Processes
 from launch.supervision.signals import Signals
 from launch.supervision.supervisor import Supervisor
 from shm.atomics import peek, poke
@@ -40,10 +42,10 @@ from shm.segment import Layout, Segment, record_layout, ring_layout
 RING = "toy-ring"
 
 DEFAULTS: dict[str, Any] = {
-    "start_deadline_s": 1.0, "quiet_deadline_s": 2.0, "drain_deadline_s": 0.5, "stop_deadline_s": 0.5,
-    "heartbeat_warning_s": 0.3, "heartbeat_failure_s": 1.0, "fifo": "never", "restart": "never",
+    "start_deadline_s": 60.0, "quiet_deadline_s": 60.0, "drain_deadline_s": 60.0, "stop_deadline_s": 60.0,
+    "heartbeat_warning_s": 60.0, "heartbeat_failure_s": 60.0, "fifo": "never", "restart": "never",
 }  # fmt: skip
-"""Launcher settings of the toys."""
+"""Launcher settings of the toys: deadlines that only a hang meets. Who tests one sets a short one."""
 
 
 def layouts(agents: tuple[str, ...]) -> dict[str, Layout]:
@@ -128,7 +130,7 @@ def main() -> None:
     }
     said: list[str] = []
     announced = False
-    with Signals() as signals, Supervisor(plan, entries, signals, Path(folder), say=said.append) as supervisor:
+    with Signals() as signals, Supervisor(Processes(plan, entries, signals, Path(folder), said.append)) as supervisor:
         supervisor.create_segments()
 
         def announce() -> None:
@@ -137,7 +139,10 @@ def main() -> None:
                 announced = True
                 print(json.dumps({"pids": [child.pid for child in supervisor.children.values()]}), flush=True)
 
-        outcome = supervisor.run(lambda: None, duration_s=float(duration_s) or None, tick=announce)
+        def restarted() -> str | None:
+            return "restarted" if any(restart.resync_ns is not None for restart in supervisor.restarts) else None
+
+        outcome = supervisor.run(restarted, duration_s=float(duration_s) or None, tick=announce)
         facts = {name: asdict(fact) for name, fact in supervisor.facts.items()}
     failure = outcome.failure
     print(

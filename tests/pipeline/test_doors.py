@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from launch.host.topology import read_topology
-from launch.plan import Plan
+from launch.plan import Plan, ProcessPlan
 from pipeline.config import Config
 from pipeline.dry_run import plan_of
 from pipeline.line import AGENT_CLASSES
 from pipeline.placement import placed
 from shm.doorbell import DOOR_LAYOUT
+from stages.domain.edges import RING_ENDS, RINGS
 
 
 def plan(**launch: Any) -> Plan:
@@ -45,6 +46,16 @@ def test_a_line_that_does_not_sleep_has_no_doors(idle: str) -> None:
     run = plan(idle=idle)
     assert not [name for name, layout in run.segments.items() if layout == DOOR_LAYOUT]
     assert not any(doors(run, process.name) for process in run.processes)
+
+
+def test_the_ends_of_the_rings_are_who_uses_them() -> None:
+    assert set(RING_ENDS) == set(RINGS)
+    for name, ends in RING_ENDS.items():
+        assert {stage for process in plan().processes for stage in process.agents if _maps(process, name)} == set(ends)
+
+
+def _maps(process: ProcessPlan, name: str) -> bool:
+    return any(use.name == name and use.writable for use in process.segments)
 
 
 def test_whoever_reads_a_socket_sleeps_50_us_at_most() -> None:

@@ -22,7 +22,7 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 from numba.core.codegen import CPUCodeLibrary
 
-from shm import broadcast, doorbell, histogram, pool, ring, seqlock
+from shm import broadcast, doorbell, histogram, neighbour, pool, ring, seqlock
 from shm.atomics import (
     emit_ordered_read,
     emit_pause,
@@ -94,6 +94,10 @@ def observe(base: int, observer: int, records: int, count: int) -> int:
 
 def ring_bell(bell: int) -> None:
     doorbell.ring(bell)
+
+
+def ring_if_moved(edge: int) -> None:
+    neighbour.ring_if_moved(edge)
 
 
 def announce_sleep(bell: int) -> None:
@@ -218,7 +222,7 @@ def read_without_fence(row: int, target: int) -> int:
 RING_PATHS = (push, pop, push_batch, pop_batch, push_in_place, pop_in_place)
 SEQLOCK_PATHS = (write, read)
 BROADCAST_PATHS = (publish, observe)
-DOORBELL_PATHS = (ring_bell, announce_sleep, wait_ring, end_sleep)
+DOORBELL_PATHS = (ring_bell, ring_if_moved, announce_sleep, wait_ring, end_sleep)
 HISTOGRAM_PATHS = (record, record_corrected, merge)
 POOL_PATHS = (acquire, release)
 SPINS = (spin_until_nonempty, spin_until_room, spin_until_popped, spin_until_newer)

@@ -137,6 +137,19 @@ def test_a_ringer_fences_before_it_looks_at_the_door_and_calls_nothing_but_the_p
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+def test_a_look_at_an_edge_fences_only_when_the_cursor_has_moved_and_before_it_looks_at_the_other_side(
+    code_of: CodeOf, machine: str
+) -> None:
+    code = code_of(machine, "ring_if_moved")
+    assert code.reaches(None, like("ret"), without=code.is_full_fence)
+    assert not code.reaches(None, lambda text: text in code.calls(), without=code.is_full_fence)
+    if machine == AARCH64:
+        assert len(code.matching(ACQUIRE)) >= 2, "the tail, and the door"
+        assert not code.reaches(None, like(ACQUIRE), without=code.is_full_fence)
+    assert set(code.called()) == {"sem_post"}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_a_sleeper_fences_after_its_announcement_and_calls_nothing(code_of: CodeOf, machine: str) -> None:
     code = code_of(machine, "announce_sleep")
     assert code.reaches(is_word_store, code.is_full_fence)

@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shm import doorbell, ring
 from shm.atomics import JIT, load_word, peek, store_word
-from shm.clock import calibrate, read_now_ns
+from shm.clock import calibrate
 from shm.clock import now_ns as read_clock
 from shm.control import STATUS
 from shm.doorbell import DOOR_LAYOUT, Bell
-from shm.kernel import kernel
+from shm.kernel import kernel, primitive
+from shm.neighbour import Edge
 from shm.segment import SHM_DIRECTORY, Segment, ring_layout, unlink
 from stages.duty import (
     COMMAND_ADDRESS,
@@ -21,7 +24,6 @@ from stages.duty import (
     DOORBELL_SPINS,
     LAST_TURN,
     PER_AGENT,
-    RINGS_OWED,
     STALLS,
     STATUS_ADDRESS,
     Duty,
@@ -41,8 +43,8 @@ SHORT_NS = 1_000_000
 class Sleeper:
     """A process's duty without the process: own door, own bell, words for one agent."""
 
-    def __init__(self, name: str, sleep_ns: int, idle: str = "doorbell") -> None:
-        self.name, self.sleep_ns, self.idle = f"tickpipe.test-{os.getpid()}.{name}", sleep_ns, idle
+    def __init__(self, name: str, sleep_ns: int) -> None:
+        self.name, self.sleep_ns = f"tickpipe.test-{os.getpid()}.{name}", sleep_ns
         Segment.create(self.name, DOOR_LAYOUT, keep_over_fork=True).close()
         doorbell.create_semaphore(self.name)
         self.attention = np.zeros(1, np.int64)
@@ -50,21 +52,21 @@ class Sleeper:
         self.status = np.zeros(1, STATUS)
         self.bells: list[Bell] = []
 
-    def bell(self, *, writable: bool) -> Bell:
+    def bell(self, *, writable: bool) -> int:
         bell = Bell(self.name, Segment.attach(self.name, DOOR_LAYOUT, writable=writable).address)
         self.bells.append(bell)
-        return bell
+        self.door = int(bell._words[doorbell.DOOR // 8])
+        return bell.address
 
-    def open(self, *others: "Sleeper") -> Duty:
-        """The duty of this sleeper, which rings at `others`. In the process that uses it."""
-        duty = new_duty(1, self.idle)._replace(clock=CLOCK.copy())
+    def duty(self, idle: str = "doorbell") -> Duty:
+        duty = new_duty(1, idle)._replace(clock=CLOCK.copy())
         duty.words[PER_AGENT + COMMAND_ADDRESS] = self.command.ctypes.data
         duty.words[PER_AGENT + STATUS_ADDRESS] = self.status.ctypes.data
-        self.own = self.bell(writable=True)
-        self.door = int(self.own._words[doorbell.DOOR // 8])
-        return with_bells(
-            duty, self.own.address, [other.bell(writable=False).address for other in others], self.sleep_ns
-        )
+        return duty
+
+    def open(self, *edges: Edge) -> Duty:
+        """The duty of this sleeper, in the process that uses it."""
+        return with_bells(self.duty(), self.bell(writable=True), edges, self.sleep_ns)
 
     def remove(self) -> None:
         for bell in self.bells:
@@ -77,6 +79,37 @@ class Sleeper:
         return bool(peek(self.door) & 1)
 
 
+class Pair:
+    """A writer and a reader of one ring, in this process; both have rung once, as whoever starts does."""
+
+    def __init__(self, writer: Sleeper, reader: Sleeper, capacity: int = CAPACITY) -> None:
+        self.writer, self.reader = writer, reader
+        self._memory = np.zeros(ring.ring_bytes(capacity, RECORD.itemsize) + 128, np.uint8)
+        self.base = -(-int(self._memory.ctypes.data) // 128) * 128
+        ring.format_ring(self.base, capacity, RECORD.itemsize)
+        self.record = np.zeros(1, RECORD)
+        self.writing = writer.open(Edge(reader.bell(writable=False), self.base, True))
+        self.reading = reader.open(Edge(writer.bell(writable=False), self.base, False))
+        step(writer, self.writing, handled=1)
+        step(reader, self.reading, handled=1)
+
+    def push(self, count: int = 1) -> int:
+        return sum(push(self.base, self.record.ctypes.data) for _ in range(count))
+
+    def pop(self, count: int = 1) -> int:
+        return sum(pop(self.base, self.record.ctypes.data) for _ in range(count))
+
+    def write(self, count: int = 1) -> None:
+        """A cycle of the writer that publishes."""
+        self.push(count)
+        step(self.writer, self.writing, handled=1)
+
+    def read(self, count: int = 1) -> None:
+        """A cycle of the reader that consumes."""
+        self.pop(count)
+        step(self.reader, self.reading, handled=1)
+
+
 CLOCK = calibrate(0.002)
 Sleepers = Callable[..., Sleeper]
 
@@ -85,13 +118,23 @@ Sleepers = Callable[..., Sleeper]
 def sleepers() -> Iterator[Sleepers]:
     made: list[Sleeper] = []
 
-    def make(name: str, sleep_ns: int = LOST_NS, idle: str = "doorbell") -> Sleeper:
-        made.append(Sleeper(name, sleep_ns, idle))
+    def make(name: str, sleep_ns: int = LOST_NS) -> Sleeper:
+        made.append(Sleeper(name, sleep_ns))
         return made[-1]
 
     yield make
     for sleeper in made:
         sleeper.remove()
+
+
+@kernel
+def push(base: int, record: int) -> bool:
+    return ring.try_push(base, record)
+
+
+@kernel
+def pop(base: int, record: int) -> bool:
+    return ring.try_pop(base, record)
 
 
 @kernel
@@ -124,49 +167,102 @@ def posts(name: str) -> int:
     return int.from_bytes((SHM_DIRECTORY / f"sem.{name}").read_bytes()[:4], "little")
 
 
-def test_what_the_second_look_finds_ends_the_announced_sleep(sleepers: Sleepers) -> None:
-    one, other = sleepers("one"), sleepers("other")
-    duty, neighbour = one.open(other), other.open(one)
-    announce(one, duty)
-    step(other, neighbour, handled=1)
-    assert posts(one.name) == 1, "it had announced, so it was rung"
-    step(one, duty, handled=1)
-    assert not one.has_announced
-    assert posts(one.name) == 0, "no post is left for the next sleep"
-    announce(one, duty)
+@pytest.fixture
+def pair(sleepers: Sleepers) -> Pair:
+    return Pair(sleepers("writer"), sleepers("reader"))
 
 
-def test_a_record_that_comes_after_the_second_look_ends_the_sleep_at_once(sleepers: Sleepers) -> None:
-    one, other = sleepers("one"), sleepers("other")
-    duty, neighbour = one.open(other), other.open(one)
+def test_what_the_second_look_finds_ends_the_announced_sleep(pair: Pair) -> None:
+    announce(pair.reader, pair.reading)
+    pair.write()
+    assert posts(pair.reader.name) == 1, "it had announced, so it was rung"
+    pair.read()
+    assert not pair.reader.has_announced
+    assert posts(pair.reader.name) == 0, "no post is left for the next sleep"
+    announce(pair.reader, pair.reading)
+
+
+def test_a_record_that_comes_after_the_second_look_ends_the_sleep_at_once(pair: Pair) -> None:
     for _ in range(3):
-        announce(one, duty)
-        step(other, neighbour, handled=1)
-        step(other, neighbour, handled=1)
-        assert in_time(one, duty)
-        assert not one.has_announced
-        step(one, duty, handled=1)
+        announce(pair.reader, pair.reading)
+        pair.write()
+        pair.write()
+        assert in_time(pair.reader, pair.reading)
+        assert not pair.reader.has_announced
+        pair.read(2)
 
 
-def test_nobody_is_rung_for_a_cycle_that_handled_nothing_nor_while_awake(sleepers: Sleepers) -> None:
-    one, other = sleepers("one"), sleepers("other")
-    duty, neighbour = one.open(other), other.open(one)
-    step(other, neighbour, handled=1)
-    assert posts(one.name) == 0
-    announce(one, duty)
-    step(other, neighbour, handled=0)
-    assert posts(one.name) == 0
+def test_nobody_is_rung_for_a_cycle_that_published_nothing_nor_while_awake(pair: Pair) -> None:
+    pair.write()
+    assert posts(pair.reader.name) == 0, "awake"
+    pair.read()
+    announce(pair.reader, pair.reading)
+    step(pair.writer, pair.writing, handled=1)
+    assert posts(pair.reader.name) == 0
 
 
-def test_who_was_in_python_rings_for_what_it_did_before_and_there(sleepers: Sleepers) -> None:
-    one, other = sleepers("one"), sleepers("other")
-    duty, neighbour = one.open(other), other.open(one)
-    announce(one, duty)
-    neighbour.words[RINGS_OWED] = 1
-    step(other, neighbour, handled=0)
-    assert in_time(one, duty)
-    step(other, neighbour, handled=0)
-    assert posts(one.name) == 0, "owed once"
+def test_what_was_published_outside_a_cycle_rings_in_the_next_one(pair: Pair) -> None:
+    """By a poll that then asked for the cold side, or by the cold side itself."""
+    announce(pair.reader, pair.reading)
+    pair.push()
+    step(pair.writer, pair.writing, handled=0)
+    assert in_time(pair.reader, pair.reading)
+    pair.read()
+    announce(pair.reader, pair.reading)
+    step(pair.writer, pair.writing, handled=0)
+    assert posts(pair.reader.name) == 0, "once"
+
+
+def test_who_starts_rings_once_for_what_a_predecessor_may_not_have_rung_for(sleepers: Sleepers) -> None:
+    writer, reader = sleepers("writer"), sleepers("reader")
+    pair = Pair(writer, reader)
+    announce(reader, pair.reading)
+    again = writer.open(Edge(reader.bell(writable=False), pair.base, True))
+    step(writer, again)
+    assert posts(reader.name) == 1
+    announce(writer, pair.writing)
+    again = reader.open(Edge(writer.bell(writable=False), pair.base, False))
+    step(reader, again)
+    assert posts(writer.name) == 1
+
+
+def test_room_rings_where_the_ring_was_half_full_and_not_else(pair: Pair) -> None:
+    pair.write()
+    announce(pair.writer, pair.writing)
+    pair.read()
+    assert posts(pair.writer.name) == 0, "nobody waits for room in a ring with so much of it"
+    pair.push(CAPACITY)
+    step(pair.writer, pair.writing, handled=CAPACITY)
+    announce(pair.writer, pair.writing)
+    pair.read()
+    assert in_time(pair.writer, pair.writing)
+
+
+def test_a_writer_that_waits_for_up_to_half_a_ring_is_rung_when_there_is_room(sleepers: Sleepers) -> None:
+    capacity = 16
+    pair = Pair(sleepers("writer"), sleepers("reader"), capacity)
+
+    @given(st.integers(1, capacity // 2), st.lists(st.tuples(st.booleans(), st.integers(1, capacity)), max_size=60))
+    def holds(wanted: int, cycles: list[tuple[bool, int]]) -> None:
+        pair.read(capacity)
+        step(pair.writer, pair.writing, handled=1)
+        for is_write, count in cycles:
+            if not is_write:
+                pair.read(count)
+                if pair.writer.has_announced and _free(pair.base, capacity) >= wanted:
+                    assert posts(pair.writer.name) == 1
+                    step(pair.writer, pair.writing, handled=1)
+            elif not pair.writer.has_announced:
+                pair.write(count)
+                if _free(pair.base, capacity) < wanted:
+                    announce(pair.writer, pair.writing)
+
+    holds()
+
+
+def _free(base: int, capacity: int) -> int:
+    head, tail = ring.cursors(base)
+    return capacity - (tail - head)
 
 
 def test_a_sleep_nobody_rings_for_ends_and_the_next_is_announced_without_spinning(sleepers: Sleepers) -> None:
@@ -196,29 +292,28 @@ def test_asleep_is_not_stalled(sleepers: Sleepers) -> None:
     one = sleepers("one", 20 * SHORT_NS)
     duty = one.open()
     announce(one, duty)
+    before_ns = time.monotonic_ns()
     step(one, duty)
-    duty.words[CYCLE_MAX] = duty.words[STALLS] = 0
     woken_ns = int(duty.words[LAST_TURN])
+    assert woken_ns - before_ns >= 10 * SHORT_NS
+    duty.words[CYCLE_MAX] = duty.words[STALLS] = 0
     cycle(duty, one.attention.ctypes.data, woken_ns + 1_000, 0)
     assert (duty.words[CYCLE_MAX], duty.words[STALLS]) == (1_000, 0)
 
 
 @pytest.mark.parametrize("idle", ["spin", "yield", "backoff"])
-def test_the_other_strategies_have_no_bells(sleepers: Sleepers, idle: str) -> None:
-    other = sleepers("other")
-    duty = new_duty(1, idle)
+def test_the_other_strategies_ring_nobody(pair: Pair, idle: str) -> None:
+    duty = pair.writer.duty(idle)
     assert len(duty.bells) == 0
-    neighbour = other.open()
-    announce(other, neighbour)
-    duty.words[PER_AGENT + COMMAND_ADDRESS] = other.command.ctypes.data
-    duty.words[PER_AGENT + STATUS_ADDRESS] = other.status.ctypes.data
-    cycle(duty, other.attention.ctypes.data, 0, 1)
-    assert posts(other.name) == 0
+    announce(pair.reader, pair.reading)
+    pair.push()
+    step(pair.writer, duty, handled=1)
+    assert posts(pair.reader.name) == 0
 
 
 @kernel
-def send(duty: Duty, attention: int, base: int, record: int, count: int, end_ns: int) -> int:
-    """Push `count` numbered records, idle whenever there is no room; how many it pushed before `end_ns`."""
+def send(duty: Duty, attention: int, base: int, record: int, count: int) -> int:
+    """Push `count` numbered records, idle whenever there is no room; how many before a sleep was not rung."""
     sent = 0
     while sent < count:
         now_ns = read_clock(duty.clock)
@@ -230,14 +325,14 @@ def send(duty: Duty, attention: int, base: int, record: int, count: int, end_ns:
             sent += 1
             handled += 1
         turn(duty, attention, now_ns, handled)
-        if now_ns > end_ns:
+        if is_lost(duty, now_ns):
             break
     return sent
 
 
 @kernel
-def receive(duty: Duty, attention: int, base: int, record: int, count: int, end_ns: int) -> int:
-    """Pop `count` records in order, idle whenever there is none; how many before `end_ns`, -1 for a wrong one."""
+def receive(duty: Duty, attention: int, base: int, record: int, count: int) -> int:
+    """Pop `count` records in order, idle whenever there is none; how many before a sleep was not rung, -1: wrong."""
     got = 0
     while got < count:
         now_ns = read_clock(duty.clock)
@@ -248,36 +343,39 @@ def receive(duty: Duty, attention: int, base: int, record: int, count: int, end_
             got += 1
             handled = 1
         turn(duty, attention, now_ns, handled)
-        if now_ns > end_ns:
+        if is_lost(duty, now_ns):
             break
     return got
+
+
+@primitive
+def is_lost(duty: Duty, now_ns: int) -> bool:
+    """Whether the turn just taken slept to its bound."""
+    return duty.words[LAST_TURN] - now_ns >= LOST_NS
 
 
 @pytest.mark.skipif(not JIT, reason="the plain twin of the fence orders nothing between two processes")
 def test_a_small_ring_runs_full_and_empty_and_no_wake_up_is_lost(sleepers: Sleepers) -> None:
     """Both sleep without a bound that matters: the writer for room, the reader for records, over a ring of four."""
     writer, reader = sleepers("writer"), sleepers("reader")
-    count, name = 20_000, f"tickpipe.test-{os.getpid()}.ring"
+    count, name = 5_000, f"tickpipe.test-{os.getpid()}.ring"
     layout = ring_layout(RECORD, CAPACITY)
     base = Segment.create(name, layout, keep_over_fork=True).address
     unlink(name)
     record = np.zeros(8, np.int64)
     for loop, sleeper in ((send, writer), (receive, reader)):
-        loop(new_duty(1, "doorbell"), sleeper.attention.ctypes.data, base, record.ctypes.data, 0, 0)
+        loop(new_duty(1, "doorbell"), sleeper.attention.ctypes.data, base, record.ctypes.data, 0)
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            duty = writer.open(reader)
-            end_ns = int(read_now_ns(duty.clock)) + LOST_NS
-            sent = send(duty, writer.attention.ctypes.data, base, record.ctypes.data, count, end_ns)
+            duty = writer.open(Edge(reader.bell(writable=False), base, True))
+            sent = send(duty, writer.attention.ctypes.data, base, record.ctypes.data, count)
             code = 0 if sent == count else 1
         finally:
             os._exit(code)
-    duty = reader.open(writer)
-    got = receive(
-        duty, reader.attention.ctypes.data, base, record.ctypes.data, count, int(read_now_ns(duty.clock)) + LOST_NS
-    )
+    duty = reader.open(Edge(writer.bell(writable=False), base, False))
+    got = receive(duty, reader.attention.ctypes.data, base, record.ctypes.data, count)
     status = os.waitpid(child, 0)[1]
     assert got == count, f"a wake-up was lost, or the order, after {got} of {count} records"
     assert status == 0

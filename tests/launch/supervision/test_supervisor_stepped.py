@@ -14,6 +14,7 @@ from launch.plan import Plan, ProcessPlan, page_segment
 from launch.settings import LaunchSettings
 from launch.supervision.child import Entry, Forked
 from launch.supervision.facts import ProcessFacts
+from launch.supervision.processes import Processes
 from launch.supervision.service import NotifyPipe
 from launch.supervision.supervisor import Supervisor
 from shm.atomics import peek, poke
@@ -117,7 +118,7 @@ def supervisor(world: World, tmp_path: Path, changed: dict[str, Any]) -> Iterato
     )
     plan = toy_plan(f"stepped-{os.getpid()}", AGENTS, settings)
     entries: dict[str, Entry] = {agent: lambda segments, supervisor_pid: 0 for agent in AGENTS}
-    with Supervisor(plan, entries, world, tmp_path, spawner=world, clock=world.clock, say=lambda text: None) as made:
+    with Supervisor(Processes(plan, entries, world, tmp_path, lambda text: None, world, world.clock)) as made:
         made.create_segments()
         for agent in AGENTS:
             world.behaviour[agent] = Stage(world, made)

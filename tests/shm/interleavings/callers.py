@@ -1,7 +1,7 @@
 """What a stage does with the primitives, as the checker runs it. Never run as it stands: see `source`."""
 
-from shm import broadcast, doorbell, histogram, ring, seqlock
-from shm.atomics import load_acquire, load_relaxed, load_word
+from shm import broadcast, doorbell, histogram, neighbour, ring, seqlock
+from shm.atomics import load_acquire, load_relaxed, load_word, store_word
 
 
 def build(base: int, record: int) -> bool:
@@ -64,3 +64,46 @@ def receive(base: int, record: int, bell: int) -> bool:
         doorbell.wait_ring(bell, 0)
     doorbell.end_sleep(bell)
     return False
+
+
+def begin(base: int, edge: int) -> tuple[int, int]:
+    """Start of a process at either end of a ring: its first look at the edge, if it has one, and where to go on."""
+    if edge != 0:
+        store_word(edge + neighbour.SEEN, neighbour.NOTHING_SEEN)
+        neighbour.ring_if_moved(edge)
+    return ring.cursors(base)
+
+
+def fill(base: int, wanted: int, edge: int, bell: int) -> int:
+    """A writer's cycle: publish `wanted` records at once, or sleep until there is room for them.
+
+    Without an edge it rings nobody, without a bell it only polls.
+    """
+    has_room = ring.room(base, wanted) >= wanted
+    if has_room:
+        ring.commit(base, wanted)
+    if edge != 0:
+        neighbour.ring_if_moved(edge)
+    if has_room or bell == 0:
+        return wanted if has_room else 0
+    doorbell.announce_sleep(bell)
+    if ring.room(base, wanted) < wanted:
+        doorbell.wait_ring(bell, 0)
+    doorbell.end_sleep(bell)
+    return 0
+
+
+def empty(base: int, most: int, edge: int, bell: int) -> int:
+    """A reader's cycle: consume up to `most` records, or sleep until there is one. Edge and bell as above."""
+    count = min(most, ring.available(base, most))
+    if count > 0:
+        ring.advance(base, count)
+    if edge != 0:
+        neighbour.ring_if_moved(edge)
+    if count > 0 or bell == 0:
+        return count
+    doorbell.announce_sleep(bell)
+    if ring.available(base, 1) == 0:
+        doorbell.wait_ring(bell, 0)
+    doorbell.end_sleep(bell)
+    return 0

@@ -13,6 +13,7 @@ from functools import partial
 
 from tests.shm.interleavings.edits import move_before, orderings, replace, together, weaken
 from tests.shm.interleavings.error_scenarios import error_scenario
+from tests.shm.interleavings.neighbour_scenarios import READER, WRITER, neighbour_scenario
 from tests.shm.interleavings.places import Places
 from tests.shm.interleavings.scenarios import (
     CALLERS,
@@ -47,6 +48,14 @@ SCENARIOS: dict[str, list[Scenario]] = {
         doorbell_scenario(1, 2, kills=0),
         doorbell_scenario(2, 2, victims=(1,)),
     ],
+    "shm.neighbour": [
+        neighbour_scenario(1, 1, sleepers=(READER,), kills=1),
+        neighbour_scenario(3, 2, sleepers=(WRITER, READER), ready=1),
+        neighbour_scenario(3, 4, sleepers=(WRITER,), most=3, ready=1),
+        neighbour_scenario(4, 5, sleepers=(WRITER,), wanted=2, most=2, ready=1),
+        neighbour_scenario(1, 2, sleepers=(WRITER,), ready=1, kills=1, victims=(READER,)),
+        neighbour_scenario(2, 2, sleepers=(WRITER, READER)),
+    ],
     "shm.histogram": [
         histogram_scenario((("record", 1, 0), ("record", 0, 0), ("record", 1, 0)), 3),
         histogram_scenario((("record", 1, 0), ("record_corrected", 3, 1)), 4),
@@ -66,6 +75,10 @@ LONG_SCENARIOS: list[Scenario] = [
     seqlock_scenario(4, 2, kills=2),
     doorbell_scenario(2, 2, victims=(0,)),
     doorbell_scenario(4, 3, kills=0),
+    neighbour_scenario(2, 2, sleepers=(READER,), kills=1, victims=(WRITER,)),
+    neighbour_scenario(1, 2, sleepers=(WRITER, READER)),
+    neighbour_scenario(4, 5, sleepers=(WRITER,), wanted=2, most=2, ready=3, kills=1, victims=(READER,)),
+    neighbour_scenario(4, 6, sleepers=(WRITER,), wanted=2, most=1),
 ]
 """Larger ones, for once in a while."""
 
@@ -117,6 +130,10 @@ def _in_doorbell(what: str, edit: Edit) -> Mutant:
     return Mutant(f"doorbell: {what}", "shm.doorbell", edit)
 
 
+def _in_neighbour(what: str, edit: Edit, edited: str = "") -> Mutant:
+    return Mutant(f"neighbour: {what}", "shm.neighbour", edit, edited)
+
+
 def _in_histogram(what: str, edit: Edit) -> Mutant:
     return Mutant(f"histogram: {what}", "shm.histogram", edit)
 
@@ -140,6 +157,9 @@ def _ready_before(statement: str) -> Edit:
 _HEADER_READ_FIRST = move_before("_read_header", "_HEADER.unpack_from(", "_is_ready(")
 _ODD, _EVEN = "store_relaxed(cell, 2 * version + 1)", "store_release(cell, 2 * version)"
 _SECOND_LOOK = "if load_relaxed(base + CLAIMED) - cursor <= capacity:"
+_NOTHING, _WRITES = "neighbour.NOTHING_SEEN", "load_word(edge + neighbour.IS_WRITER) != 0"
+_SEEN_BY_WRITER = f"load_word(base + ring.TAIL) if {_WRITES} else {_NOTHING}"
+_SEEN_BY_READER = f"{_NOTHING} if {_WRITES} else load_word(base + ring.HEAD)"
 _FENCES = "from shm.atomics import fence_acquire, fence_release"
 
 MISTAKES: Sequence[Mutant] = (
@@ -209,6 +229,10 @@ MISTAKES: Sequence[Mutant] = (
     _in_caller("no second look at the inputs", replace("receive", "if ring.available(base, 1) == 0:", "if True:")),
     _in_caller("rung before the push", move_before("send", "doorbell.ring(bell)", "ring.try_push")),
     _in_caller("a successor does not ring first", replace("ring_first", "doorbell.ring(bell)", "pass")),
+    _in_neighbour("what is left unread counts, not what was", replace("ring_if_moved", "- seen", "- cursor")),
+    _in_neighbour("only a full ring rings for room", replace("ring_if_moved", "2 * (", "(")),
+    _in_neighbour("a writer's successor has seen its tail", replace("begin", _NOTHING, _SEEN_BY_WRITER), CALLERS),
+    _in_neighbour("a reader's successor has seen its head", replace("begin", _NOTHING, _SEEN_BY_READER), CALLERS),
     _in_histogram("total stored before the counter", move_before("record", "_complete(", "store_relaxed(address")),
     _in_histogram("total stored before the counters", move_before("record_corrected", "_complete(", "while left")),
     _in_segment("ready stored first", _ready_before("_HEADER.pack_into(")),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shm import ring
 from shm.clock import calibrate
 from stages.domain.edges import BBO_TABLE, RISK_TO_ROUTER, RISK_TO_STRATEGY, ROUTER_TO_RISK, STRATEGY_TO_RISK
 from stages.domain.messages import BBO, ORDER, REPORT, BookState, OrderKind, Reason, ReportKind
@@ -259,6 +260,16 @@ def test_a_report_waits_while_the_strategy_has_no_room_and_none_is_lost() -> Non
         taken += [int(report["order_id"]) for report in line.answers()]
     assert taken == [1, 2, 3, 4, 5]
     assert line.count("reports_unmatched") == 5
+
+
+def test_a_poll_that_finds_a_new_strategy_leaves_work_to_the_next_one_and_says_so() -> None:
+    line = Line()
+    assert line.poll() == 0
+    ring.begin_reading(line.segments[RISK_TO_STRATEGY].address)
+    assert line.poll() > 0, "nobody will ring for what the next poll has to tell"
+    while line.poll():
+        pass
+    assert line.answers()[-1]["kind"] == ReportKind.STATE_END
 
 
 def test_a_replay_at_full_speed_does_not_judge_by_age() -> None:
