@@ -141,6 +141,7 @@ if JIT:
     store_release = _storer("release", _I64, "Store a word; earlier accesses stay before it.")
     store_relaxed = _storer("monotonic", _I64, "Store a word untorn, without ordering.")
     store_word = _storer(None, _I64, "Plain 8-byte store.")
+    store_u32 = _storer(None, _I32, "Plain 4-byte store of the low 32 bits.")
     store_u8 = _storer(None, _I8, "Plain byte store of the low 8 bits.")
     load_unaligned = _loader(None, _I64, "Plain 8-byte load at any address: private bytes only.", align=1)
     load_u32_unaligned = _loader(None, _I32, "Plain 4-byte load at any address, zero-extended.", align=1)
@@ -284,6 +285,8 @@ else:
 
     def load_u16_unaligned(address):
         return ctypes.c_uint16.from_address(int(address)).value
+    def store_u32(address, value):
+        ctypes.c_uint32.from_address(int(address)).value = int(value) & 0xFFFFFFFF
 
     def load_u8(address):
         return ctypes.c_uint8.from_address(int(address)).value
@@ -309,7 +312,7 @@ else:
     cycles_ordered = cycles
 
     def multiply_shift_32(a, b):
-        return _signed((int(a) * int(b)) >> 32)
+        return _signed((int(a) % 2**64) * (int(b) % 2**64) >> 32)
 
     def byte_swap(value):
         return int.from_bytes((int(value) & ((1 << 64) - 1)).to_bytes(8, "little"), "big", signed=True)

@@ -80,6 +80,8 @@ class BookState(IntEnum):
     VALID = 1
     DIRTY = 2
     """Was valid; waits for a snapshot."""
+    STALE = 3
+    """A limit was reached: what the book shows is not all there is, until the next snapshot."""
 
 
 class NoticeKind(IntEnum):
