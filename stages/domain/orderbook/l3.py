@@ -129,6 +129,13 @@ def _find(engine: int, order_id: int) -> int:
 
 
 @primitive
+def find_order(engine: int, order_id: int) -> int:
+    """Address of a live order, 0 when there is none of this id."""
+    number = index.number_in(_find(engine, order_id))
+    return order_at(engine, number) if number != 0 else 0
+
+
+@primitive
 def find_level(engine: int, symbol: int, side: int, price: int) -> int:
     """Number of the level at a price, 0 when there is none."""
     key, owner = (price if side == BUY else -price), 2 * symbol + side + 1
