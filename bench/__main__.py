@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 BENCHES = {
+    "book": "order books of a million live orders, beside C++, order-book and sortedcontainers",
     "histogram": "recording into an HDR histogram, beside C++ and the hdrhistogram package",
     "pool": "taking objects from a pool and giving them back, beside C++ and Python's queues",
     "ring": "64-byte records between two processes on two cores, beside C++ and Python's peers",

@@ -5,17 +5,8 @@ from shm.kernel import kernel, primitive
 from shm.layout import record_dtype
 from stages.domain.codecs import itch
 from stages.domain.codecs.itch_frames import next_message
-from stages.domain.orderbook import l3
-from stages.domain.orderbook.engine import (
-    BEST,
-    LEVEL_OWNER,
-    ORDER_LEVEL,
-    ORDER_PREVIOUS,
-    ORDER_QUANTITY,
-    book_at,
-    level_at,
-    side_at,
-)
+from stages.domain.orderbook import l3, table
+from stages.domain.orderbook.engine import BEST, LOTS, ORDER_LEVEL, PREVIOUS, book_at, side_at
 from stages.domain.orderbook.itch import BUY, apply
 
 SYMBOLS = 65_536
@@ -135,10 +126,10 @@ def _watch_time(tally: int, message: int) -> None:
 def _compare(engine: int, tally: int, message: int, kind: int) -> None:
     """An order can lose no more than it has. Where in the book an executed one stood is noted."""
     reference, shares = itch.order_reference(message), itch.changed_shares(message)
-    order = l3.find_order(engine, reference)
+    order = l3.find_order(engine, l3.order_hash(engine, reference), reference)
     if order == 0:
         return
-    left, number = load_word(order + ORDER_QUANTITY), load_u32(order + ORDER_LEVEL)
+    left, number = load_word(order + LOTS), load_u32(order + ORDER_LEVEL)
     _add(tally + _COMPARED, 1)
     if 0 < shares <= left:
         _add(tally + _MATCHED, 1)
@@ -149,11 +140,11 @@ def _compare(engine: int, tally: int, message: int, kind: int) -> None:
         store_word(tally + _REFERENCE, reference)
         store_word(tally + _LEFT, left)
         store_word(tally + _SHARES, shares)
-    owner = load_u32(level_at(engine, number) + LEVEL_OWNER) - 1
+    owner = table.owner_of(order) - 1
     if owner >> 1 == SIDELESS:
         _add(tally + _SIDELESS, 1)
     elif kind == _EXECUTE:
         _add(tally + _EXECUTIONS, 1)
         best = load_u32(side_at(book_at(engine, owner >> 1), owner & 1) + BEST)
         _add(tally + _AT_BEST, int(best == number))
-        _add(tally + _FIRST_IN_QUEUE, int(load_u32(order + ORDER_PREVIOUS) == 0))
+        _add(tally + _FIRST_IN_QUEUE, int(load_u32(order + PREVIOUS) == number))

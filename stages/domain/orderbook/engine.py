@@ -2,50 +2,53 @@
 
 Everything is allocated at the start and stands in one block, handed in by its address, a multiple of 128:
 
-    header                                    HEADER_BYTES; see the offsets below
-    books        BOOK_BYTES a symbol          its top (`top`) and its two sides
-    order table  16 bytes an order            hash index of order ids (`index`), half full at most
-    level table  12 bytes a level             hash index of (side of a symbol, price), two thirds full at most
-    orders       32 bytes an order            number 0 is nobody, everywhere
-    levels       32 bytes a level
-    nodes        256 bytes each               of the trees that keep each side's levels sorted (`tree`)
+    header          HEADER_BYTES; see the offsets below
+    books           BOOK_BYTES a symbol          its top (`top`) and its two sides
+    order table     64 bytes an order            the orders, by id (`table`), half full at most
+    level table     64 bytes a level             the levels, by side of a symbol and price (`table`), half full at most
+    nodes           34 bytes a level, 512 a symbol    of the trees that keep each side's levels sorted (`tree`)
 
-An order, two in a cache line:          A level:                                  A side, within its book:
+An order costs 64 bytes, and with half as many levels as orders 113 all told; a symbol 640.
+
+An order, two in a cache line:          A level, the same:                        A side, within its book:
      0  id                                   0  key                                   0  root     node
      8  quantity     lots                    8  quantity   sum over its orders        4  height   inner nodes above
     16  level        0: free                16  orders     0: free                    8  levels
-    20  previous     order before it        20  first      order, oldest             12  best     level, 0: none
-    24  next         order behind it        24  last       order, newest
-    28  0                                   28  owner      2 * symbol + side + 1
+    20  previous     order before it        20  previous   the last order            12  best     level, 0: none
+    24  next         order behind it        24  next       the first order
+    28  owner        (and `table`)          28  owner      2 * symbol + side + 1 (and `table`)
+
+An order's queue is a ring through its level: before the first order and behind the last one stands the level itself.
 
 A key is the price of a bid and the negated price of an ask: on both sides the best level has the greatest.
 
-What is free hangs in lists, the last freed first, since its lines are still cached: orders by `next`, levels by
-`first`, nodes by `worse`.
+Orders and levels are named by their address in units of 32 bytes from the engine's; 0 is nobody. Free nodes hang in a
+list by `worse`, the last freed first, since its lines are still cached.
 """
 
+import ctypes
 from typing import NamedTuple
 
-from shm.atomics import load_u32, load_word, peek, poke, store_u32, store_word
+from shm.atomics import load_u32, load_word, poke, store_u32, store_word
 from shm.kernel import kernel, primitive
 from shm.layout import align_up
-from stages.domain.orderbook.index import PROBES_MAX, RECORD_BYTES
+from stages.domain.orderbook.table import OWNER_MASK, RECORD_BYTES, table_bytes
 from stages.domain.orderbook.top import BOOK_BYTES, KIND
 
-# The header: what never changes (one line), what is free and how much is used (one line), counters, a path in a tree.
-SYMBOLS, ORDER_SLOTS, LEVEL_SLOTS = 0, 8, 16
-ORDER_TABLE, LEVEL_TABLE, ORDERS, LEVELS, NODES = 24, 32, 40, 48, 56
+# The header: what never changes (one line), how much is used (one line), counters, a path in a tree.
+SYMBOLS, ORDER_LINES, LEVEL_LINES = 0, 8, 16
+ORDER_TABLE, LEVEL_TABLE, NODES = 24, 32, 40
 """Offsets of the areas from the engine's address. The books stand at HEADER_BYTES."""
-FREE_ORDER, FREE_LEVEL, FREE_NODE = 64, 72, 80
-LIVE_ORDERS, LIVE_LEVELS, FREE_NODES = 88, 96, 104
-SALT, SYMBOL_ORDERS_MAX = 112, 120
+SALT, SYMBOL_ORDERS_MAX = 48, 56
+LIVE_ORDERS, LIVE_LEVELS, FREE_NODE, FREE_NODES = 64, 72, 80, 88
+ORDERS_MAX, LEVELS_MAX, NODES_MAX = 96, 104, 112
 COUNTERS = 128
 PATH = 256
-ORDERS_MAX, LEVELS_MAX, NODES_MAX = 448, 456, 464
 HEADER_BYTES = 512
 
-ORDER_ID, ORDER_QUANTITY, ORDER_LEVEL, ORDER_PREVIOUS, ORDER_NEXT = 0, 8, 16, 20, 24
-LEVEL_KEY, LEVEL_QUANTITY, LEVEL_ORDERS, LEVEL_FIRST, LEVEL_LAST, LEVEL_OWNER = 0, 8, 16, 20, 24, 28
+ORDER_ID, LEVEL_KEY, ORDER_LEVEL, LEVEL_ORDERS = 0, 0, 16, 16
+LOTS, PREVIOUS, NEXT = 8, 20, 24
+"""Of orders and of levels."""
 SIDES, SIDE_BYTES = KIND + 8, 16
 ROOT, HEIGHT, SIDE_LEVELS, BEST = 0, 4, 8, 12
 BOOK_ORDERS = SIDES + 2 * SIDE_BYTES
@@ -61,8 +64,9 @@ HEIGHT_MAX = 11
 NO_KEY = 2**62
 """Above all keys, which are below 2**62 in size."""
 LOWEST = -(2**62)
-COUNT_MAX = 2**28
-"""Most orders, levels or nodes."""
+COUNT_MAX = 2**25
+"""Most orders or levels."""
+SYMBOLS_MAX = OWNER_MASK // 2
 
 
 class Capacity(NamedTuple):
@@ -70,7 +74,7 @@ class Capacity(NamedTuple):
 
     symbols             books
     orders              live orders, of all symbols
-    levels              price levels, of all symbols; as many as orders is enough for all that can happen
+    levels              price levels, of all symbols
     symbol_orders_max   live orders of one symbol
     """
 
@@ -83,8 +87,11 @@ class Capacity(NamedTuple):
     def of(
         cls, symbols: int, orders: int, levels: int | None = None, symbol_orders_max: int | None = None
     ) -> "Capacity":
-        """By default a level for each order, and no other limit to a symbol's orders than the engine's."""
-        return cls(symbols, orders, orders if levels is None else levels, symbol_orders_max or orders)
+        """By default a level for every second order, and no other limit to a symbol's orders than the engine's.
+
+        With as many levels as orders there is one for each, whatever happens, and an order costs 162 bytes.
+        """
+        return cls(symbols, orders, -(-orders // 2) if levels is None else levels, symbol_orders_max or orders)
 
 
 def _nodes(capacity: Capacity) -> int:
@@ -97,11 +104,11 @@ def _areas(capacity: Capacity) -> dict[int, int]:
     for name, value in capacity._asdict().items():
         if not 1 <= value <= COUNT_MAX:
             raise ValueError(f"order engine {name}={value} must be 1 to {COUNT_MAX}")
+    if capacity.symbols > SYMBOLS_MAX:
+        raise ValueError(f"order engine symbols={capacity.symbols} must be at most {SYMBOLS_MAX}")
     return {
-        ORDER_TABLE: 8 * (2 * capacity.orders + PROBES_MAX),
-        LEVEL_TABLE: 8 * (3 * capacity.levels // 2 + PROBES_MAX),
-        ORDERS: RECORD_BYTES * (capacity.orders + 1),
-        LEVELS: RECORD_BYTES * (capacity.levels + 1),
+        ORDER_TABLE: table_bytes(capacity.orders),
+        LEVEL_TABLE: table_bytes(capacity.levels),
         NODES: NODE_BYTES * (_nodes(capacity) + 1),
     }
 
@@ -126,37 +133,29 @@ def bytes_per_order(capacity: Capacity) -> float:
 
 
 def format_engine(engine: int, capacity: Capacity, salt: int = 0) -> None:
-    """Cold: make the zeroed memory at address `engine` an engine without orders; every page of it is written to.
+    """Cold: make the memory at address `engine` an engine without orders; every page of it is written to.
 
     salt   enters the hash of ids and prices: whoever must fear ids that were chosen to collide draws it at random
     """
+    ctypes.memset(engine, 0, engine_bytes(capacity))
     offset = _first_area(capacity)
     for word, size in _areas(capacity).items():
         poke(engine + word, offset)
         offset += align_up(size, 128)
-    poke(engine + SYMBOLS, capacity.symbols)
-    poke(engine + ORDER_SLOTS, 2 * capacity.orders)
-    poke(engine + LEVEL_SLOTS, 3 * capacity.levels // 2)
-    poke(engine + ORDERS_MAX, capacity.orders)
-    poke(engine + LEVELS_MAX, capacity.levels)
-    poke(engine + NODES_MAX, _nodes(capacity))
-    poke(engine + SYMBOL_ORDERS_MAX, capacity.symbol_orders_max)
-    poke(engine + SALT, salt)
+    words = {
+        SYMBOLS: capacity.symbols, ORDER_LINES: capacity.orders, LEVEL_LINES: capacity.levels,
+        SALT: salt, SYMBOL_ORDERS_MAX: capacity.symbol_orders_max,
+        ORDERS_MAX: capacity.orders, LEVELS_MAX: capacity.levels, NODES_MAX: _nodes(capacity),
+    }  # fmt: skip
+    for word, value in words.items():
+        poke(engine + word, value)
     _format(engine)
 
 
 @kernel
 def _format(engine: int) -> None:
-    for at in range(engine + load_word(engine + ORDER_TABLE), engine + load_word(engine + ORDERS), 8):
-        store_word(at, 0)
-    for number in range(load_word(engine + ORDERS_MAX), 0, -1):
-        free_order(engine, number)
-    for number in range(load_word(engine + LEVELS_MAX), 0, -1):
-        free_level(engine, number)
     for number in range(load_word(engine + NODES_MAX), 0, -1):
         free_node(engine, number)
-    store_word(engine + LIVE_ORDERS, 0)
-    store_word(engine + LIVE_LEVELS, 0)
     for symbol in range(load_word(engine + SYMBOLS)):
         book = book_at(engine, symbol)
         store_word(book + KIND, book - engine)
@@ -177,27 +176,15 @@ def engine_of(book: int) -> int:
 
 
 @primitive
-def orders_at(engine: int) -> int:
-    """Address of the orders."""
-    return engine + load_word(engine + ORDERS)
+def record_at(engine: int, number: int) -> int:
+    """Address of an order or a level."""
+    return engine + RECORD_BYTES * number
 
 
 @primitive
-def order_at(engine: int, number: int) -> int:
-    """Address of an order."""
-    return orders_at(engine) + RECORD_BYTES * number
-
-
-@primitive
-def levels_at(engine: int) -> int:
-    """Address of the levels."""
-    return engine + load_word(engine + LEVELS)
-
-
-@primitive
-def level_at(engine: int, number: int) -> int:
-    """Address of a level."""
-    return levels_at(engine) + RECORD_BYTES * number
+def number_of(engine: int, record: int) -> int:
+    """Number of the order or level at an address."""
+    return (record - engine) // RECORD_BYTES
 
 
 @primitive
@@ -210,44 +197,6 @@ def node_at(engine: int, number: int) -> int:
 def side_at(book: int, side: int) -> int:
     """Address of a side (0 bids, 1 asks) of a book."""
     return book + SIDES + SIDE_BYTES * side
-
-
-@primitive
-def free_order(engine: int, number: int) -> None:
-    """Put an order on the list of free ones."""
-    order = order_at(engine, number)
-    store_u32(order + ORDER_LEVEL, 0)
-    store_u32(order + ORDER_NEXT, load_word(engine + FREE_ORDER))
-    store_word(engine + FREE_ORDER, number)
-    store_word(engine + LIVE_ORDERS, load_word(engine + LIVE_ORDERS) - 1)
-
-
-@primitive
-def take_order(engine: int) -> int:
-    """Take an order off the list of free ones; there must be one."""
-    number = load_word(engine + FREE_ORDER)
-    store_word(engine + FREE_ORDER, load_u32(order_at(engine, number) + ORDER_NEXT))
-    store_word(engine + LIVE_ORDERS, load_word(engine + LIVE_ORDERS) + 1)
-    return number
-
-
-@primitive
-def free_level(engine: int, number: int) -> None:
-    """Put a level on the list of free ones."""
-    level = level_at(engine, number)
-    store_u32(level + LEVEL_ORDERS, 0)
-    store_u32(level + LEVEL_FIRST, load_word(engine + FREE_LEVEL))
-    store_word(engine + FREE_LEVEL, number)
-    store_word(engine + LIVE_LEVELS, load_word(engine + LIVE_LEVELS) - 1)
-
-
-@primitive
-def take_level(engine: int) -> int:
-    """Take a level off the list of free ones; there must be one."""
-    number = load_word(engine + FREE_LEVEL)
-    store_word(engine + FREE_LEVEL, load_u32(level_at(engine, number) + LEVEL_FIRST))
-    store_word(engine + LIVE_LEVELS, load_word(engine + LIVE_LEVELS) + 1)
-    return number
 
 
 @primitive

@@ -27,7 +27,7 @@ A book that gets deeper than `capacity`, or so sparse that its blocks do not suf
 is counted (`dropped`): far from the touch the book is then incomplete, as it is beyond the venue's snapshot anyway.
 """
 
-from shm.atomics import load_word, poke, store_word
+from shm.atomics import load_word, poke, prefetch, store_word
 from shm.kernel import kernel, primitive
 from shm.layout import align_up
 from stages.domain.warming import warm
@@ -83,7 +83,7 @@ def clear(side: int) -> None:
     store_word(side + LEVELS, 0)
     store_word(side + BLOCKS, 1)
     store_word(side + DIRECTORY, LOWEST)
-    _fill(_block(side, 0), 0, 0)
+    _fill(block_at(side, 0), 0, 0)
 
 
 @primitive
@@ -93,7 +93,8 @@ def level_count(side: int) -> int:
 
 
 @primitive
-def _low(side: int, index: int) -> int:
+def low_at(side: int, index: int) -> int:
+    """Address of the low of block `index`."""
     return side + DIRECTORY + 8 * index
 
 
@@ -103,7 +104,7 @@ def _offset(side: int, index: int) -> int:
 
 
 @primitive
-def _block(side: int, index: int) -> int:
+def block_at(side: int, index: int) -> int:
     """Address of block `index` of the directory."""
     return side + load_word(_offset(side, index))
 
@@ -121,7 +122,7 @@ def _quantity(block: int, index: int) -> int:
 @primitive
 def last_block(side: int) -> int:
     """Address of the block with the best level at its end."""
-    return _block(side, load_word(side + BLOCKS) - 1)
+    return block_at(side, load_word(side + BLOCKS) - 1)
 
 
 @primitive
@@ -129,10 +130,26 @@ def warm_best(side: int) -> None:
     """Ask for the cache lines of the WARM_BLOCKS best blocks, and of their entries in the directory."""
     blocks = load_word(side + BLOCKS)
     first = max(0, blocks - WARM_BLOCKS)
-    warm(_low(side, first), 8 * WARM_BLOCKS)
+    warm(low_at(side, first), 8 * WARM_BLOCKS)
     warm(_offset(side, first), 8 * WARM_BLOCKS)
     for index in range(first, blocks):
-        warm(_block(side, index), BLOCK_BYTES)
+        warm(block_at(side, index), BLOCK_BYTES)
+
+
+@primitive
+def prefetch_directory(side: int) -> None:
+    """Ask for what finds a key's block: the side's first line and the beginning of its directory."""
+    prefetch(side)
+    prefetch(side + DIRECTORY)
+    prefetch(side + DIRECTORY + 64)
+
+
+@primitive
+def prefetch_block(side: int, key: int) -> None:
+    """Ask for the block of a key: all nine lines."""
+    block = block_at(side, _find_block(side, key))
+    for offset in range(0, BLOCK_BYTES, 64):
+        prefetch(block + offset)
 
 
 @primitive
@@ -157,7 +174,7 @@ def _find_block(side: int, key: int) -> int:
     base, size = 0, load_word(side + BLOCKS)
     while size > 1:
         half = size >> 1
-        base += half & ((load_word(_low(side, base + half)) - key - 1) >> 63)
+        base += half & ((load_word(low_at(side, base + half)) - key - 1) >> 63)
         size -= half
     return base
 
@@ -185,7 +202,7 @@ def quantity_at(side: int, key: int) -> int:
 def set_level(side: int, key: int, quantity: int) -> None:
     """Set the absolute quantity at `key`; 0 removes the level, and removing what is not there is normal."""
     index = _find_block(side, key)
-    block = _block(side, index)
+    block = block_at(side, index)
     place = _find_key(block, key)
     if load_word(_key(block, place)) != key:
         if quantity != 0:
@@ -214,7 +231,7 @@ def _add(side: int, key: int, quantity: int) -> None:
         if not _drop_deepest(side, key):
             return
     index = _find_block(side, key)
-    block = _block(side, index)
+    block = block_at(side, index)
     if load_word(block + USED) == USED_MAX:
         if load_word(block + LIVE) <= JOINED_MAX:
             _bury(block)
@@ -223,7 +240,7 @@ def _add(side: int, key: int, quantity: int) -> None:
                 _drop_block(side)
                 index = _find_block(side, key)
             _split(side, index)
-        block = _block(side, _find_block(side, key))
+        block = block_at(side, _find_block(side, key))
     used, place = load_word(block + USED), _find_key(block, key)
     if load_word(_key(block, place)) != key:  # not even a grave
         for at in range(used, place, -1):
@@ -263,9 +280,9 @@ def _split(side: int, index: int) -> None:
     blocks = load_word(side + BLOCKS)
     free = load_word(_offset(side, blocks))
     for at in range(blocks, index + 1, -1):
-        store_word(_low(side, at), load_word(_low(side, at - 1)))
+        store_word(low_at(side, at), load_word(low_at(side, at - 1)))
         store_word(_offset(side, at), load_word(_offset(side, at - 1)))
-    block, upper, live = _block(side, index), side + free, 0
+    block, upper, live = block_at(side, index), side + free, 0
     for at in range(USED_MAX - HALF):
         quantity = load_word(_quantity(block, HALF + at))
         store_word(_key(upper, at), load_word(_key(block, HALF + at)))
@@ -273,7 +290,7 @@ def _split(side: int, index: int) -> None:
         live += int(quantity != 0)
     _fill(upper, USED_MAX - HALF, live)
     _fill(block, HALF, load_word(block + LIVE) - live)
-    store_word(_low(side, index + 1), load_word(_key(upper, 0)))
+    store_word(low_at(side, index + 1), load_word(_key(upper, 0)))
     store_word(_offset(side, index + 1), free)
     store_word(side + BLOCKS, blocks + 1)
 
@@ -284,26 +301,26 @@ def _remove_block(side: int, index: int) -> None:
     blocks = load_word(side + BLOCKS) - 1
     free = load_word(_offset(side, index))
     for at in range(index, blocks):
-        store_word(_low(side, at), load_word(_low(side, at + 1)))
+        store_word(low_at(side, at), load_word(low_at(side, at + 1)))
         store_word(_offset(side, at), load_word(_offset(side, at + 1)))
     store_word(_offset(side, blocks), free)
-    store_word(_low(side, 0), LOWEST)
+    store_word(low_at(side, 0), LOWEST)
     store_word(side + BLOCKS, blocks)
 
 
 @kernel
 def _tidy(side: int, index: int) -> None:
     """A level has left block `index`: give up graves, join it to a neighbour, end the side with a live level."""
-    block = _block(side, index)
+    block = block_at(side, index)
     live = load_word(block + LIVE)
     if load_word(block + USED) - live > GRAVES_MAX or live == 0:
         _bury(block)
     if live < LIVE_MIN and load_word(side + BLOCKS) > 1:
         if live == 0:
             _remove_block(side, index)
-        elif index + 1 < load_word(side + BLOCKS) and live + load_word(_block(side, index + 1) + LIVE) <= JOINED_MAX:
+        elif index + 1 < load_word(side + BLOCKS) and live + load_word(block_at(side, index + 1) + LIVE) <= JOINED_MAX:
             _join(side, index)
-        elif index > 0 and live + load_word(_block(side, index - 1) + LIVE) <= JOINED_MAX:
+        elif index > 0 and live + load_word(block_at(side, index - 1) + LIVE) <= JOINED_MAX:
             _join(side, index - 1)
     _trim(side)
 
@@ -311,7 +328,7 @@ def _tidy(side: int, index: int) -> None:
 @kernel
 def _join(side: int, index: int) -> None:
     """Put what block `index` + 1 holds behind what block `index` does."""
-    block, upper = _block(side, index), _block(side, index + 1)
+    block, upper = block_at(side, index), block_at(side, index + 1)
     _bury(block)
     _bury(upper)
     used, more = load_word(block + USED), load_word(upper + USED)
@@ -327,7 +344,7 @@ def _trim(side: int) -> None:
     """Give up the graves, and the empty blocks, above the best level."""
     while True:
         blocks = load_word(side + BLOCKS)
-        block = _block(side, blocks - 1)
+        block = block_at(side, blocks - 1)
         used = load_word(block + USED)
         while used > 0 and load_word(_quantity(block, used - 1)) == 0:
             used -= 1
@@ -342,10 +359,10 @@ def _trim(side: int) -> None:
 def _drop_deepest(side: int, key: int) -> bool:
     """Forget the deepest level of a side that has one. False, and nothing is done, when `key` is deeper."""
     index, at = 0, 0
-    block = _block(side, 0)
+    block = block_at(side, 0)
     while load_word(block + LIVE) == 0:
         index += 1
-        block = _block(side, index)
+        block = block_at(side, index)
     while load_word(_quantity(block, at)) == 0:
         at += 1
     if key < load_word(_key(block, at)):
@@ -360,7 +377,7 @@ def _drop_deepest(side: int, key: int) -> bool:
 @primitive
 def _drop_block(side: int) -> None:
     """Forget all levels of the deepest block, for want of blocks."""
-    live = load_word(_block(side, 0) + LIVE)
+    live = load_word(block_at(side, 0) + LIVE)
     store_word(side + DROPPED, load_word(side + DROPPED) + live)
     store_word(side + LEVELS, load_word(side + LEVELS) - live)
     _remove_block(side, 0)
@@ -374,13 +391,13 @@ def copy_best(side: int, levels: int, sign: int, prices: int, quantities: int) -
     """
     wanted = min(load_word(side + LEVELS), levels)
     index = load_word(side + BLOCKS) - 1
-    block = _block(side, index)
+    block = block_at(side, index)
     at = load_word(block + USED)
     copied = 0
     while copied < wanted:
         if at == 0:
             index -= 1
-            block = _block(side, index)
+            block = block_at(side, index)
             at = load_word(block + USED)
             continue
         at -= 1

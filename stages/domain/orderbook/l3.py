@@ -14,7 +14,7 @@ range; quantities are 1 to QUANTITY_MAX. Each returns OK or why not, which is co
     BAD_QUANTITY           not in 1 to QUANTITY_MAX                            nothing is changed
     BAD_PRICE, BAD_SYMBOL  not below 2**62 in size; no such symbol or side     nothing is changed
     TOO_MUCH               executed or cancelled beyond what was left          the order is gone
-    FULL_*                 a limit is reached                                  the order is not in the book, which goes stale
+    FULL_*                 a limit is reached                 the order is not in the book, which goes stale
 
 A stale book goes on with the orders it knows; only `clear` makes it good. Other symbols do not notice. A book whose
 best bid is not below its best ask is what the venue sent: it is counted (CROSSED) whenever a new best price is or
@@ -25,62 +25,55 @@ Costs: constant but for a price that comes or goes, which is logarithmic in the 
 
 from shm.atomics import load_u32, load_word, store_u32, store_word
 from shm.kernel import kernel, primitive
-from stages.domain.messages import BookState, Side
-from stages.domain.orderbook import index, top, tree
+from stages.domain.messages import BookState
+from stages.domain.orderbook import table, top, tree
 from stages.domain.orderbook.engine import (
     BEST,
     BOOK_ORDERS,
     COUNTERS,
-    FREE_LEVEL,
-    FREE_ORDER,
-    LEVEL_FIRST,
     LEVEL_KEY,
-    LEVEL_LAST,
+    LEVEL_LINES,
     LEVEL_ORDERS,
-    LEVEL_OWNER,
-    LEVEL_QUANTITY,
-    LEVEL_SLOTS,
     LEVEL_TABLE,
+    LEVELS_MAX,
+    LIVE_LEVELS,
+    LIVE_ORDERS,
+    LOTS,
+    NEXT,
     NO_KEY,
     ORDER_ID,
     ORDER_LEVEL,
-    ORDER_NEXT,
-    ORDER_PREVIOUS,
-    ORDER_QUANTITY,
-    ORDER_SLOTS,
+    ORDER_LINES,
     ORDER_TABLE,
+    ORDERS_MAX,
+    PREVIOUS,
     SALT,
     SIDE_LEVELS,
     SYMBOL_ORDERS_MAX,
     SYMBOLS,
     book_at,
-    free_level,
-    free_order,
-    level_at,
-    levels_at,
-    order_at,
-    orders_at,
+    number_of,
+    record_at,
     side_at,
-    take_level,
-    take_order,
 )
 
 OK = 0
 UNKNOWN, DUPLICATE, BAD_QUANTITY, BAD_PRICE, BAD_SYMBOL, TOO_MUCH = -1, -2, -3, -4, -5, -6
 FULL_ORDERS, FULL_SYMBOL, FULL_LEVELS, FULL_TABLE, FULL_QUANTITY = -7, -8, -9, -10, -11
-CROSSED = -12
+BAD_KIND = -12
+"""Of a message that is none (`batch`)."""
+CROSSED = -13
 """Not a result: only counted."""
 CODES = {
     OK: "messages", UNKNOWN: "unknown_orders", DUPLICATE: "duplicate_ids", BAD_QUANTITY: "bad_quantities",
     BAD_PRICE: "bad_prices", BAD_SYMBOL: "bad_symbols", TOO_MUCH: "too_much", FULL_ORDERS: "full_orders",
     FULL_SYMBOL: "full_symbol", FULL_LEVELS: "full_levels", FULL_TABLE: "full_table", FULL_QUANTITY: "full_quantity",
-    CROSSED: "crossed",
+    BAD_KIND: "bad_kinds", CROSSED: "crossed",
 }  # fmt: skip
 """What is counted, by code; OK counts the messages that were applied."""
 
 QUANTITY_MAX = 2**62 - 1
 """Of an order, and of all orders of a level together."""
-BUY = int(Side.BUY)
 STALE = int(BookState.STALE)
 EMPTY = int(BookState.EMPTY)
 
@@ -99,190 +92,163 @@ def _count(engine: int, code: int) -> int:
 
 
 @primitive
-def _order_hash(engine: int, order_id: int) -> int:
-    return index.hash_of(order_id, load_word(engine + SALT))
+def order_hash(engine: int, order_id: int) -> int:
+    """Hash of an order's id."""
+    return table.hash_of(order_id, load_word(engine + SALT))
 
 
 @primitive
-def _level_hash(engine: int, key: int, owner: int) -> int:
-    return index.hash_of(key, load_word(engine + SALT) ^ owner << 40)
+def level_hash(engine: int, key: int, owner: int) -> int:
+    """Hash of a level, by its key and its owner."""
+    return table.hash_of(key, load_word(engine + SALT) ^ owner << 40)
 
 
 @primitive
-def _order_entry(engine: int, hash_32: int, order_id: int) -> int:
-    """Address of the order's entry in the order table, or of the empty one where it would be."""
-    table, slots = engine + load_word(engine + ORDER_TABLE), load_word(engine + ORDER_SLOTS)
-    return index.locate(table, slots, hash_32, orders_at(engine), order_id, 0)
+def find_order(engine: int, hash_32: int, order_id: int) -> int:
+    """Address of the live order with an id, 0 when there is none."""
+    orders, lines = engine + load_word(engine + ORDER_TABLE), load_word(engine + ORDER_LINES)
+    return table.find(orders, lines, hash_32, order_id, 0, table.ANY_OWNER)
 
 
 @primitive
-def _level_entry(engine: int, hash_32: int, key: int, owner: int) -> int:
-    """Address of the level's entry in the level table, or of the empty one where it would be."""
-    table, slots = engine + load_word(engine + LEVEL_TABLE), load_word(engine + LEVEL_SLOTS)
-    return index.locate(table, slots, hash_32, levels_at(engine), key, owner)
-
-
-@primitive
-def _find(engine: int, order_id: int) -> int:
-    """Address of the entry of a live order, or of an empty one."""
-    return _order_entry(engine, _order_hash(engine, order_id), order_id)
-
-
-@primitive
-def find_order(engine: int, order_id: int) -> int:
-    """Address of a live order, 0 when there is none of this id."""
-    number = index.number_in(_find(engine, order_id))
-    return order_at(engine, number) if number != 0 else 0
-
-
-@primitive
-def find_level(engine: int, symbol: int, side: int, price: int) -> int:
-    """Number of the level at a price, 0 when there is none."""
-    key, owner = (price if side == BUY else -price), 2 * symbol + side + 1
-    return index.number_in(_level_entry(engine, _level_hash(engine, key, owner), key, owner))
+def find_level(engine: int, hash_32: int, key: int, owner: int) -> int:
+    """Address of the level with a key and owner, 0 when there is none."""
+    levels, lines = engine + load_word(engine + LEVEL_TABLE), load_word(engine + LEVEL_LINES)
+    return table.find(levels, lines, hash_32, key, owner, table.THIS_OWNER)
 
 
 @primitive
 def _book_of(engine: int, owner: int) -> int:
-    """The book of a level's owner."""
+    """The book of an owner."""
     return book_at(engine, (owner - 1) >> 1)
+
+
+@primitive
+def signed(price: int, side: int) -> int:
+    """The key of a price, and the price of a key: negated on the side of asks."""
+    return (price ^ -side) + side
 
 
 @primitive
 def _show_best(engine: int, book: int, side: int) -> None:
     """The side's best level has changed: its price or its quantity."""
     number = load_u32(side_at(book, side) + BEST)
-    offset = top.BID_PRICE if side == BUY else top.ASK_PRICE
     price, quantity = 0, 0
     if number != 0:
-        level = level_at(engine, number)
-        key = load_word(level + LEVEL_KEY)
-        price, quantity = (key if side == BUY else -key), load_word(level + LEVEL_QUANTITY)
-    if top.set_best(book, offset, price, quantity):
+        level = record_at(engine, number)
+        price, quantity = signed(load_word(level + LEVEL_KEY), side), load_word(level + LOTS)
+    if top.set_best(book, top.BID_PRICE + (top.ASK_PRICE - top.BID_PRICE) * side, price, quantity):
         _count(engine, CROSSED)
 
 
 @kernel
-def _create_level(engine: int, book: int, side: int, hash_32: int, entry: int, key: int, owner: int) -> int:
-    """A level without orders; there is room for it. Returns its number."""
-    number = take_level(engine)
-    level, side_address = level_at(engine, number), side_at(book, side)
+def _create_level(engine: int, side_address: int, level: int, hash_32: int, key: int, owner: int) -> None:
+    """A level without orders, in the record that has room for it."""
+    number = number_of(engine, level)
     store_word(level + LEVEL_KEY, key)
-    store_word(level + LEVEL_QUANTITY, 0)
-    store_u32(level + LEVEL_FIRST, 0)
-    store_u32(level + LEVEL_LAST, 0)
-    store_u32(level + LEVEL_OWNER, owner)
-    index.put(entry, hash_32, number)
+    store_word(level + LOTS, 0)
+    store_u32(level + PREVIOUS, number)
+    store_u32(level + NEXT, number)
+    table.claim(engine + load_word(engine + LEVEL_TABLE), load_word(engine + LEVEL_LINES), hash_32, level, owner)
+    store_word(engine + LIVE_LEVELS, load_word(engine + LIVE_LEVELS) + 1)
     tree.insert(engine, side_address, key, number)
     store_u32(side_address + SIDE_LEVELS, load_u32(side_address + SIDE_LEVELS) + 1)
     best = load_u32(side_address + BEST)
-    if best == 0 or load_word(level_at(engine, best) + LEVEL_KEY) < key:
+    if best == 0 or load_word(record_at(engine, best) + LEVEL_KEY) < key:
         store_u32(side_address + BEST, number)
-    return number
 
 
 @kernel
-def _remove_level(engine: int, book: int, side: int, number: int) -> None:
+def _remove_level(engine: int, side_address: int, level: int, owner: int) -> None:
     """Take out a level that has no orders any more."""
-    level, side_address = level_at(engine, number), side_at(book, side)
-    key, owner = load_word(level + LEVEL_KEY), load_u32(level + LEVEL_OWNER)
-    table, slots = engine + load_word(engine + LEVEL_TABLE), load_word(engine + LEVEL_SLOTS)
-    index.remove(table, slots, _level_entry(engine, _level_hash(engine, key, owner), key, owner))
+    key = load_word(level + LEVEL_KEY)
+    hash_32 = level_hash(engine, key, owner)
+    table.release(engine + load_word(engine + LEVEL_TABLE), load_word(engine + LEVEL_LINES), hash_32, level)
+    store_word(engine + LIVE_LEVELS, load_word(engine + LIVE_LEVELS) - 1)
     tree.remove(engine, side_address, key)
     store_u32(side_address + SIDE_LEVELS, load_u32(side_address + SIDE_LEVELS) - 1)
-    if load_u32(side_address + BEST) == number:
+    if load_u32(side_address + BEST) == number_of(engine, level):
         store_u32(side_address + BEST, tree.best(engine, side_address))
-    free_level(engine, number)
 
 
 @primitive
-def _refusal(engine: int, book: int, entry: int, hash_32: int) -> int:
-    """Which limit forbids one more order in this book, OK if none."""
-    table, slots = engine + load_word(engine + ORDER_TABLE), load_word(engine + ORDER_SLOTS)
-    if load_word(engine + FREE_ORDER) == 0:
+def _room_for_level(engine: int, side_address: int, hash_32: int) -> int:
+    """Address of the record for one more level on this side; negative: which limit forbids it."""
+    if load_word(engine + LIVE_LEVELS) >= load_word(engine + LEVELS_MAX) or not tree.has_room(engine, side_address):
+        return FULL_LEVELS
+    level = table.room(engine + load_word(engine + LEVEL_TABLE), load_word(engine + LEVEL_LINES), hash_32)
+    return level if level != 0 else FULL_TABLE
+
+
+@primitive
+def _room_for_order(engine: int, book: int, hash_32: int) -> int:
+    """Address of the record for one more order in this book; negative: which limit forbids it."""
+    if load_word(engine + LIVE_ORDERS) >= load_word(engine + ORDERS_MAX):
         return FULL_ORDERS
     if load_word(book + BOOK_ORDERS) >= load_word(engine + SYMBOL_ORDERS_MAX):
         return FULL_SYMBOL
-    if not index.has_room(table, slots, hash_32, entry):
-        return FULL_TABLE
-    return OK
-
-
-@primitive
-def _level_refusal(engine: int, side_address: int, entry: int, hash_32: int) -> int:
-    """Which limit forbids one more level on this side, OK if none."""
-    table, slots = engine + load_word(engine + LEVEL_TABLE), load_word(engine + LEVEL_SLOTS)
-    if load_word(engine + FREE_LEVEL) == 0 or not tree.has_room(engine, side_address):
-        return FULL_LEVELS
-    return OK if index.has_room(table, slots, hash_32, entry) else FULL_TABLE
+    order = table.room(engine + load_word(engine + ORDER_TABLE), load_word(engine + ORDER_LINES), hash_32)
+    return order if order != 0 else FULL_TABLE
 
 
 @kernel
-def _put_in(
-    engine: int, book: int, owner: int, order_id: int, entry: int, hash_32: int, key: int, quantity: int
-) -> int:
+def _put_in(engine: int, book: int, owner: int, order_id: int, hash_32: int, key: int, quantity: int) -> int:
     """Put an order behind the others of its price. When a limit forbids it, the book is stale."""
     side = (owner - 1) & 1
-    code = _refusal(engine, book, entry, hash_32)
-    level_hash = _level_hash(engine, key, owner)
-    level_entry = _level_entry(engine, level_hash, key, owner)
-    number = index.number_in(level_entry)
-    if code == OK and number == 0:
-        code = _level_refusal(engine, side_at(book, side), level_entry, level_hash)
-    if code == OK and number != 0 and load_word(level_at(engine, number) + LEVEL_QUANTITY) > QUANTITY_MAX - quantity:
-        code = FULL_QUANTITY
-    if code != OK:
+    order = _room_for_order(engine, book, hash_32)
+    hash_of_level = level_hash(engine, key, owner)
+    level = find_level(engine, hash_of_level, key, owner)
+    is_new = level == 0
+    if is_new:
+        level = _room_for_level(engine, side_at(book, side), hash_of_level)
+    elif load_word(level + LOTS) > QUANTITY_MAX - quantity:
+        level = FULL_QUANTITY
+    if order < 0 or level < 0:
         top.set_state(book, STALE)
-        return code
-    if number == 0:
-        number = _create_level(engine, book, side, level_hash, level_entry, key, owner)
-    _append(engine, level_at(engine, number), number, order_id, entry, hash_32, quantity)
+        return order if order < 0 else level
+    if is_new:
+        _create_level(engine, side_at(book, side), level, hash_of_level, key, owner)
+    table.claim(engine + load_word(engine + ORDER_TABLE), load_word(engine + ORDER_LINES), hash_32, order, owner)
+    store_word(engine + LIVE_ORDERS, load_word(engine + LIVE_ORDERS) + 1)
     store_word(book + BOOK_ORDERS, load_word(book + BOOK_ORDERS) + 1)
-    if load_u32(side_at(book, side) + BEST) == number:
+    store_word(order + ORDER_ID, order_id)
+    store_word(order + LOTS, quantity)
+    _append(engine, level, order)
+    store_word(level + LOTS, load_word(level + LOTS) + quantity)
+    store_u32(level + LEVEL_ORDERS, load_u32(level + LEVEL_ORDERS) + 1)
+    if load_u32(side_at(book, side) + BEST) == number_of(engine, level):
         _show_best(engine, book, side)
     return OK
 
 
 @primitive
-def _append(engine: int, level: int, number: int, order_id: int, entry: int, hash_32: int, quantity: int) -> None:
-    """A new order at the end of a level's queue."""
-    last, this = load_u32(level + LEVEL_LAST), take_order(engine)
-    order = order_at(engine, this)
-    store_word(order + ORDER_ID, order_id)
-    store_word(order + ORDER_QUANTITY, quantity)
-    store_u32(order + ORDER_LEVEL, number)
-    store_u32(order + ORDER_PREVIOUS, last)
-    store_u32(order + ORDER_NEXT, 0)
-    if last != 0:
-        store_u32(order_at(engine, last) + ORDER_NEXT, this)
-    else:
-        store_u32(level + LEVEL_FIRST, this)
-    store_u32(level + LEVEL_LAST, this)
-    store_word(level + LEVEL_QUANTITY, load_word(level + LEVEL_QUANTITY) + quantity)
-    store_u32(level + LEVEL_ORDERS, load_u32(level + LEVEL_ORDERS) + 1)
-    index.put(entry, hash_32, this)
+def _append(engine: int, level: int, order: int) -> None:
+    """Link an order in at the end of a level's queue."""
+    last, number, level_number = load_u32(level + PREVIOUS), number_of(engine, order), number_of(engine, level)
+    store_u32(order + ORDER_LEVEL, level_number)
+    store_u32(order + PREVIOUS, last)
+    store_u32(order + NEXT, level_number)
+    store_u32(record_at(engine, last) + NEXT, number)
+    store_u32(level + PREVIOUS, number)
 
 
 @kernel
-def _take_out(engine: int, book: int, owner: int, entry: int) -> None:
-    """Take the order of this entry out of its queue and of the table; its level goes with its last order."""
-    side = (owner - 1) & 1
-    this = index.number_in(entry)
-    order = order_at(engine, this)
-    number = load_u32(order + ORDER_LEVEL)
-    level = level_at(engine, number)
-    before, behind = load_u32(order + ORDER_PREVIOUS), load_u32(order + ORDER_NEXT)
-    index.remove(engine + load_word(engine + ORDER_TABLE), load_word(engine + ORDER_SLOTS), entry)
-    store_u32(order_at(engine, before) + ORDER_NEXT if before != 0 else level + LEVEL_FIRST, behind)
-    store_u32(order_at(engine, behind) + ORDER_PREVIOUS if behind != 0 else level + LEVEL_LAST, before)
+def _take_out(engine: int, book: int, order: int, hash_32: int) -> None:
+    """Take an order out of its queue and of the table; its level goes with its last order."""
+    owner, number = table.owner_of(order), load_u32(order + ORDER_LEVEL)
+    side, level = (owner - 1) & 1, record_at(engine, number)
+    before, behind = load_u32(order + PREVIOUS), load_u32(order + NEXT)
+    store_u32(record_at(engine, before) + NEXT, behind)
+    store_u32(record_at(engine, behind) + PREVIOUS, before)
     orders = load_u32(level + LEVEL_ORDERS) - 1
     store_u32(level + LEVEL_ORDERS, orders)
-    store_word(level + LEVEL_QUANTITY, load_word(level + LEVEL_QUANTITY) - load_word(order + ORDER_QUANTITY))
-    free_order(engine, this)
+    store_word(level + LOTS, load_word(level + LOTS) - load_word(order + LOTS))
+    table.release(engine + load_word(engine + ORDER_TABLE), load_word(engine + ORDER_LINES), hash_32, order)
+    store_word(engine + LIVE_ORDERS, load_word(engine + LIVE_ORDERS) - 1)
     store_word(book + BOOK_ORDERS, load_word(book + BOOK_ORDERS) - 1)
     was_best = load_u32(side_at(book, side) + BEST) == number
     if orders == 0:
-        _remove_level(engine, book, side, number)
+        _remove_level(engine, side_at(book, side), level, owner)
     if was_best:
         _show_best(engine, book, side)
 
@@ -296,13 +262,12 @@ def add(engine: int, symbol: int, order_id: int, side: int, price: int, quantity
         return _count(engine, BAD_PRICE)
     if not 0 < quantity <= QUANTITY_MAX:
         return _count(engine, BAD_QUANTITY)
-    hash_32 = _order_hash(engine, order_id)
-    entry = _order_entry(engine, hash_32, order_id)
-    if index.number_in(entry) != 0:
+    hash_32 = order_hash(engine, order_id)
+    if find_order(engine, hash_32, order_id) != 0:
         return _count(engine, DUPLICATE)
-    book, key = book_at(engine, symbol), (price if side == BUY else -price)
+    book, key = book_at(engine, symbol), signed(price, side)
     top.begin_update(book)
-    code = _put_in(engine, book, 2 * symbol + side + 1, order_id, entry, hash_32, key, quantity)
+    code = _put_in(engine, book, 2 * symbol + side + 1, order_id, hash_32, key, quantity)
     top.end_update(book)
     return _count(engine, code)
 
@@ -310,33 +275,31 @@ def add(engine: int, symbol: int, order_id: int, side: int, price: int, quantity
 @kernel
 def _reduce(engine: int, order_id: int, quantity: int) -> int:
     """So much less of an order; gone when nothing is left."""
-    entry = _find(engine, order_id)
-    this = index.number_in(entry)
-    if this == 0:
+    hash_32 = order_hash(engine, order_id)
+    order = find_order(engine, hash_32, order_id)
+    if order == 0:
         return _count(engine, UNKNOWN)
     if not 0 < quantity <= QUANTITY_MAX:
         return _count(engine, BAD_QUANTITY)
-    order = order_at(engine, this)
-    number = load_u32(order + ORDER_LEVEL)
-    level = level_at(engine, number)
-    owner, left = load_u32(level + LEVEL_OWNER), load_word(order + ORDER_QUANTITY) - quantity
-    book = _book_of(engine, owner)
+    left = load_word(order + LOTS) - quantity
+    book = _book_of(engine, table.owner_of(order))
     top.begin_update(book)
     if left <= 0:
-        _take_out(engine, book, owner, entry)
+        _take_out(engine, book, order, hash_32)
     else:
-        _set_quantity(engine, book, (owner - 1) & 1, order, number, left)
+        _set_quantity(engine, book, order, left)
     top.end_update(book)
     return _count(engine, OK if left >= 0 else TOO_MUCH)
 
 
 @primitive
-def _set_quantity(engine: int, book: int, side: int, order: int, number: int, quantity: int) -> None:
+def _set_quantity(engine: int, book: int, order: int, quantity: int) -> None:
     """An order shrinks where it stands."""
-    level = level_at(engine, number)
-    change = quantity - load_word(order + ORDER_QUANTITY)
-    store_word(order + ORDER_QUANTITY, quantity)
-    store_word(level + LEVEL_QUANTITY, load_word(level + LEVEL_QUANTITY) + change)
+    number, side = load_u32(order + ORDER_LEVEL), (table.owner_of(order) - 1) & 1
+    level = record_at(engine, number)
+    change = quantity - load_word(order + LOTS)
+    store_word(order + LOTS, quantity)
+    store_word(level + LOTS, load_word(level + LOTS) + change)
     if load_u32(side_at(book, side) + BEST) == number:
         _show_best(engine, book, side)
 
@@ -356,14 +319,13 @@ def cancel(engine: int, order_id: int, quantity: int) -> int:
 @kernel
 def delete(engine: int, order_id: int) -> int:
     """The order was withdrawn."""
-    entry = _find(engine, order_id)
-    this = index.number_in(entry)
-    if this == 0:
+    hash_32 = order_hash(engine, order_id)
+    order = find_order(engine, hash_32, order_id)
+    if order == 0:
         return _count(engine, UNKNOWN)
-    owner = load_u32(level_at(engine, load_u32(order_at(engine, this) + ORDER_LEVEL)) + LEVEL_OWNER)
-    book = _book_of(engine, owner)
+    book = _book_of(engine, table.owner_of(order))
     top.begin_update(book)
-    _take_out(engine, book, owner, entry)
+    _take_out(engine, book, order, hash_32)
     top.end_update(book)
     return _count(engine, OK)
 
@@ -371,22 +333,22 @@ def delete(engine: int, order_id: int) -> int:
 @kernel
 def replace(engine: int, old_id: int, new_id: int, price: int, quantity: int) -> int:
     """The order `old_id` gives way to `new_id`, which may be the same id; symbol and side stay."""
-    entry = _find(engine, old_id)
-    this = index.number_in(entry)
-    if this == 0:
+    old_hash = order_hash(engine, old_id)
+    order = find_order(engine, old_hash, old_id)
+    if order == 0:
         return _count(engine, UNKNOWN)
     if not -NO_KEY < price < NO_KEY:
         return _count(engine, BAD_PRICE)
     if not 0 < quantity <= QUANTITY_MAX:
         return _count(engine, BAD_QUANTITY)
-    hash_32 = _order_hash(engine, new_id)
-    if new_id != old_id and index.number_in(_order_entry(engine, hash_32, new_id)) != 0:
+    hash_32 = order_hash(engine, new_id)
+    if new_id != old_id and find_order(engine, hash_32, new_id) != 0:
         return _count(engine, DUPLICATE)
-    owner = load_u32(level_at(engine, load_u32(order_at(engine, this) + ORDER_LEVEL)) + LEVEL_OWNER)
-    book, key = _book_of(engine, owner), (price if (owner - 1) & 1 == BUY else -price)
+    owner = table.owner_of(order)
+    book = _book_of(engine, owner)
     top.begin_update(book)
-    _take_out(engine, book, owner, entry)
-    code = _put_in(engine, book, owner, new_id, _order_entry(engine, hash_32, new_id), hash_32, key, quantity)
+    _take_out(engine, book, order, old_hash)
+    code = _put_in(engine, book, owner, new_id, hash_32, signed(price, (owner - 1) & 1), quantity)
     top.end_update(book)
     return _count(engine, code)
 
@@ -394,19 +356,16 @@ def replace(engine: int, old_id: int, new_id: int, price: int, quantity: int) ->
 @kernel
 def modify(engine: int, order_id: int, price: int, quantity: int) -> int:
     """The order has this price and quantity now. It keeps its place if the price is the same and it grows not."""
-    this = index.number_in(_find(engine, order_id))
-    if this == 0:
+    order = find_order(engine, order_hash(engine, order_id), order_id)
+    if order == 0:
         return _count(engine, UNKNOWN)
-    order = order_at(engine, this)
-    number = load_u32(order + ORDER_LEVEL)
-    level = level_at(engine, number)
-    owner, key = load_u32(level + LEVEL_OWNER), load_word(level + LEVEL_KEY)
-    side = (owner - 1) & 1
-    if (key if side == BUY else -key) != price or not 0 < quantity <= load_word(order + ORDER_QUANTITY):
+    owner = table.owner_of(order)
+    key = load_word(record_at(engine, load_u32(order + ORDER_LEVEL)) + LEVEL_KEY)
+    if signed(key, (owner - 1) & 1) != price or not 0 < quantity <= load_word(order + LOTS):
         return replace(engine, order_id, order_id, price, quantity)
     book = _book_of(engine, owner)
     top.begin_update(book)
-    _set_quantity(engine, book, side, order, number, quantity)
+    _set_quantity(engine, book, order, quantity)
     top.end_update(book)
     return _count(engine, OK)
 
@@ -417,12 +376,10 @@ def clear(engine: int, symbol: int) -> None:
     book = book_at(engine, symbol)
     top.begin_update(book)
     for side in range(2):
-        number = load_u32(side_at(book, side) + BEST)
-        while number != 0:
-            first = load_u32(level_at(engine, number) + LEVEL_FIRST)
-            order_id = load_word(order_at(engine, first) + ORDER_ID)
-            _take_out(engine, book, 2 * symbol + side + 1, _find(engine, order_id))
-            number = load_u32(side_at(book, side) + BEST)
+        while load_u32(side_at(book, side) + BEST) != 0:
+            level = record_at(engine, load_u32(side_at(book, side) + BEST))
+            order = record_at(engine, load_u32(level + NEXT))
+            _take_out(engine, book, order, order_hash(engine, load_word(order + ORDER_ID)))
     top.set_state(book, EMPTY)
     top.end_update(book)
 
@@ -433,14 +390,13 @@ def queue_ahead(engine: int, order_id: int) -> tuple[int, int]:
 
     Walks over them: up to a cache miss each.
     """
-    this = index.number_in(_find(engine, order_id))
-    if this == 0:
+    order = find_order(engine, order_hash(engine, order_id), order_id)
+    if order == 0:
         return -1, -1
-    orders, quantity = 0, 0
-    before = load_u32(order_at(engine, this) + ORDER_PREVIOUS)
-    while before != 0:
-        order = order_at(engine, before)
+    orders, quantity, level = 0, 0, load_u32(order + ORDER_LEVEL)
+    before = load_u32(order + PREVIOUS)
+    while before != level:
         orders += 1
-        quantity += load_word(order + ORDER_QUANTITY)
-        before = load_u32(order + ORDER_PREVIOUS)
+        quantity += load_word(record_at(engine, before) + LOTS)
+        before = load_u32(record_at(engine, before) + PREVIOUS)
     return orders, quantity

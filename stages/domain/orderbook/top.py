@@ -4,25 +4,33 @@ A book, of price levels or of single orders, begins with 128 bytes at an address
 
       0  bid_price, bid_quantity, ask_price, ask_quantity     mantissas; 0 with quantity 0 where a side is empty
      32  mid_doubled, spread      bid + ask and ask - bid, exact; 0 unless both sides are there; a crossed spread is < 0
-     48  sequence                 of updates, doubled; odd while one is under way
-     56  state                    BookState, as the feed and the limits left it
-     64  what its kind needs: see `l2_book` and `engine`
+     48  state                    BookState, as the feed and the limits left it
+     64  sequence                 of updates, doubled; odd while one is under way
+     72  what its kind needs: see `l2_book` and `engine`
 
 The odd sequence is the mark of a dirty book: it stands before the first store of an update and goes after the last
-one, so a writer that dies leaves either a right book or an odd sequence. It is ordered for other processes too.
+one, so a writer that dies leaves either a right book or an odd sequence. It is ordered for other processes too. It
+stands in the second line: most updates are away from the top, and do not touch the first.
 
 Derived figures are integers in the unit of prices (mantissas), or in parts of PARTS.
 """
 
-from shm.atomics import fence_release, leading_zeros, load_word, multiply_shift_32, store_relaxed, store_release
-from shm.atomics import store_word as store
+from shm.atomics import (
+    fence_release,
+    leading_zeros,
+    load_word,
+    multiply_shift_32,
+    store_relaxed,
+    store_release,
+    store_word,
+)
 from shm.kernel import primitive
 from stages.domain.messages import BookState
 
 BOOK_BYTES = 128
 BID_PRICE, BID_QUANTITY, ASK_PRICE, ASK_QUANTITY = 0, 8, 16, 24
-MID_DOUBLED, SPREAD, SEQUENCE, STATE = 32, 40, 48, 56
-KIND = 64
+MID_DOUBLED, SPREAD, STATE = 32, 40, 48
+SEQUENCE, KIND = 64, 72
 
 PARTS = 1_000_000
 """An imbalance of 1."""
@@ -46,22 +54,22 @@ def end_update(book: int) -> None:
 @primitive
 def set_best(book: int, offset: int, price: int, quantity: int) -> bool:
     """Store a side's best level, quantity 0 for none; `offset` is BID_PRICE or ASK_PRICE. True when it now crosses."""
-    is_new_price = (load_word(book + offset) != price) | (load_word(book + offset + 8) == 0) | (quantity == 0)
-    store(book + offset, price)
-    store(book + offset + 8, quantity)
-    if not is_new_price:
+    is_same = (load_word(book + offset) == price) & (load_word(book + offset + 8) != 0) & (quantity != 0)
+    store_word(book + offset, price)
+    store_word(book + offset + 8, quantity)
+    if is_same:
         return False
     bid, ask = load_word(book + BID_PRICE), load_word(book + ASK_PRICE)
-    has_both = (load_word(book + BID_QUANTITY) != 0) & (load_word(book + ASK_QUANTITY) != 0)
-    store(book + MID_DOUBLED, bid + ask if has_both else 0)
-    store(book + SPREAD, ask - bid if has_both else 0)
+    has_both = has_both_sides(book)
+    store_word(book + MID_DOUBLED, bid + ask if has_both else 0)
+    store_word(book + SPREAD, ask - bid if has_both else 0)
     return has_both & (bid >= ask)
 
 
 @primitive
 def set_state(book: int, state: int) -> None:
     """Say whether the book may be traded on (BookState)."""
-    store(book + STATE, state)
+    store_word(book + STATE, state)
 
 
 @primitive
@@ -102,7 +110,7 @@ def spread(book: int) -> int:
 
 @primitive
 def bid_share(book: int) -> int:
-    """The best bid's part of the quantity at both bests, in parts of 2**31, rounded down: 0 to 2**31 - 1.
+    """The best bid's part of the quantity at both bests, in parts of 2**31, rounded down; there must be some.
 
     Quantities of which the sum is over 31 bits lose their lowest bits first, so the error is below 2**-29.
     """

@@ -76,6 +76,16 @@ def _descend(engine: int, side: int, key: int) -> int:
 
 
 @primitive
+def leaf_of(engine: int, side: int, key: int) -> int:
+    """Number of the leaf where `key` belongs. Changes nothing, unlike `_descend`."""
+    number = load_u32(side + ROOT)
+    for _ in range(load_u32(side + HEIGHT)):
+        node = node_at(engine, number)
+        number = load_u32(ref_at(node, max(0, count_below(node, key + 1) - 1)))
+    return number
+
+
+@primitive
 def best(engine: int, side: int) -> int:
     """Number of the level with the greatest key, 0 when there is none."""
     number = load_u32(side + ROOT)

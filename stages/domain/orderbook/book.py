@@ -1,0 +1,95 @@
+"""A book, whatever it is made of: what can be asked of books of levels (L2) and of single orders (L3), by address.
+
+All of `top` holds for both kinds: best prices and quantities, mid, spread, microprice, imbalance, state, sequence.
+Here is what must look deeper. Prices and quantities are mantissas, sides 0 (bids) and 1 (asks).
+"""
+
+from shm.atomics import load_u32, load_word, store_word
+from shm.kernel import kernel, primitive
+from stages.domain.orderbook import l2, l2_book, l3, tree
+from stages.domain.orderbook.engine import (
+    COUNT,
+    HEADER_BYTES,
+    LEVEL_KEY,
+    LOTS,
+    SIDE_LEVELS,
+    WORSE,
+    engine_of,
+    node_at,
+    record_at,
+    side_at,
+)
+from stages.domain.orderbook.top import BOOK_BYTES, KIND
+
+VOLUME_MAX = 2**63 - 1
+
+
+@primitive
+def is_of_orders(book: int) -> bool:
+    """Whether the book is one of single orders."""
+    return load_word(book + KIND) != 0
+
+
+@primitive
+def level_count(book: int, side: int) -> int:
+    """Levels of a side. O(1)."""
+    if is_of_orders(book):
+        return load_u32(side_at(book, side) + SIDE_LEVELS)
+    return l2.level_count(l2_book.side_at(book, side))
+
+
+@primitive
+def _order_book_depth(book: int, side: int, levels: int, prices: int, quantities: int) -> int:
+    engine = engine_of(book)
+    wanted = min(levels, load_u32(side_at(book, side) + SIDE_LEVELS))
+    leaf = node_at(engine, tree.best_leaf(engine, side_at(book, side)))
+    place = load_u32(leaf + COUNT)
+    for index in range(wanted):
+        if place == 0:
+            leaf = node_at(engine, load_u32(leaf + WORSE))
+            place = load_u32(leaf + COUNT)
+        place -= 1
+        level = record_at(engine, load_u32(tree.ref_at(leaf, place)))
+        store_word(prices + 8 * index, l3.signed(load_word(level + LEVEL_KEY), side))
+        store_word(quantities + 8 * index, load_word(level + LOTS))
+    for index in range(wanted, levels):
+        store_word(prices + 8 * index, 0)
+        store_word(quantities + 8 * index, 0)
+    return wanted
+
+
+@kernel
+def depth(book: int, side: int, levels: int, prices: int, quantities: int) -> int:
+    """Copy the best `levels` levels of a side, best first, to two arrays of int64 at addresses; zeros fill them up.
+
+    Returns how many there were. O(levels).
+    """
+    if is_of_orders(book):
+        return _order_book_depth(book, side, levels, prices, quantities)
+    return l2.copy_best(l2_book.side_at(book, side), levels, 1 - 2 * side, prices, quantities)
+
+
+@kernel
+def volume_at(book: int, side: int, price: int) -> int:
+    """Quantity at a price, 0 when there is no such level. O(1) of orders, O(log levels) of levels."""
+    key = l3.signed(price, side)
+    if not is_of_orders(book):
+        return l2.quantity_at(l2_book.side_at(book, side), key)
+    engine = engine_of(book)
+    owner = 2 * ((book - engine - HEADER_BYTES) // BOOK_BYTES) + side + 1
+    level = l3.find_level(engine, l3.level_hash(engine, key, owner), key, owner)
+    return load_word(level + LOTS) if level != 0 else 0
+
+
+@kernel
+def volume(book: int, side: int, levels: int, scratch: int) -> int:
+    """Sum of the quantities of the best `levels` levels of a side, at most VOLUME_MAX. O(levels).
+
+    scratch   address of 16 * levels bytes
+    """
+    copied = depth(book, side, levels, scratch, scratch + 8 * levels)
+    total = 0
+    for index in range(copied):
+        quantity = load_word(scratch + 8 * (levels + index))
+        total = total + quantity if quantity <= VOLUME_MAX - total else VOLUME_MAX
+    return total

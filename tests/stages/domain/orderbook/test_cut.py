@@ -1,0 +1,176 @@
+"""A writer that dies at any store of an update leaves a book that is right, or known to be dirty; others are right.
+
+Runs with the compiler off, where a store can be made the last one: `tests/test_jit_off.py` sees to it.
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from shm.atomics import JIT
+from stages.domain.messages import BookState
+from stages.domain.orderbook import engine as engine_module
+from stages.domain.orderbook import l2, l2_book, l3, table, top, tree
+from stages.domain.orderbook.engine import Capacity
+from stages.domain.orderbook.integrity import DIRTY, SOUND, check_levels, check_orders
+from stages.domain.orderbook.recovery import recover
+from tests.stages.domain.orderbook.engines import Engine, Face, LevelBook
+
+pytestmark = pytest.mark.skipif(JIT, reason="a store can be made the last one only with the compiler off")
+
+STORES = ("store_word", "store_u32", "store_relaxed", "store_release")
+Content = tuple[list[tuple[int, int]], list[tuple[int, int]], list[int]]
+
+
+LARGE = 5000
+"""Id of an order that has more than a lot."""
+
+
+class Killed(BaseException):
+    """The writer is dead."""
+
+
+@contextmanager
+def dies_before_store(number: int) -> Iterator[None]:
+    """Within, store `number` (from 0) and all later ones are not made."""
+    count = itertools.count()
+
+    def counted(store: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        def last(address: int, value: int) -> None:
+            if next(count) == number:
+                raise Killed
+            store(address, value)
+
+        return last
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (engine_module, l2, l3, table, top, tree):
+            for name in STORES:
+                if hasattr(module, name):
+                    patch.setattr(module, name, counted(getattr(module, name)))
+        yield
+
+
+def content(book: Face) -> Content:
+    return book.levels(0), book.levels(1), book.best()
+
+
+def filled(symbols: int, orders: int) -> Engine:
+    """Books of many levels in crowded tables, always the same."""
+    engine, rng = Engine(Capacity.of(symbols, orders, orders)), random.Random(5)
+    assert engine.add(0, LARGE, 1, 500, 9) == l3.OK
+    for number in range(orders - 6):
+        assert engine.add(number % symbols, number, rng.randrange(2), rng.randrange(60), 1 + rng.randrange(9)) == l3.OK
+    return engine
+
+
+UPDATES: dict[str, Callable[[Engine], Any]] = {
+    "add, new price": lambda engine: engine.add(0, 1000, 0, 200, 3),
+    "add, far price": lambda engine: engine.add(0, 1000, 1, 2**61, 3),
+    "add, known price": lambda engine: engine.add(0, 1000, 0, engine.books[0].levels(0)[2][0], 3),
+    "execute a part": lambda engine: engine.execute(LARGE, 1),
+    "execute the rest": lambda engine: engine.execute(4, 100),
+    "delete": lambda engine: engine.delete(8),
+    "replace": lambda engine: engine.replace(12, 1001, 77, 5),
+    "modify in place": lambda engine: engine.modify(LARGE, 500, 2),
+    "clear": lambda engine: engine.clear(0),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_an_order_book_is_right_or_known_to_be_dirty_after_every_store(name: str) -> None:
+    engine = filled(2, 60)
+    start = engine.memory.copy()
+    before, other = content(engine.books[0]), content(engine.books[1])
+    UPDATES[name](engine)
+    states = [before, content(engine.books[0])]
+    cuts = dirty = 0
+    for number in itertools.count():
+        engine.restore(start)
+        with dies_before_store(number):
+            try:
+                UPDATES[name](engine)
+            except Killed:
+                cuts += 1
+            else:
+                break
+        fault = check_orders(engine.address, 0)
+        assert (fault == DIRTY) == (engine.books[0].state == BookState.DIRTY)
+        if fault == DIRTY:
+            dirty += 1
+        else:
+            assert fault == SOUND
+            assert content(engine.books[0]) in states
+        assert recover(engine.address) == int(fault == DIRTY)
+        engine.assert_sound()
+        assert content(engine.books[1]) == other
+        if fault == DIRTY:
+            assert content(engine.books[0]) == ([], [], [0] * 6)
+            assert engine.books[0].state == BookState.DIRTY
+            assert engine.delete(8) == l3.UNKNOWN
+        for order_id in range(1, 54, 8):  # the other book goes on
+            assert engine.delete(order_id) == l3.OK
+        assert engine.add(0, 9999, 0, 5, 1) == l3.OK
+        engine.assert_sound()
+    assert dirty > 5
+    assert cuts > dirty
+
+
+def test_a_splitting_and_a_joining_tree_are_cut_at_every_store() -> None:
+    def grow(engine: Engine) -> None:
+        for number in range(20, 23):
+            engine.add(0, number, 0, 1000 + number, 1)
+
+    def shrink(engine: Engine) -> None:
+        for number in range(5):
+            engine.delete(number)
+
+    for update, levels in ((grow, 20), (shrink, 21)):
+        engine = Engine(Capacity.of(2, 60, 60))
+        for price in range(levels):
+            engine.add(0, price, 0, price, 1)
+            engine.add(1, 100 + price, 0, price, 1)
+        start, other, dirty = engine.memory.copy(), content(engine.books[1]), 0
+        for number in itertools.count():
+            engine.restore(start)
+            try:
+                with dies_before_store(number):
+                    update(engine)
+                break
+            except Killed:
+                dirty += recover(engine.address)
+            engine.assert_sound()
+            assert content(engine.books[1]) == other
+        assert dirty > 20
+
+
+def test_a_book_of_levels_is_right_or_known_to_be_dirty_after_every_store() -> None:
+    start = [(0, price, 1) for price in range(60, 0, -1)] + [(1, price, 1) for price in range(61, 90)]
+    event = [(0, 61, 0), (0, 60, 0), (1, 61, 0), (0, 200, 4), (1, 201, 9), (0, 30, 0), (0, 2**60, 0), (1, 2**60, 1)]
+    after = LevelBook(100)
+    after.event(start)
+    before = content(after)
+    after.event(event)
+    dirty = 0
+    for number in itertools.count():
+        book = LevelBook(100)
+        book.event(start)
+        try:
+            with dies_before_store(number):
+                book.event(event)
+            break
+        except Killed:
+            fault = check_levels(book.address)
+        assert (fault == DIRTY) == (book.state == BookState.DIRTY)
+        if fault == DIRTY:
+            dirty += 1
+        else:
+            assert content(book) in (before, content(after))
+        l2_book.clear(book.address)
+        book.event(start)
+        assert content(book) == before
+    assert dirty > 20
