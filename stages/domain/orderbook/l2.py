@@ -190,14 +190,6 @@ def _find_key(block: int, key: int) -> int:
     return below + int(load_word(at) < key) + int(load_word(at + 8) < key) + int(load_word(at + 16) < key)
 
 
-@primitive
-def quantity_at(side: int, key: int) -> int:
-    """Quantity at `key`, 0 where there is no level."""
-    block = _block(side, _find_block(side, key))
-    place = _find_key(block, key)
-    return load_word(_quantity(block, place)) if load_word(_key(block, place)) == key else 0
-
-
 @kernel
 def set_level(side: int, key: int, quantity: int) -> None:
     """Set the absolute quantity at `key`; 0 removes the level, and removing what is not there is normal."""
@@ -221,6 +213,14 @@ def set_level(side: int, key: int, quantity: int) -> None:
     store_word(side + LEVELS, levels + change)
     if (change < 0) & ((place == used - 1) | (live < LIVE_MIN) | (used - live > GRAVES_MAX)):
         _tidy(side, index)
+
+
+@primitive
+def quantity_at(side: int, key: int) -> int:
+    """Quantity of the level with this key, 0 when there is none."""
+    block = block_at(side, _find_block(side, key))
+    place = _find_key(block, key)
+    return load_word(_quantity(block, place)) if load_word(_key(block, place)) == key else 0
 
 
 @kernel
