@@ -13,6 +13,7 @@ COMMANDS = {
     "config": "pipeline.commands.config:config",
     "inspect": "pipeline.commands.inspect:inspect",
     "clean": "pipeline.commands.clean:clean",
+    "verify": "pipeline.commands.verify:verify",
 }
 """Verb: where it is; one file each."""
 

@@ -285,6 +285,7 @@ else:
 
     def load_u16_unaligned(address):
         return ctypes.c_uint16.from_address(int(address)).value
+
     def store_u32(address, value):
         ctypes.c_uint32.from_address(int(address)).value = int(value) & 0xFFFFFFFF
 

@@ -264,7 +264,9 @@ class _Stream:
         self._line.feed.offer_snapshot(index, record.raw)
         self._play(report, [record])
         if self._line.counters("feed")["snapshot_failures"] > failures:
-            what = f"{owner.symbol}: a snapshot of {record.last_id} that is too old for the diffs after it, or unreadable"
+            what = (
+                f"{owner.symbol}: a snapshot of {record.last_id} that is too old for the diffs after it, or unreadable"
+            )
             report.problem("snapshot_not_used", what, **place)
         if sync["status"] == SYNCED and int(sync["last_id"]) >= record.last_id:
             self._deepest[owner.symbol] = _deepest(record)
@@ -359,7 +361,9 @@ def _ticker(tickers: int, count: int, last_id: int) -> tuple[int, list[int]]:
 
 
 def _best(values: Sequence[int]) -> dict[str, str]:
-    return {name: decimal_string(value) for name, value in zip(("bid", "bid_qty", "ask", "ask_qty"), values, strict=True)}
+    return {
+        name: decimal_string(value) for name, value in zip(("bid", "bid_qty", "ask", "ask_qty"), values, strict=True)
+    }
 
 
 def _instruments(file: _File, symbols: Sequence[str]) -> Any:

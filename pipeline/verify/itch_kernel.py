@@ -5,7 +5,7 @@ from shm.kernel import kernel, primitive
 from shm.layout import record_dtype
 from stages.domain.codecs import itch
 from stages.domain.codecs.itch_frames import next_message
-from stages.domain.orderbook import l3, table
+from stages.domain.orderbook import book, l3, table, top
 from stages.domain.orderbook.engine import BEST, LOTS, ORDER_LEVEL, PREVIOUS, book_at, side_at
 from stages.domain.orderbook.itch import BUY, apply
 
@@ -148,3 +148,18 @@ def _compare(engine: int, tally: int, message: int, kind: int) -> None:
         best = load_u32(side_at(book_at(engine, owner >> 1), owner & 1) + BEST)
         _add(tally + _AT_BEST, int(best == number))
         _add(tally + _FIRST_IN_QUEUE, int(load_u32(order + PREVIOUS) == number))
+
+
+@kernel
+def best_of(engine: int, symbol: int, target: int) -> None:
+    """Write the best bid and its quantity, the best ask and its quantity, the levels of both sides, the number of
+    updates and the state to eight words at `target`."""
+    at = book_at(engine, symbol)
+    store_word(target, load_word(at + top.BID_PRICE))
+    store_word(target + 8, load_word(at + top.BID_QUANTITY))
+    store_word(target + 16, load_word(at + top.ASK_PRICE))
+    store_word(target + 24, load_word(at + top.ASK_QUANTITY))
+    store_word(target + 32, book.level_count(at, 0))
+    store_word(target + 40, book.level_count(at, 1))
+    store_word(target + 48, top.sequence(at))
+    store_word(target + 56, top.state(at))

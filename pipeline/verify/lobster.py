@@ -186,7 +186,9 @@ def _explain(tally: np.void, messages: NDArray[Any], states: NDArray[np.int64]) 
 def _book(tally: np.void, rows: int) -> dict[str, Any]:
     """As in the run report; the levels are those in view, the id is the number of messages."""
     best = {
-        side: (_price(tally[f"{side}_price"]), str(int(tally[f"{side}_quantity"]))) if tally[f"{side}_levels"] else (None, None)
+        side: (_price(tally[f"{side}_price"]), str(int(tally[f"{side}_quantity"])))
+        if tally[f"{side}_levels"]
+        else (None, None)
         for side in ("bid", "ask")
     }
     return {

@@ -71,7 +71,9 @@ def compare_rows(tally: int, messages: int, books: int, levels: int, rows: int) 
             _seed(load_word(tally + _SIDES + 8 * side), book - row_bytes + _ROW_HEADER_BYTES, levels, side)
         store_word(tally + _COMPARED, load_word(tally + _COMPARED) + 1)
         before = book - row_bytes + _ROW_HEADER_BYTES
-        if _apply(tally, row, message, before, levels) and _compare(tally, row, before, book + _ROW_HEADER_BYTES, levels):
+        if _apply(tally, row, message, before, levels) and _compare(
+            tally, row, before, book + _ROW_HEADER_BYTES, levels
+        ):
             store_word(tally + _MATCHED, load_word(tally + _MATCHED) + 1)
     _keep_book(tally)
 

@@ -82,7 +82,10 @@ class Sample:
             if damage is not None:
                 raise ValueError(f"{source}: {damage.what} after {damage.offset} bytes")
         messages, books = messages_of(texts[0][0]), books_of(texts[1][0])
-        for source, lines in ((self.messages, messages[messages["kind"] == 0]["line"]), (self.book, books[books[:, 0] == 0][:, 2])):
+        for source, lines in (
+            (self.messages, messages[messages["kind"] == 0]["line"]),
+            (self.book, books[books[:, 0] == 0][:, 2]),
+        ):
             if len(lines):
                 raise ValueError(f"{source}:{lines[0]}: no row of integers")
         if len(messages) != len(books):

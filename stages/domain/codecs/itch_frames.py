@@ -27,11 +27,10 @@ from stages.domain.codecs.big_endian import load_big_u16
 from stages.domain.codecs.itch import MESSAGE_BYTES_MAX, lengths_by_type
 
 LENGTH_BYTES = 2
-FRAME_BYTES_MAX = LENGTH_BYTES + 0xFFFF
-BAD_FRAMES_MAX = 8
-"""So many bad frames may follow each other before they are garbage; all but the first have up to BAD_BYTES_MAX."""
 BAD_BYTES_MAX = 256
-LOOKAHEAD_BYTES = FRAME_BYTES_MAX + BAD_FRAMES_MAX * BAD_BYTES_MAX + LENGTH_BYTES + MESSAGE_BYTES_MAX
+BAD_FRAMES_MAX = 8
+"""A bad frame of up to so many bytes can be left out, and so many of them in a row; all else is garbage."""
+LOOKAHEAD_BYTES = (BAD_FRAMES_MAX + 1) * BAD_BYTES_MAX + 3 * (LENGTH_BYTES + MESSAGE_BYTES_MAX)
 """With fewer bytes than these behind a bad frame, and more to come, nothing is decided yet."""
 
 PROBLEMS = ("truncated", "wrong_length", "unknown_type", "garbage")
@@ -77,7 +76,8 @@ def new_framer() -> NDArray[Any]:
 
 
 @primitive
-def _size_of_type(framer: int, message: int) -> int:
+def size_of_type(framer: int, message: int) -> int:
+    """Bytes of a message of the type that stands at `message`, 0 if there is no such type."""
     return load_word(framer + _LENGTH + 8 * load_u8(message))
 
 
@@ -91,7 +91,7 @@ def next_message(framer: int, end: int, is_last: bool) -> int:
     message = at + LENGTH_BYTES
     if message < end:
         size = load_big_u16(at)
-        if size == _size_of_type(framer, message) and size != 0 and message + size <= end:
+        if size == size_of_type(framer, message) and size != 0 and message + size <= end:
             _take(framer, message, size)
             return message
     return _next_after_problem(framer, end, is_last)
@@ -124,8 +124,8 @@ def _next_after_problem(framer: int, end: int, is_last: bool) -> int:
                     return 0
                 _take(framer, message, size)
                 return message
-            if size != 0 and _leads_to_frame(framer, message + size, end):
-                _note(framer, WRONG_LENGTH if _size_of_type(framer, message) != 0 else UNKNOWN_TYPE, at, end)
+            if _is_bad_frame(framer, at, size, end):
+                _note(framer, WRONG_LENGTH if size_of_type(framer, message) != 0 else UNKNOWN_TYPE, at, end)
                 store_word(framer + POSITION, message + size)
                 continue
             _note(framer, GARBAGE, at, end)
@@ -144,7 +144,28 @@ def _begins_frame(framer: int, at: int, end: int) -> bool:
     size = load_big_u16(at)
     if end - at == LENGTH_BYTES:
         return 0 <= size <= MESSAGE_BYTES_MAX
-    return size != 0 and size == _size_of_type(framer, at + LENGTH_BYTES)
+    return size != 0 and size == size_of_type(framer, at + LENGTH_BYTES)
+
+
+@primitive
+def _begins_pair(framer: int, at: int, end: int) -> bool:
+    """Whether two good frames follow each other from `at` on."""
+    if end - at <= LENGTH_BYTES or not _begins_frame(framer, at, end):
+        return False
+    behind = at + LENGTH_BYTES + load_big_u16(at)
+    return behind <= end and _begins_frame(framer, behind, end)
+
+
+@primitive
+def _is_bad_frame(framer: int, at: int, size: int, end: int) -> bool:
+    """Whether what begins at `at` has a length that leads to a good frame, and is not garbage before good ones."""
+    behind = at + LENGTH_BYTES + size
+    if size == 0 or size > BAD_BYTES_MAX - LENGTH_BYTES or not _leads_to_frame(framer, behind, end):
+        return False
+    at += 1
+    while at < behind and not _begins_pair(framer, at, end):
+        at += 1
+    return at == behind
 
 
 @primitive
@@ -153,9 +174,7 @@ def _leads_to_frame(framer: int, at: int, end: int) -> bool:
     for _ in range(BAD_FRAMES_MAX):
         if _begins_frame(framer, at, end):
             return True
-        if end - at <= LENGTH_BYTES:
-            return False
-        size = load_big_u16(at)
+        size = load_big_u16(at) if end - at > LENGTH_BYTES else 0
         if size == 0 or size > BAD_BYTES_MAX - LENGTH_BYTES:
             return False
         at += LENGTH_BYTES + size
@@ -167,11 +186,7 @@ def _skip_garbage(framer: int, at: int, end: int, is_last: bool) -> bool:
     """Move POSITION to the next place where two good frames follow each other. False: there is none before `end`."""
     last = end - LENGTH_BYTES - 1 if is_last else end - LOOKAHEAD_BYTES
     begin = at
-    while at <= last:
-        if _begins_frame(framer, at, end):
-            behind = at + LENGTH_BYTES + load_big_u16(at)
-            if behind <= end and _begins_frame(framer, behind, end):
-                break
+    while at <= last and not _begins_pair(framer, at, end):
         at += 1
     is_found = at <= last
     if is_found or not is_last:  # at the stream's end the bytes are left over
