@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import llvmlite.binding
 import numba
 from numba.core import caching
 
@@ -85,6 +86,12 @@ def _write_cache_indexes_one_at_a_time() -> None:
 
 
 _write_cache_indexes_one_at_a_time()
+
+# When LLVM makes a function's machine code it may first rewrite an address `base + offset`, a number to us, as one
+# "inbounds" of a pointer, and take `offset` for the pointer. Where that may be 0, its rules say that nobody gets there.
+# Numba links what was rewritten into callers and optimises again, and the branch that leads there is gone: code around
+# `row + (16 if side == BUY else 0)` was compiled as if every side were BUY. So addresses stay numbers.
+llvmlite.binding.set_option("tickpipe", "-addr-sink-using-gep=false")
 
 
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}

@@ -3,8 +3,8 @@
 Files whose update ids join are one stream: a file's diffs go on with the book of the file before it. The comparison is
 that of replay rule (c): a book at update u with the last bookTicker of an id up to u.
 
-A snapshot has a deepest level on each side; what lies beyond is unknown until it changes. A ticker whose best price lies
-there, where the book has no level, is no truth about the book: such comparisons are counted apart (`beyond_snapshot`).
+A snapshot has a deepest level on each side; what lies beyond is unknown until it changes. A ticker whose best price
+lies there, where the book has no level, is no truth about the book: it is counted apart (`beyond_snapshot`).
 """
 
 import json

@@ -94,7 +94,7 @@ def take_message(engine: int, tally: int, message: int) -> None:
     stock = load_word(load_word(tally + _STOCK_OFFSETS) + 8 * kind)
     if stock != 0:
         store_word(load_word(tally + _NAMES) + 8 * locate, load_unaligned(message + stock))
-    if kind == _EXECUTE or kind == _EXECUTE_AT_PRICE or kind == _CANCEL:
+    if kind in (_EXECUTE, _EXECUTE_AT_PRICE, _CANCEL):
         _compare(engine, tally, message, kind)
     code = apply(engine, message)
     if code == l3.UNKNOWN:

@@ -11,6 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.verify import lobster_kernel as kernel
 from pipeline.verify.report import FileReport
 from stages.domain.captures.lobster import Sample, Source, samples
+from stages.domain.captures.pieces import DamagedFileError
 from stages.domain.codecs.lobster import (
     ADD,
     BOOK_HEADER_WORDS,
@@ -33,6 +34,8 @@ def verify(path: Path, books: dict[str, dict[str, Any]]) -> list[FileReport]:
         reports = [_verify(path, sample, books, is_alone=len(found) == 1) for sample in found]
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", HINT) from None
+    except DamagedFileError as error:
+        raise UsageError(f"{path}: {error.what}", HINT) from None
     if not found:
         raise UsageError(f"{path}: no LOBSTER message file", HINT)
     return reports

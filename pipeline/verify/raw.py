@@ -16,7 +16,7 @@ HINT = f"a raw file has messages of {MESSAGE_BYTES} bytes one behind the other, 
 
 
 def verify(path: Path, books: dict[str, dict[str, Any]]) -> list[FileReport]:
-    """The file's report; quotes do not say their side, so there is no book. Raises UsageError when it has no message."""
+    """The file's report; quotes do not say their side, so there is no book. Raises UsageError without a message."""
     report = FileReport(str(path), "raw")
     reader, tally, ids = new_reader(), np.zeros(1, TALLY), np.zeros(SYMBOL_SLOTS, np.int64)
     tally["ids"] = ids.ctypes.data

@@ -18,6 +18,7 @@ from stages.domain.captures.pieces import DamagedFileError, pieces
 from stages.domain.codecs.lobster import books_of, messages_of
 
 _MESSAGE, _BOOK = "_message", "_orderbook"
+_ZIP_MAGIC = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,18 @@ class Sample:
 
 
 def samples(path: Path) -> list[Sample]:
-    """The samples in a zip archive, in a folder, or the one that a file belongs to. Raises OSError."""
+    """The samples in a zip archive, in a folder, or the one that a file belongs to.
+
+    Raises OSError, or DamagedFileError for an archive that does not say what is in it.
+    """
     if path.is_dir():
         sources = [Source(file) for file in sorted(path.iterdir()) if file.is_file()]
-    elif zipfile.is_zipfile(path):
+    elif _is_archive(path):
         try:
             with zipfile.ZipFile(path) as archive:
                 sources = [Source(path, name) for name in archive.namelist()]
-        except zipfile.BadZipFile:
-            return []
+        except zipfile.BadZipFile as error:
+            raise DamagedFileError(0, f"the zip archive is damaged: {error}") from None
     else:
         return _of_file(path)
     by_name = {source.name: source for source in sources}
@@ -111,6 +115,11 @@ def samples(path: Path) -> list[Sample]:
         for name, source in by_name.items()
         if _MESSAGE in name and ".csv" in name
     ]
+
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
 
 
 def _swapped(name: str, old: str, new: str) -> str:

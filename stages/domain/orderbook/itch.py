@@ -17,7 +17,7 @@ BUY, SELL = 0, 1
 def apply(engine: int, message: int) -> int:
     """Do what the message at `message` says; its stock locate is the symbol. A code of `l3`, or NO_ORDER."""
     kind = load_u8(message)
-    if kind == _ADD or kind == _ADD_ATTRIBUTED:
+    if kind in (_ADD, _ADD_ATTRIBUTED):
         side = BUY if load_u8(message + itch.SIDE) == itch.BUY else SELL
         reference, price = itch.order_reference(message), itch.added_price(message)
         return l3.add(engine, itch.locate(message), reference, side, price, itch.added_shares(message))
@@ -26,7 +26,7 @@ def apply(engine: int, message: int) -> int:
     if kind == _REPLACE:
         old, new = itch.order_reference(message), itch.new_order_reference(message)
         return l3.replace(engine, old, new, itch.new_price(message), itch.new_shares(message))
-    if kind == _EXECUTE or kind == _EXECUTE_AT_PRICE:
+    if kind in (_EXECUTE, _EXECUTE_AT_PRICE):
         return l3.execute(engine, itch.order_reference(message), itch.changed_shares(message))
     if kind == _CANCEL:
         return l3.cancel(engine, itch.order_reference(message), itch.changed_shares(message))

@@ -1,4 +1,4 @@
-"""ITCH messages field by field: our layouts against struct formats, against itchfeed, and compiled loads against both."""
+"""ITCH messages field by field: our layouts against struct formats, against itchfeed; compiled loads too."""
 
 import gzip
 from pathlib import Path

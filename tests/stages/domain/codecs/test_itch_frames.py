@@ -1,6 +1,7 @@
 """Frames of ITCH messages: all of a good stream in pieces of any size, and what is said of a bad one."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def read(stream: bytes, *cuts: int) -> Reader:
     """All of a stream, cut at these offsets."""
     reader = Reader()
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         reader.take(stream[begin:end])
     reader.take(b"", is_last=True)
     return reader

@@ -1,6 +1,7 @@
 """Raw 29-byte messages: read by view, counted, and found again behind garbage."""
 
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ class Reader:
 def read(stream: bytes, *cuts: int) -> Reader:
     reader = Reader()
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         reader.take(stream[begin:end])
     reader.take(b"", is_last=True)
     return reader
