@@ -175,9 +175,10 @@ class SteppedLine:
         return int(poll_book(self.book.context, self.now_ns))
 
     def serve(self) -> None:
-        """The feed's cold side."""
+        """The feed's cold side. It may be wanted again at once: there are no other agents here to wait for."""
         self.services += 1
         self.feed.service(self.now_ns)
+        self.feed.context.state[0]["was_served"] = 0
 
     def rest(self) -> None:
         """No rehearsals: nothing here waits for a tick."""
