@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from launch.checks import clocks, cores, interrupts, memory, network, realtime, system
 from launch.checks.subject import Status, Subject, Verdict
 from launch.findings import Finding
-from launch.machine import Machine
-from launch.noise import Noise, measure
-from launch.topology import read_topology
+from launch.host.machine import Machine
+from launch.host.noise import Noise, measure
+from launch.host.topology import read_topology
 
 SUBJECTS: tuple[Subject, ...] = (
     *cores.SUBJECTS, *clocks.SUBJECTS, *realtime.SUBJECTS, *memory.SUBJECTS, *interrupts.SUBJECTS,

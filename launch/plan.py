@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from launch.affinity import CoreMap
-from launch.restarts import RestartPolicy
-from launch.schedule import LOCAL_MEMORY, Schedule, schedule_of
+from launch.knobs.schedule import LOCAL_MEMORY, Schedule, schedule_of
+from launch.placement.affinity import CoreMap
 from launch.settings import LaunchSettings
+from launch.supervision.restarts import RestartPolicy
 from shm.control import Command, State
 
 if TYPE_CHECKING:

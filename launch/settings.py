@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from launch.restarts import RestartPolicy, When
+from launch.supervision.restarts import RestartPolicy, When
 
 Wish = Literal["auto", "never", "required"]
 """auto: taken where the machine gives it, a finding where not. required: a refusal ends the run before it starts."""
 
 
 class KnobSettings(BaseModel):
-    """What the operating system is asked for, for each process: one wish a knob (launch.schedule has the rules)."""
+    """What the operating system is asked for, for each process: one wish a knob (rules: launch.knobs.schedule)."""
 
     fifo: Wish = Field(
         "auto", description="SCHED_FIFO for stages alone on their core; required: refuse to start without it"

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from launch.control_client import GoneError, HangsError, ask
-from launch.control_protocol import ControlError
+from launch.control.client import GoneError, HangsError, ask
+from launch.control.protocol import ControlError
 from pipeline.errors import AnsweredError, PipelineError
 from pipeline.find_run import find_live
 from pipeline.runs import LiveRun

@@ -13,7 +13,7 @@ from typing import Any
 
 from numba.core import event
 
-from launch.child import die_with_parent
+from launch.supervision.child import die_with_parent
 
 
 @dataclass(frozen=True)

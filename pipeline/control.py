@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from launch.control_path import create_socket, remove_socket
-from launch.control_protocol import FAILED, ControlError
-from launch.control_socket import ControlServer, Handler, Pending
-from launch.requests import ACTIONS, Action, Request
-from launch.signals import Signals
-from launch.supervisor import Outcome
+from launch.control.path import create_socket, remove_socket
+from launch.control.protocol import FAILED, ControlError
+from launch.control.server import ControlServer, Handler, Pending
+from launch.supervision.requests import ACTIONS, Action, Request
+from launch.supervision.signals import Signals
+from launch.supervision.supervisor import Outcome
 
 
 class StageControl(Protocol):

@@ -15,7 +15,7 @@ from types import FrameType
 
 import click
 
-from launch.logs import describe_exit
+from launch.supervision.logs import describe_exit
 from pipeline.errors import PipelineError
 from pipeline.runs import RunDirectory
 

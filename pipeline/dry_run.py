@@ -7,12 +7,12 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from launch.affinity import CoreMap
-from launch.cpu_lists import cpu_list
-from launch.memory import needed_bytes
+from launch.host.cpu_lists import cpu_list
+from launch.host.topology import read_topology
+from launch.knobs.schedule import FALLBACK, KNOBS, lacks
+from launch.placement.affinity import CoreMap
 from launch.plan import Plan
-from launch.schedule import FALLBACK, KNOBS, lacks
-from launch.topology import read_topology
+from launch.preflight import needed_bytes
 from pipeline.config import Config, Loaded
 from pipeline.line import Endpoints, build_agents
 from pipeline.placement import core_map

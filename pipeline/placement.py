@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from launch.affinity import CoreMap, place
 from launch.errors import PlacementError
 from launch.findings import Finding
-from launch.schedule import lacks
-from launch.topology import Topology
+from launch.host.topology import Topology
+from launch.knobs.schedule import lacks
+from launch.placement.affinity import CoreMap, place
 from pipeline.config import Config
 from pipeline.errors import MachineRefusedError, UsageError
 

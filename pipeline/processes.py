@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from launch.affinity import CoreMap
+from launch.placement.affinity import CoreMap
 from launch.plan import COMMAND_SEGMENT, Plan, build_plan
 from launch.plan import Line as LineShape
 from pipeline.config import Config

@@ -187,7 +187,7 @@ def _read(name: str, descriptor: int) -> LiveRun | None:
 
 def _forget_dead(descriptor: int) -> list[Path]:
     """What the last holder of a lock that is ours now left: it was killed if it left anything."""
-    from launch.control_path import remove_socket
+    from launch.control.path import remove_socket
 
     dead = _read("", descriptor)
     os.ftruncate(descriptor, 0)

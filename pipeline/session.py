@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.cpu_latency import MOST_US
-from launch.schedule import AFFINITY, CPU_LATENCY, LOCAL_MEMORY
-from launch.service import Service
-from launch.signals import Signals
-from launch.topology import read_topology
+from launch.host.topology import read_topology
+from launch.knobs.cpu_latency import MOST_US
+from launch.knobs.schedule import AFFINITY, CPU_LATENCY, LOCAL_MEMORY
+from launch.supervision.service import Service
+from launch.supervision.signals import Signals
 from pipeline import errors
 from pipeline.config import Loaded, document
 from pipeline.errors import UsageError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from launch.findings import Finding
-    from launch.supervisor import Outcome, Supervisor
+    from launch.supervision.supervisor import Outcome, Supervisor
     from pipeline.control import Control
     from pipeline.detach import Launcher
     from pipeline.line import Endpoints, Line
@@ -182,8 +182,8 @@ class _Session:
 
     def _trade(self, run: str, directory: RunDirectory, prepared: _Prepared) -> int:
         from launch.errors import MachineError
-        from launch.memory import findings
-        from launch.supervisor import Supervisor
+        from launch.preflight import findings
+        from launch.supervision.supervisor import Supervisor
         from pipeline.line import process_entry
         from pipeline.processes import make_plan
         from shm.doorbell import DoorbellError
@@ -261,7 +261,7 @@ class _Session:
 
     def _present(self) -> "Outcome":
         """How things stand while the run lives, in the place of how it ended."""
-        from launch.supervisor import Outcome
+        from launch.supervision.supervisor import Outcome
 
         if self.supervisor is not None:
             self.supervisor.take_facts()

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from launch.errors import ProcessFailedError
-from launch.service import Service
+from launch.supervision.service import Service
 from pipeline.config import Config
 from pipeline.errors import PipelineError, UsageError
 from stages.router.credentials import Credentials

@@ -107,8 +107,11 @@ def slot_address(base: int, number: int) -> int:
 
 @primitive
 def reader_epoch(base: int) -> int:
-    """Writer: how many processes have read from this ring. It stands in the reader's line: look when there is time."""
-    return load_acquire(base + READER_EPOCH)
+    """Writer: how many processes have read from this ring. It stands in the reader's line: look when there is time.
+
+    Relaxed: that it changed is all it says. What a new reader is then told goes through the ring, in the ring's order.
+    """
+    return load_relaxed(base + READER_EPOCH)
 
 
 def cursors(base: int) -> tuple[int, int]:

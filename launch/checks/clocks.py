@@ -3,7 +3,7 @@
 import re
 
 from launch.checks.subject import Subject, Verdict, bad, ok, warn
-from launch.machine import Machine
+from launch.host.machine import Machine
 
 FOLDER = "/sys/devices/system/clocksource/clocksource0"
 READ_IN_USER_SPACE = ("tsc", "arch_sys_counter")

@@ -1,10 +1,10 @@
 """Cores: kept free of other work, at full speed, and awake."""
 
 from launch.checks.subject import Subject, Verdict, bad, ok, warn
-from launch.cpu_lists import cpu_list
 from launch.errors import UnreadableError
-from launch.machine import Machine
-from launch.topology import Topology, read_topology
+from launch.host.cpu_lists import cpu_list
+from launch.host.machine import Machine
+from launch.host.topology import Topology, read_topology
 from launch.tuning.boot import boot_advice
 
 CPU = "/sys/devices/system/cpu"

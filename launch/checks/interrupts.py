@@ -2,10 +2,10 @@
 
 from launch.checks.cores import stage_cores
 from launch.checks.subject import Subject, Verdict, ok, warn
-from launch.cpu_lists import cpu_list
 from launch.errors import UnreadableError
-from launch.machine import Machine
-from launch.topology import read_topology
+from launch.host.cpu_lists import cpu_list
+from launch.host.machine import Machine
+from launch.host.topology import read_topology
 
 
 def _affinity(machine: Machine) -> Verdict:

@@ -3,9 +3,9 @@
 import os
 
 from launch.checks.subject import Subject, Verdict, bad, ok, warn
-from launch.control_groups import folders, least
 from launch.errors import UnreadableError
-from launch.machine import Machine
+from launch.host.control_groups import folders, least
+from launch.host.machine import Machine
 
 SHM = "/dev/shm"
 ROOM_BYTES = 64 << 20

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from launch.checks.subject import Subject, Verdict, ok, warn, worst
 from launch.errors import UnreadableError
-from launch.machine import Machine
-from launch.network_card import CardSettings, read_settings
+from launch.host.machine import Machine
+from launch.host.network_card import CardSettings, read_settings
 
 NET = "/sys/class/net"
 Judge = Callable[[Machine, str, CardSettings], Verdict]

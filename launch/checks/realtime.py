@@ -1,8 +1,8 @@
 """Real-time scheduling and the limits of this process."""
 
 from launch.checks.subject import Subject, Verdict, bad, ok, warn
-from launch.machine import IPC_LOCK, SYS_NICE, Machine
-from launch.rt_guard import group_runtime, read_rt_guard
+from launch.host.machine import IPC_LOCK, SYS_NICE, Machine
+from launch.host.rt_guard import group_runtime, read_rt_guard
 
 DESCRIPTORS_NEEDED = 64
 LOCKED_BYTES_NEEDED = 512 << 20

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from launch.errors import UnreadableError
 from launch.findings import Finding
-from launch.machine import Machine
+from launch.host.machine import Machine
 
 Status = Literal["ok", "warn", "bad"]
 _SEVERITY: tuple[Status, ...] = ("ok", "warn", "bad")

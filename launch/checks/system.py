@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 
 from launch.checks.subject import Status, Subject, Verdict, bad, ok, warn, worst
-from launch.control_groups import folders, least, quota_cores
 from launch.errors import UnreadableError
-from launch.machine import Machine
-from launch.rt_guard import FAIR_SERVER_SINCE
+from launch.host.control_groups import folders, least, quota_cores
+from launch.host.machine import Machine
+from launch.host.rt_guard import FAIR_SERVER_SINCE
 from launch.tuning.catalogue import SETTINGS
 from launch.tuning.survey import survey
 

@@ -6,9 +6,9 @@ could take that back. So whoever administers the machine puts it there.
 
 from dataclasses import dataclass
 
-from launch.cpu_lists import cpu_list
 from launch.errors import UnreadableError
-from launch.machine import Machine
+from launch.host.cpu_lists import cpu_list
+from launch.host.machine import Machine
 
 CPU = "/sys/devices/system/cpu"
 HOW = (

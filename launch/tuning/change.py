@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from launch.errors import UnreadableError
-from launch.machine import Machine
+from launch.host.machine import Machine
 from launch.tuning import saved
 from launch.tuning.setting import SWAPS, Setting
 from launch.tuning.survey import Row, read, survey

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from launch.errors import MachineError, UnreadableError
-from launch.machine import Machine
+from launch.host.machine import Machine
 
 SAVED = "/run/tickpipe/tune.saved"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"

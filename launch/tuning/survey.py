@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from launch.errors import UnreadableError
-from launch.machine import Machine
+from launch.host.machine import Machine
 from launch.tuning.setting import SWAPS, Setting, goal, normal
 
 HUGE_PAGES_SHARE = 4

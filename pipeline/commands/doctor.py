@@ -19,7 +19,7 @@ def doctor(noise_s: float | None, as_json: bool) -> int:
     Each finding says what was found, why it costs latency, and what to do. The exit code is 0 whatever was found.
     """
     from launch.doctor import examine
-    from launch.machine import Machine
+    from launch.host.machine import Machine
 
     examination = examine(Machine(), noise_s)
     if as_json:

@@ -28,7 +28,7 @@ def export() -> None:
 @json_option
 def systemd(file: Path | None, output: Path | None, reference: bool, as_json: bool) -> int:
     """Units of the run that `pipeline up -c FILE` would be on this machine: cores, limits, deadlines from its plan."""
-    from launch.topology import Topology, read_topology
+    from launch.host.topology import Topology, read_topology
     from pipeline.config import load
     from pipeline.dry_run import plan_of
     from pipeline.exporters.systemd import REFERENCE_CORES, REFERENCE_PROGRAM, render

@@ -57,7 +57,7 @@ def _selected(only: tuple[str, ...], skip: tuple[str, ...]) -> "list[Setting]":
 
 
 def _show(settings: "list[Setting]", *, as_json: bool) -> int:
-    from launch.machine import Machine
+    from launch.host.machine import Machine
     from launch.tuning.boot import boot_advice
     from launch.tuning.survey import survey
     from pipeline.reports.tuning import plan_document, print_plan
@@ -73,7 +73,7 @@ def _show(settings: "list[Setting]", *, as_json: bool) -> int:
 
 def _change(settings: "list[Setting]", *, reverting: bool, as_json: bool) -> int:
     from launch.errors import MachineError
-    from launch.machine import Machine
+    from launch.host.machine import Machine
     from launch.tuning.change import apply, revert
     from launch.tuning.survey import survey
     from pipeline.reports.tuning import outcome_document, print_outcomes

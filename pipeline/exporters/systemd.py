@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from launch.affinity import CoreMap
-from launch.cpu_lists import cpu_list
+from launch.host.cpu_lists import cpu_list
+from launch.placement.affinity import CoreMap
 from launch.plan import Plan
 from pipeline.config import Config
 from stages.duty import WIND_DOWN_S

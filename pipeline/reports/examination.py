@@ -6,7 +6,7 @@ from rich.table import Table
 
 from launch.doctor import Examination
 from launch.findings import Finding
-from launch.noise import Noise
+from launch.host.noise import Noise
 from pipeline.reports.text import nanoseconds, new_table
 from pipeline.terminal import data_console
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from launch.topology import Topology
+from launch.host.topology import Topology
 from shm import clock as clocks
 
 

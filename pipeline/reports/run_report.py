@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from launch.facts import ProcessFacts
 from launch.plan import Plan, page_segment
-from launch.supervised import Restart
+from launch.supervision.facts import ProcessFacts
+from launch.supervision.supervised import Restart
 from pipeline.reports.books import documents
 from pipeline.reports.catalogue import log_rows
 from pipeline.reports.hops import hop_lines

@@ -91,13 +91,15 @@ def read_entries(path: Path) -> tuple[NDArray[np.void], dict[str, object], int]:
         raw = path.read_bytes()
     except OSError as error:
         raise JournalError(f"{path}: {error.strerror}") from error
-    magic, _, entry_bytes, length = _HEADER.unpack(raw[: _HEADER.size].ljust(_HEADER.size, b"\0"))
+    magic, mark, entry_bytes, length = _HEADER.unpack(raw[: _HEADER.size].ljust(_HEADER.size, b"\0"))
     if magic != MAGIC or entry_bytes != ENTRY_BYTES or len(raw) < HEADER_BYTES:
         raise JournalError(f"{path}: not a journal of this version (entries of {entry_bytes} bytes, not {ENTRY_BYTES})")
     try:
         says = json.loads(raw[_HEADER.size : _HEADER.size + length])
     except ValueError as error:
         raise JournalError(f"{path}: its header is not readable") from error
+    if mark != _fingerprint(says["symbols"], says["prefix"]):
+        raise JournalError(f"{path}: not a journal of this version: its entries have other fields")
     usable = (len(raw) - HEADER_BYTES) // ENTRY_BYTES
     entries = np.frombuffer(raw, ENTRY, usable, HEADER_BYTES)
     used = int(np.argmax(entries["number"] == 0)) if (entries["number"] == 0).any() else usable

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from launch.machine import Machine
+from launch.host.machine import Machine
 
 CPU = "/sys/devices/system/cpu"
 CLOCK = "/sys/devices/system/clocksource/clocksource0"

@@ -11,8 +11,8 @@ import sys
 import threading
 from typing import Any
 
-from launch.schedule import KNOBS
-from launch.scheduling import policy_of
+from launch.knobs.schedule import KNOBS
+from launch.knobs.scheduling import policy_of
 
 
 def turn(name: str, value: int) -> dict[str, Any]:

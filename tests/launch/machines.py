@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from launch.cpu_lists import cpu_list, parse_cpu_list
-from launch.topology import Topology, read_topology
+from launch.host.cpu_lists import cpu_list, parse_cpu_list
+from launch.host.topology import Topology, read_topology
 from tests.launch.fake_machine import machine_of
 
 CPUS = "/sys/devices/system/cpu"

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from launch.affinity import place
+from launch.host.topology import Topology
+from launch.placement.affinity import place
 from launch.plan import Drain, Line, Plan, Tell, Terminate, build_plan, check
 from launch.settings import LaunchSettings
-from launch.states import ALLOWED, ProcessState, moved
-from launch.topology import Topology
+from launch.supervision.states import ALLOWED, ProcessState, moved
 from shm.control import Command, State
 from tests.launch.toys import layouts, toy_plan
 

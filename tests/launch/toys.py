@@ -25,14 +25,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from launch.affinity import place
-from launch.child import Entry
+from launch.host.rt_guard import RtGuard
+from launch.host.topology import read_topology
+from launch.placement.affinity import place
 from launch.plan import COMMAND_SEGMENT, Line, Plan, build_plan, page_segment
-from launch.rt_guard import RtGuard
 from launch.settings import LaunchSettings
-from launch.signals import Signals
-from launch.supervisor import Supervisor
-from launch.topology import read_topology
+from launch.supervision.child import Entry
+from launch.supervision.signals import Signals
+from launch.supervision.supervisor import Supervisor
 from shm.atomics import peek, poke
 from shm.control import COMMAND, STATUS, STATUS_HEARTBEAT, STATUS_READY, STATUS_STATE, STATUS_SYNCED, Command, State
 from shm.segment import Layout, Segment, record_layout, ring_layout

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from launch.control_socket import Pending
+from launch.control.server import Pending
 from launch.errors import LaunchError
-from launch.requests import Action, Request
-from launch.signals import Signals
-from launch.supervisor import Outcome
+from launch.supervision.requests import Action, Request
+from launch.supervision.signals import Signals
+from launch.supervision.supervisor import Outcome
 from pipeline.control import Abilities, Control
 from pipeline.errors import UsageError
 from pipeline.find_run import find_directory, find_live
@@ -309,7 +309,7 @@ def test_a_look_at_a_name_does_not_keep_a_run_from_taking_it(state: Path, monkey
 def _killed_run(until: Callable[..., None]) -> Path:
     """What a killed run leaves: its words in the lock file, and its socket."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from launch.control_path import create_socket;"
+        "import os, signal, sys; from pathlib import Path; from launch.control.path import create_socket;"
         "from pipeline.runs import RunLock; lock = RunLock('default', sys.argv[1], 't1-');"
         "listener, path = create_socket('default'); lock.announce(path); os.kill(os.getpid(), signal.SIGKILL)"
     )

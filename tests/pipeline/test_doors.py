@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from launch.host.topology import read_topology
 from launch.plan import Plan
-from launch.topology import read_topology
 from pipeline.config import Config
 from pipeline.dry_run import plan_of
 from pipeline.line import AGENT_CLASSES

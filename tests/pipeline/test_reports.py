@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from launch.affinity import place
-from launch.facts import ProcessFacts
+from launch.host.topology import Topology
+from launch.placement.affinity import place
 from launch.plan import Line, Plan, build_plan, page_segment
 from launch.settings import LaunchSettings
-from launch.supervised import Restart
-from launch.topology import Topology
+from launch.supervision.facts import ProcessFacts
+from launch.supervision.supervised import Restart
 from pipeline.reports.books import book_document, ladder_document, position_document
 from pipeline.reports.hops import HOP_ORDER, PERCENTILES, hop_line
 from pipeline.reports.machine import clock_document

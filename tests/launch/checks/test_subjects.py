@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from launch.checks import cores, interrupts, network
 from launch.doctor import SUBJECTS
 from launch.findings import Finding
-from launch.machine import Machine
-from launch.network_card import ADAPTIVE_RX, GET_COALESCE, GET_FLAGS, GET_GRO, GET_RINGS, RX_MAX, RX_NOW, RX_USECS
-from launch.topology import Topology
+from launch.host.machine import Machine
+from launch.host.network_card import ADAPTIVE_RX, GET_COALESCE, GET_FLAGS, GET_GRO, GET_RINGS, RX_MAX, RX_NOW, RX_USECS
+from launch.host.topology import Topology
 from tests.launch.fake_machine import CLOCK, CPU, GOOD, HUGE, SWAP_TITLE, machine_of
 
 

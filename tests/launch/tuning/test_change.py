@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch.errors import MachineError
-from launch.machine import Machine
+from launch.host.machine import Machine
 from launch.tuning import change, saved
 from launch.tuning.catalogue import SETTINGS
 from launch.tuning.change import apply, revert

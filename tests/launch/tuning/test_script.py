@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.machine import Machine
+from launch.host.machine import Machine
 from launch.tuning.boot import boot_advice
 from launch.tuning.catalogue import SETTINGS
 from launch.tuning.change import apply, revert

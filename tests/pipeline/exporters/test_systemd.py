@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from launch.topology import Topology
+from launch.host.topology import Topology
 from pipeline.cli import cli
 from pipeline.config import Config, load
 from pipeline.dry_run import plan_of

@@ -134,8 +134,15 @@ def test_what_is_another_runs_or_no_journal_at_all_is_refused(tmp_path: Path) ->
         recover(tmp_path, ["BTCUSDT"], writer.prefix)
     with pytest.raises(JournalError, match="not of this run"):
         recover(tmp_path, SYMBOLS, "t8-")
+    (path,) = files_of(tmp_path)
+    raw = bytearray(path.read_bytes())
+    raw[16] ^= 1  # the fingerprint of the entries' fields
+    path.write_bytes(raw)
+    with pytest.raises(JournalError, match="its entries have other fields"):
+        recover(tmp_path, SYMBOLS, writer.prefix)
     (tmp_path / "00000009.journal").write_bytes(b"something else")
-    with pytest.raises(JournalError, match="not a journal of this version"):
+    path.unlink()
+    with pytest.raises(JournalError, match=r"not a journal of this version \(entries of"):
         recover(tmp_path, SYMBOLS, writer.prefix)
 
 

@@ -1,0 +1,41 @@
+"""Room in /dev/shm, huge pages, limits: looked at before anything starts."""
+
+import os
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+
+from launch.checks.memory import SHMEM_HUGE_PAGES
+from launch.checks.realtime import DESCRIPTORS
+from launch.errors import MachineError
+from launch.findings import Finding
+from launch.host.machine import Machine
+from shm.segment import HEADER_BYTES, SHM_DIRECTORY, Layout
+
+
+def needed_bytes(layouts: Iterable[Layout]) -> int:
+    """What segments of these layouts take in /dev/shm, headers and whole pages included."""
+    page = resource.getpagesize()
+    return sum(-(-(HEADER_BYTES + layout.payload_bytes) // page) * page for layout in layouts)
+
+
+def check_room(layouts: Iterable[Layout], folder: Path = SHM_DIRECTORY) -> int:
+    """Bytes needed, when they are free. Raises MachineError with both figures otherwise."""
+    needed = needed_bytes(layouts)
+    try:
+        status = os.statvfs(folder)
+    except OSError as error:
+        raise MachineError(f"{folder}: {error.strerror}", "mount a tmpfs there") from error
+    free = status.f_bavail * status.f_frsize
+    if needed > free:
+        raise MachineError(
+            f"{folder}: {needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free",
+            f"a container gets more by --shm-size={-(-needed * 2 // 2**20)}m; `ls {folder}` shows what fills it",
+        )
+    return needed
+
+
+def findings() -> list[Finding]:
+    """What memory limits and page sizes cost on this machine."""
+    found = (subject.finding(Machine()) for subject in (SHMEM_HUGE_PAGES, DESCRIPTORS))
+    return [finding for finding in found if finding.status != "ok"]
