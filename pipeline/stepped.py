@@ -30,9 +30,10 @@ from stages.feed.settings import FeedSettings
 SERVICE = int(Poll.SERVICE)
 NEVER_NS = 2**62
 
-PLAYED, NEEDS_SERVICE, MISMATCH, NOTED = 0, 1, 2, 3
-"""Why `play` came back: all frames are played; the feed's cold side is wanted; the book differs from the ticker, and
-the notice says how; a counter of `watched` moved. Only after the last is the frame done with."""
+PLAYED, NEEDS_SERVICE, MISMATCH, BEYOND, NOTED = 0, 1, 2, 3, 4
+"""Why `play` came back: all frames are played; the feed's cold side is wanted; the book differs from the ticker, or
+cannot be compared with it, and the notice says how; a counter of `watched` moved. Only after the last is the frame
+done with."""
 
 _CLOCK: list[NDArray[np.int64]] = []
 
@@ -95,12 +96,14 @@ def watched(feed: FeedContext, book: BookContext) -> int:
 def _settle(feed: FeedContext, book: BookContext, notices: int, notice: int) -> int:
     """Turn the crank until nothing moves. The ring of notices has one slot, so each is seen."""
     while True:
-        mismatches = book.counters[0]["bbo_mismatches"]
+        mismatches, beyond = book.counters[0]["bbo_mismatches"], book.counters[0]["bbo_beyond_snapshot"]
         handled = poll_feed(feed, 0)
         moved = poll_book(book, 0)
         popped = ring.try_pop(notices, notice)
         if book.counters[0]["bbo_mismatches"] != mismatches:
             return MISMATCH
+        if book.counters[0]["bbo_beyond_snapshot"] != beyond:
+            return BEYOND
         if handled == SERVICE:
             return NEEDS_SERVICE
         if handled == 0 and moved == 0 and not popped:

@@ -3,11 +3,9 @@
 Files whose update ids join are one stream: a file's diffs go on with the book of the file before it. The comparison is
 that of replay rule (c): a book at update u with the last bookTicker of an id up to u.
 
-A snapshot has a deepest level on each side; what lies beyond is unknown until it changes. A ticker whose best price
-lies there, where the book has no level, is no truth about the book: it is counted apart (`beyond_snapshot`).
+What the book counts as beyond its snapshot (see `stages.book.check`) is not compared, and counted apart.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,7 +16,7 @@ import numpy as np
 
 from pipeline.errors import UsageError
 from pipeline.reports.books import book_document
-from pipeline.stepped import MISMATCH, NEEDS_SERVICE, NOTED, SteppedLine, frame
+from pipeline.stepped import BEYOND, MISMATCH, NEEDS_SERVICE, NOTED, SteppedLine, frame
 from pipeline.verify.report import FileReport
 from shm.atomics import peek
 from stages.book.context import (
@@ -33,7 +31,7 @@ from stages.book.context import (
 from stages.domain.captures.binance import CaptureError, Damage, Kind, Record, records, symbol_of
 from stages.domain.captures.binance_description import SymbolSummary, owner_of
 from stages.domain.edges import DEPTH_TABLE
-from stages.domain.instruments import INSTRUMENT, SYMBOL_BYTES, decimal_string, mantissa
+from stages.domain.instruments import INSTRUMENT, SYMBOL_BYTES, decimal_string
 from stages.domain.messages import PRICE_EXPONENT
 from stages.feed.context import SYNCED
 from stages.feed.settings import FeedSettings
@@ -177,7 +175,7 @@ class _Stream:
         self._waiting_bytes = 0
         self._lines: dict[tuple[str, int], Record] = {}  # diffs that a mismatch may be about
         self._diff_ids: dict[str, int] = {}
-        self._deepest: dict[str, tuple[int, int]] = {}  # bid and ask of the last snapshot used
+        self._spare: dict[str, Record] = {}  # the newest snapshot that a synchronised book had no use for
         self._seen = self._counts()
 
     def play(self, books: dict[str, dict[str, Any]]) -> None:
@@ -198,18 +196,17 @@ class _Stream:
         return Counter(
             gaps=int(feed["gaps"]), resyncs=int(feed["resyncs"]), stale=int(feed["stale"]),
             compared=int(book["bbo_checked"]), mismatches=int(book["bbo_mismatches"]),
-            crossed=int(book["crossed"]), levels_dropped=int(book["levels_dropped"]),
+            beyond=int(book["bbo_beyond_snapshot"]), crossed=int(book["crossed"]),
         )  # fmt: skip
 
     def _conclude(self, file: _File, before: Counter[str]) -> None:
         report, now = file.report, self._totals()
         done = {name: now[name] - before[name] for name in now}
         report.gaps, report.resyncs = done["gaps"], done["resyncs"]
-        beyond = report.details.get("beyond_snapshot", 0)
-        report.compared = done["compared"] - beyond
-        report.matched = report.compared - (done["mismatches"] - beyond)
+        report.compared = done["compared"]
+        report.matched = report.compared - done["mismatches"]
         report.events = sum(report.messages.values())
-        report.details = {"beyond_snapshot": beyond, **report.details}
+        report.details = {"beyond_snapshot": done["beyond"], **report.details}
         report.details |= {"stale_diffs": done["stale"], "crossed_books": done["crossed"]}
         if not report.compared:
             report.why_not_compared = _why_not_compared(report)
@@ -260,6 +257,10 @@ class _Stream:
             report.problem("sequence_reset", what, **place)
             self._line.feed.context.state[0]["reset_wanted"] = 1
             self._play(report, [])
+        elif sync["status"] == SYNCED:
+            self._spare[owner.symbol] = record  # in an unbroken stream nobody would fetch it
+            report.details["snapshots_passed_over"] = report.details.get("snapshots_passed_over", 0) + 1
+            return
         failures = int(self._line.counters("feed")["snapshot_failures"])
         self._line.feed.offer_snapshot(index, record.raw)
         self._play(report, [record])
@@ -268,8 +269,13 @@ class _Stream:
                 f"{owner.symbol}: a snapshot of {record.last_id} that is too old for the diffs after it, or unreadable"
             )
             report.problem("snapshot_not_used", what, **place)
-        if sync["status"] == SYNCED and int(sync["last_id"]) >= record.last_id:
-            self._deepest[owner.symbol] = _deepest(record)
+
+    def _heal(self, record: Record) -> None:
+        """After a gap: a snapshot that came before the diff that showed it, and is new enough, is used now."""
+        symbol = symbol_of(record.stream)
+        index, spare = self._index[symbol], self._spare.get(symbol)
+        if spare is not None and spare.last_id >= record.first_id - 1:
+            self._line.feed.offer_snapshot(index, spare.raw)
 
     def _flush(self, report: FileReport) -> None:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
@@ -293,11 +299,11 @@ class _Stream:
             report.seconds += (time.perf_counter_ns() - begin_ns) / 1e9
             if why == NEEDS_SERVICE:
                 self._line.serve()
-            elif why == MISMATCH:
-                self._judge(report)
-            elif why == NOTED:
+            elif why in (MISMATCH, BEYOND):
+                self._judge(report, why)
+            if why in (NEEDS_SERVICE, NOTED):
                 self._note(report, frames[at] if at < len(frames) else None)
-                at += 1
+            at += why == NOTED
         self._note(report, frames[-1] if frames else None)
 
     def _counts(self) -> dict[str, int]:
@@ -305,8 +311,10 @@ class _Stream:
         return {name: int(counters[name]) for name in WHAT_WENT_WRONG}
 
     def _note(self, report: FileReport, record: Record | None) -> None:
-        """A counter has moved at a message."""
+        """A counter may have moved at a message."""
         now = self._counts()
+        if record is not None and now["gaps"] > self._seen["gaps"]:
+            self._heal(record)
         for name, what in WHAT_WENT_WRONG.items():
             report.problem(
                 name.removesuffix("s") if name in ("gaps", "other_messages") else name, what,
@@ -315,8 +323,8 @@ class _Stream:
             )  # fmt: skip
         self._seen = now
 
-    def _judge(self, report: FileReport) -> None:
-        """The notice that has just been told differs from the ticker that it was compared with."""
+    def _judge(self, report: FileReport, why: int) -> None:
+        """The notice that has just been told differs from the ticker that it was, or was to be, compared with."""
         notice = self._line.notice[0]
         index, last_id = int(notice["symbol"]), int(notice["last_id"])
         symbol = list(self._index)[index]
@@ -333,21 +341,14 @@ class _Stream:
             "expected": _best(expected),
             "found": _best(found),
         }
-        deepest_bid, deepest_ask = self._deepest.get(symbol, (0, 0))
-        is_bid_beyond = found[0] < expected[0] < deepest_bid
-        is_ask_beyond = deepest_ask < expected[2] < found[2]
-        if (is_bid_beyond or expected[:2] == found[:2]) and (is_ask_beyond or expected[2:] == found[2:]):
-            report.details["beyond_snapshot"] = report.details.get("beyond_snapshot", 0) + 1
+        if why == BEYOND:
+            difference["why"] = (
+                f"the best price of the bookTicker {ticker_id} lies beyond the deepest level of the snapshot, where "
+                "levels are unknown until they change: not compared"
+            )
             report.details.setdefault("first_beyond_snapshot", difference)
         elif report.first_mismatch is None:
             report.first_mismatch = difference
-
-
-def _deepest(snapshot: Record) -> tuple[int, int]:
-    """(lowest bid, highest ask) of a snapshot that the feed has used; (0, 0) for an empty side."""
-    value = json.loads(snapshot.raw)
-    sides = [[mantissa(str(level[0])) for level in value[side]] for side in ("bids", "asks")]
-    return min(sides[0], default=0), max(sides[1], default=0)
 
 
 def _ticker(tickers: int, count: int, last_id: int) -> tuple[int, list[int]]:

@@ -103,7 +103,7 @@ class Verifier:
             report.why_not_compared = "no message executes or cancels an order that the file has added"
         self._note_problems(report)
         for locate in np.flatnonzero(self._names != b""):
-            books[self._name(locate)] = self._book(int(locate))
+            books[self._name(int(locate))] = self._book(int(locate))
 
     def _name(self, locate: int) -> str:
         return bytes(self._names[locate]).decode("ascii", "replace").strip() or f"#{locate}"

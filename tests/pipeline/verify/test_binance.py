@@ -120,6 +120,17 @@ def test_a_gap_is_told_with_its_line_and_healed_by_the_next_snapshot(tmp_path: P
     assert books["BTCUSDT"]["state"] == "dirty"
 
 
+def test_a_snapshot_in_an_unbroken_stream_is_passed_over_but_heals_a_gap_behind_it(tmp_path: Path) -> None:
+    passed_over = snapshot(14, [("1", "1")], [("2", "1")])
+    spare = snapshot(25, [("100", "7")], [("101", "7")])
+    (report,), books = verified(write(tmp_path, *START, passed_over, spare, diff(16, 16)))
+    assert (report.gaps, report.resyncs, report.matched, report.details["snapshots_passed_over"]) == (0, 0, 4, 2)
+    assert (books["BTCUSDT"]["bid"], books["BTCUSDT"]["bid_levels"]) == ("100", 3)
+    (report,), books = verified(write(tmp_path, *START, passed_over, spare, diff(24, 26, [("100", "8")])))
+    assert (report.gaps, report.resyncs, problems(report)) == (1, 1, {"gap": (1, 12)})
+    assert (books["BTCUSDT"]["bid_qty"], books["BTCUSDT"]["state"]) == ("8", "valid")
+
+
 def test_ids_that_begin_anew_are_a_new_book(tmp_path: Path) -> None:
     anew = [
         diff(3, 4),

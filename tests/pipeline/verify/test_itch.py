@@ -14,6 +14,8 @@ from stages.domain.instruments import decimal_string
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import order_stream
 
+pytestmark = pytest.mark.timeout(600)  # the first of them compiles the books
+
 
 def verified(path: Path) -> tuple[FileReport, dict[str, Any]]:
     books: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """ITCH messages field by field: our layouts against struct formats, against itchfeed; compiled loads too."""
 
 import gzip
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,22 @@ NAMES = {
     "new_order_reference": "new_order_reference_number", "cancelled_shares": "cancelled_shares",
     "execution_price": "execution_price", "attribution": "attribution",
 }  # fmt: skip
+
+
+def without_zeros(values: Iterable[Any]) -> list[Any]:
+    """numpy drops zero bytes at the end of a text."""
+    return [value.rstrip(b"\0") if isinstance(value, bytes) else value for value in values]
+
+
+@given(any_message())
+def test_every_type_is_read_as_itchfeed_reads_it(message: bytes) -> None:
+    """Its attributes stand in the order of the specification, as our fields do."""
+    itchfeed = pytest.importorskip("itch.messages", reason="itchfeed is not installed")
+    theirs = itchfeed.messages[message[:1]](message)
+    ours = decoded(message)
+    assert ours[:4] == (message[:1].decode(), theirs.stock_locate, theirs.tracking_number, theirs.timestamp)
+    header = ("stock_locate", "tracking_number", "timestamp")
+    assert without_zeros(ours[4:]) == without_zeros([value for key, value in vars(theirs).items() if key not in header])
 
 
 @pytest.mark.parametrize("name", ["12302019_SNIPPET.NASDAQ_ITCH50", "AAPL_20191230_reencoded.itch50.gz"])
