@@ -30,6 +30,7 @@ ORDERED_READ = ("rdtscp" if "rdtscp" in CPU_FLAGS else "lfence") if IS_X86 else 
 
 _I64 = ir.IntType(64)
 _I32 = ir.IntType(32)
+_I16 = ir.IntType(16)
 _I8 = ir.IntType(8)
 
 
@@ -143,6 +144,8 @@ if JIT:
     store_u32 = _storer(None, _I32, "Plain 4-byte store of the low 32 bits.")
     store_u8 = _storer(None, _I8, "Plain byte store of the low 8 bits.")
     load_unaligned = _loader(None, _I64, "Plain 8-byte load at any address: private bytes only.", align=1)
+    load_u32_unaligned = _loader(None, _I32, "Plain 4-byte load at any address, zero-extended.", align=1)
+    load_u16_unaligned = _loader(None, _I16, "Plain 2-byte load at any address, zero-extended.", align=1)
     store_unaligned = _storer(None, _I64, "Plain 8-byte store at any address: private bytes only.", align=1)
     fence_acquire = _fencer("acquire", "Loads before the fence stay before everything after it.")
     fence_release = _fencer("release", "Everything before the fence stays before stores after it.")
@@ -251,6 +254,16 @@ if JIT:
         return signature, codegen
 
     @intrinsic
+    def byte_swap(typingctx, value):
+        """A 64-bit word with its bytes in the opposite order."""
+        signature = types.int64(types.int64)
+
+        def codegen(context, builder, signature, args):
+            return builder.bswap(args[0])
+
+        return signature, codegen
+
+    @intrinsic
     def leading_zeros(typingctx, value):
         """Number of leading zero bits of a 64-bit word (64 for 0)."""
         signature = types.int64(types.int64)
@@ -289,6 +302,11 @@ else:
     def load_u32(address):
         return ctypes.c_uint32.from_address(int(address)).value
 
+    load_u32_unaligned = load_u32
+
+    def load_u16_unaligned(address):
+        return ctypes.c_uint16.from_address(int(address)).value
+
     def store_u32(address, value):
         ctypes.c_uint32.from_address(int(address)).value = int(value) & 0xFFFFFFFF
 
@@ -323,6 +341,9 @@ else:
 
     def add_wrapping(a, b):
         return _signed(int(a) + int(b))
+
+    def byte_swap(value):
+        return int.from_bytes((int(value) & ((1 << 64) - 1)).to_bytes(8, "little"), "big", signed=True)
 
     def leading_zeros(value):
         return 64 - (int(value) & ((1 << 64) - 1)).bit_length()

@@ -37,6 +37,7 @@ MARKET_DATA = {
     "off_grid": ("book", "off_grid"),
     "bbo_checked": ("book", "bbo_checked"),
     "bbo_mismatches": ("book", "bbo_mismatches"),
+    "bbo_beyond_snapshot": ("book", "bbo_beyond_snapshot"),
 }
 ORDERS = {
     "submitted": ("strategy", "submitted"),

@@ -41,6 +41,7 @@ class BookAgent(Agent):
         Counter("off_grid", "levels whose price or quantity is off the instrument's grid; legal", "levels"),
         Counter("bbo_checked", "diffs after which the book was compared with the venue's ticker", "diffs"),
         Counter("bbo_mismatches", "of these, where best price or quantity differed", "diffs"),
+        Counter("bbo_beyond_snapshot", "not compared: the ticker's best price lies beyond all that is known", "diffs"),
         Counter("crossed", "events after which the best bid was not below the best ask", "events"),
         Counter("diffs_ignored", "diffs that came while their book waited for a snapshot", "diffs"),
         Counter("half_events", "events of which the feed or an earlier book took a part with it", "events"),

@@ -2,6 +2,10 @@
 
 Binance gives no checksum on depth. A ticker of id t says what the best prices were after update t, so a book that has
 applied everything up to u must show what the last ticker of id <= u said.
+
+A snapshot ends with its deepest levels; what lies beyond them is unknown until it changes. Where all that it told of a
+side is gone, the venue's best price may be one that nobody has told: the book then shows a worse one, or none. That is
+no difference between two things known, and is counted apart (BEYOND).
 """
 
 from shm.atomics import load_word, store_word
@@ -20,6 +24,8 @@ from stages.book.context import (
 )
 from stages.domain.orderbook import l2
 
+DIFFERS, NOT_COMPARED, AGREES, BEYOND = -1, 0, 1, 2
+
 
 @primitive
 def remember_ticker(tickers: int, ticker_count: int, record: int) -> None:
@@ -33,19 +39,29 @@ def remember_ticker(tickers: int, ticker_count: int, record: int) -> None:
 
 
 @primitive
-def check_best(tickers: int, ticker_count: int, last_id: int, bids: int, asks: int) -> int:
-    """1 when the book, at update `last_id`, agrees with the last ticker of an id up to that; -1 when it differs.
+def _check_side(best: int, best_quantity: int, told: int, told_quantity: int, deepest: int) -> int:
+    """The book's best level against the one that a ticker told; prices as keys, of which the greatest is best."""
+    if best == told and best_quantity == told_quantity:
+        return AGREES
+    is_worse = best < told or best_quantity == 0
+    return BEYOND if deepest != 0 and told < deepest and is_worse else DIFFERS
 
-    0 when no ticker of such an id is remembered.
+
+@primitive
+def check_best(
+    tickers: int, ticker_count: int, last_id: int, bids: int, asks: int, deepest_bid: int, deepest_ask: int
+) -> int:
+    """How the book, at update `last_id`, compares with the last ticker of an id up to that.
+
+    deepest_bid, deepest_ask   keys of the deepest levels that the last snapshot told; 0: the side was empty
+    NOT_COMPARED when no ticker of such an id is remembered.
     """
     for back in range(1, min(ticker_count, TICKERS_KEPT) + 1):
         at = tickers + (ticker_count - back) % TICKERS_KEPT * TICKER_BYTES
         if load_word(at + TICKER_ID) <= last_id:
-            agrees = (
-                load_word(at + TICKER_BID) == l2.best_key(bids)
-                and load_word(at + TICKER_BID_QUANTITY) == l2.best_quantity(bids)
-                and load_word(at + TICKER_ASK) == -l2.best_key(asks)
-                and load_word(at + TICKER_ASK_QUANTITY) == l2.best_quantity(asks)
-            )
-            return 1 if agrees else -1
-    return 0
+            bid, bid_quantity = load_word(at + TICKER_BID), load_word(at + TICKER_BID_QUANTITY)
+            ask, ask_quantity = load_word(at + TICKER_ASK), load_word(at + TICKER_ASK_QUANTITY)
+            bid = _check_side(l2.best_key(bids), l2.best_quantity(bids), bid, bid_quantity, deepest_bid)
+            ask = _check_side(l2.best_key(asks), l2.best_quantity(asks), -ask, ask_quantity, deepest_ask)
+            return DIFFERS if min(bid, ask) == DIFFERS else max(bid, ask)
+    return NOT_COMPARED

@@ -82,6 +82,8 @@ BOOK = record_dtype(
         ("is_pending", "<i8"),
         ("pending_read_ns", "<i8"),  # of the oldest event not told
         ("pending_merged", "<i8"),  # events merged beyond the first
+        ("deepest_bid", "<i8"),  # keys (orderbook.l2) of the last snapshot's deepest levels; 0: it had none
+        ("deepest_ask", "<i8"),
     ],
     192,
 )

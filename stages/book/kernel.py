@@ -13,7 +13,7 @@ from shm import ring, seqlock
 from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import kernel, primitive
-from stages.book.check import check_best, remember_ticker
+from stages.book.check import AGREES, BEYOND, DIFFERS, check_best, remember_ticker
 from stages.book.context import (
     DEPTH_ASK_PRICE,
     DEPTH_ASK_QUANTITY,
@@ -204,6 +204,8 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
     if kind == DIFF and book["state"] != VALID:
         counters["diffs_ignored"] += 1
         return
+    if kind == SNAPSHOT:
+        book["deepest_bid"], book["deepest_ask"] = l2.deepest_key(book["bids"]), l2.deepest_key(book["asks"])
     book["state"] = VALID
     book["last_id"] = last_id
     book["exchange_time_ns"] = load_word(record + EXCHANGE_TIME_NS)
@@ -217,9 +219,13 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
     _publish(context, symbol, read_ns)
     note(context.samples, state["publish_hop"], read_clock(context.clock) - consistent_ns)
     if kind == DIFF:
-        outcome = check_best(book["tickers"], book["ticker_count"], last_id, book["bids"], book["asks"])
-        counters["bbo_checked"] += 1 if outcome != 0 else 0
-        counters["bbo_mismatches"] += 1 if outcome < 0 else 0
+        outcome = check_best(
+            book["tickers"], book["ticker_count"], last_id, book["bids"], book["asks"],
+            book["deepest_bid"], book["deepest_ask"],
+        )  # fmt: skip
+        counters["bbo_checked"] += int(outcome in (AGREES, DIFFERS))
+        counters["bbo_mismatches"] += int(outcome == DIFFERS)
+        counters["bbo_beyond_snapshot"] += int(outcome == BEYOND)
 
 
 @kernel

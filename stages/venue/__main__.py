@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from stages.domain.captures.binance import CaptureError
 from stages.venue.errors import VenueConfigurationError
 from stages.venue.server import Venue
 from stages.venue.settings import VenueSettings
@@ -97,7 +98,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         asyncio.run(serve(read_settings(sys.stdin.read()), notify, options.parent_pid))
-    except VenueConfigurationError as error:
+    except (VenueConfigurationError, CaptureError) as error:
         log.error("%s\nhint: %s", error.message, error.hint)
         notify({"event": "error", "message": error.message, "hint": error.hint})
         return EXIT_CONFIGURATION

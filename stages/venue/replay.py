@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stages.venue import capture, instruments
-from stages.venue.capture import Description, Kind, Record
+from stages.domain.captures import binance as capture
+from stages.domain.captures.binance import Kind, Record
+from stages.domain.captures.binance_description import Description
+from stages.venue import instruments
 from stages.venue.exchange import Exchange
 from stages.venue.hub import Hub
 from stages.venue.instruments import Instrument

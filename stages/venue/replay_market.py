@@ -11,11 +11,11 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from stages.domain.captures.binance import Kind, Record
 from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import Fill, Order
 from stages.domain.matching.queue_model import QueueModel
 from stages.venue import fixed
-from stages.venue.capture import Kind, Record
 from stages.venue.fixed import show
 from stages.venue.instruments import Instrument
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
-from stages.venue import capture, fixed, instruments
+from stages.domain.captures.binance_description import describe
+from stages.venue import fixed, instruments
 from stages.venue.account import Account
 from stages.venue.authentication import Authenticator
 from stages.venue.errors import VenueConfigurationError
@@ -37,7 +38,7 @@ class Venue:
         is_replay = bool(settings.replay)
         known = {item.symbol: item for item in map(instruments.from_settings, settings.symbols)}
         listed = list(known.values())
-        description = capture.describe(settings.replay) if is_replay else None
+        description = describe(settings.replay) if is_replay else None
         if description is not None:
             listed = replayed_instruments(description, known)
         account = Account({asset: fixed.parse(amount) for asset, amount in settings.balances.items()})

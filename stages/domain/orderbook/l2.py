@@ -363,15 +363,30 @@ def _trim(side: int) -> None:
 
 
 @primitive
+def _deepest(side: int) -> tuple[int, int]:
+    """(index of its block, place in the block) of the deepest level of a side that has one."""
+    index, at = 0, 0
+    while load_word(block_at(side, index) + LIVE) == 0:
+        index += 1
+    while load_word(_quantity(block_at(side, index), at)) == 0:
+        at += 1
+    return index, at
+
+
+@kernel
+def deepest_key(side: int) -> int:
+    """Key of the deepest level, 0 when the side is empty."""
+    if load_word(side + LEVELS) == 0:
+        return 0
+    index, at = _deepest(side)
+    return load_word(_key(block_at(side, index), at))
+
+
+@primitive
 def _drop_deepest(side: int, key: int) -> bool:
     """Forget the deepest level of a side that has one. False, and nothing is done, when `key` is deeper."""
-    index, at = 0, 0
-    block = block_at(side, 0)
-    while load_word(block + LIVE) == 0:
-        index += 1
-        block = block_at(side, index)
-    while load_word(_quantity(block, at)) == 0:
-        at += 1
+    index, at = _deepest(side)
+    block = block_at(side, index)
     if key < load_word(_key(block, at)):
         return False
     store_word(_quantity(block, at), 0)

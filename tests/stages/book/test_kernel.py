@@ -126,6 +126,27 @@ def test_the_book_is_compared_with_the_last_ticker_up_to_its_id() -> None:
     assert (int(book["bbo_checked"]), int(book["bbo_mismatches"])) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("bid", "ask", "bids", "asks", "outcome"),
+    [
+        (("99.10", "5"), ("101.00", "1.5"), [], [], "beyond"),  # deeper than all that the snapshot told
+        (("99.10", "5"), ("101.00", "1.5"), [("99.10", "5")], [], "agrees"),
+        (("99.10", "5"), ("101.00", "1.5"), [("99.10", "4")], [], "differs"),  # there, but not as much
+        (("99.10", "5"), ("101.00", "1.5"), [("99.20", "4")], [], "differs"),  # a better one that should be gone
+        (("99.10", "5"), ("101.00", "2.5"), [], [], "differs"),  # the other side is known
+        (("99.50", "5"), ("101.00", "1.5"), [], [], "differs"),  # the deepest that the snapshot told is known
+        (("99.10", "5"), ("101.01", "7"), [], [("101.00", "0")], "beyond"),
+        (("99.10", "5"), ("101.00", "7"), [], [("101.00", "0")], "differs"),
+    ],
+)
+def test_what_lies_beyond_the_snapshot_is_not_compared(bid, ask, bids, asks, outcome) -> None:  # type: ignore[no-untyped-def]
+    line = synced()
+    send(line, ticker(12, bid, ask), diff(12, 12, [("100.00", "0"), ("99.50", "0"), *bids], asks))
+    book = line.counters("book")
+    found = [int(book[name]) for name in ("bbo_checked", "bbo_mismatches", "bbo_beyond_snapshot")]
+    assert found == {"agrees": [1, 0, 0], "differs": [1, 1, 0], "beyond": [0, 0, 1]}[outcome]
+
+
 def test_without_a_ticker_old_enough_nothing_is_compared() -> None:
     line = synced()
     send(line, ticker(50, BIDS[0], ASKS[0]), diff(12, 12))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import websocket
 
-from tests.stages.venue.test_capture import SNAPSHOT, TRADE, diff, write
+from tests.stages.domain.captures.test_binance import SNAPSHOT, TRADE, diff, write
 from tests.stages.venue.venue_process import PUBLIC_KEY, SECRET, ApiClient, VenueProcess, payloads, running
 
 STREAMS = "btcusdt@depth@100ms/btcusdt@bookTicker/btcusdt@trade"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.venue import capture
-from stages.venue.capture import CaptureError, Kind
+from stages.domain.captures import binance as capture
+from stages.domain.captures.binance import CaptureError, Damage, Kind
+from stages.domain.captures.binance_description import describe
 
 SNAPSHOT = b'1005 {"lastUpdateId":12,"bids":[["100.00","1.0"]],"asks":[["101.00","2.0"]]}\n'
 
@@ -47,7 +48,7 @@ def test_lines_come_out_unchanged(tmp_path: Path, name: str) -> None:
 def test_files_whose_ids_join_are_one_stream(tmp_path: Path) -> None:
     one = write(tmp_path, "1", diff(10, 11), SNAPSHOT, diff(12, 14), TRADE)
     two = write(tmp_path, "2.gz", diff(15, 16))
-    found = capture.describe([one, two])
+    found = describe([one, two])
     summary = found.symbols["AB"]
     assert (summary.first_update_id, summary.last_update_id, summary.gaps) == (10, 16, 0)
     assert summary.messages == {"depthUpdate": 3, "trade": 1, "snapshot": 1}
@@ -58,26 +59,26 @@ def test_files_whose_ids_join_are_one_stream(tmp_path: Path) -> None:
 def test_a_snapshot_is_told_its_symbol_by_its_id(tmp_path: Path) -> None:
     other = SNAPSHOT.replace(b":12,", b":901,")
     file = write(tmp_path, "two", SNAPSHOT, diff(900, 901, b"CD"), diff(13, 14), other)
-    found = capture.describe([file])
+    found = describe([file])
     assert {item.symbol: item.snapshot_ids for item in found.symbols.values()} == {"AB": [12], "CD": [901]}
     assert found.snapshot_symbols == {(file, 1): "AB", (file, 4): "CD"}
 
 
 def test_a_gap_inside_a_file_is_counted(tmp_path: Path) -> None:
     file = write(tmp_path, "gap", diff(10, 11), SNAPSHOT, diff(20, 21))
-    assert capture.describe([file]).symbols["AB"].gaps == 1
+    assert describe([file]).symbols["AB"].gaps == 1
 
 
 @pytest.mark.parametrize("second", [(16, 17), (10, 11)])
 def test_a_file_that_does_not_join_is_refused(tmp_path: Path, second: tuple[int, int]) -> None:
     one = write(tmp_path, "1", diff(10, 11), SNAPSHOT, diff(12, 14))
     with pytest.raises(CaptureError, match=r"2:1: AB does not join .*1: .*ends at u=14"):
-        capture.describe([one, write(tmp_path, "2", diff(*second))])
+        describe([one, write(tmp_path, "2", diff(*second))])
 
 
 def test_a_file_without_a_snapshot_and_nothing_before_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="AB has no snapshot") as error:
-        capture.describe([write(tmp_path, "1", diff(10, 11))])
+        describe([write(tmp_path, "1", diff(10, 11))])
     assert "precedes" in error.value.hint
 
 
@@ -96,15 +97,51 @@ def test_a_file_without_a_snapshot_and_nothing_before_is_refused(tmp_path: Path)
 def test_malformed_lines_name_file_and_line(tmp_path: Path, line: bytes, what: str) -> None:
     file = write(tmp_path, "bad", diff(10, 11), SNAPSHOT, line)
     with pytest.raises(CaptureError, match=rf"bad:3: malformed line: {what}"):
-        capture.describe([file])
+        describe([file])
 
 
 def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="no such file"):
-        capture.describe([str(tmp_path / "absent")])
+        describe([str(tmp_path / "absent")])
     with pytest.raises(CaptureError, match="holds no market data"):
-        capture.describe([write(tmp_path, "empty")])
+        describe([write(tmp_path, "empty")])
     cut = tmp_path / "cut.gz"
     cut.write_bytes(gzip.compress(diff(10, 11) * 2000)[:-40])
-    with pytest.raises(CaptureError, match=r"cut.gz:\d+: damaged gzip data"):
-        capture.describe([str(cut)])
+    with pytest.raises(CaptureError, match=r"cut.gz:\d+: the gzip data is cut short"):
+        describe([str(cut)])
+
+
+def test_the_good_part_of_a_damaged_file_is_used(tmp_path: Path) -> None:
+    found: list[Damage] = []
+    pieces = [diff(10, 11), b"\xff\xfe garbage\n", SNAPSHOT, diff(12, 14)[:-30]]
+    file = write(tmp_path, "bad", *pieces)
+    assert [record.line for record in capture.records(file, found.append)] == [1, 3]
+    assert [(damage.line, damage.offset) for damage in found] == [
+        (2, len(pieces[0])),
+        (4, len(b"".join(pieces[:3]))),
+    ]
+    assert found[0].what.startswith("it does not start with a receive time")
+
+    found.clear()
+    cut = tmp_path / "cut.gz"
+    packed = gzip.compress(diff(10, 11) * 2000)
+    cut.write_bytes(packed[:-40])
+    lines = [record.line for record in capture.records(str(cut), found.append)]
+    assert lines == list(range(1, len(lines) + 1))
+    assert [(damage.line, damage.what) for damage in found] == [(len(lines) + 1, "the gzip data is cut short")]
+    assert found[0].offset >= len(diff(10, 11)) * len(lines)
+
+
+def test_a_payload_without_wrapper_gets_the_one_it_would_have_had(tmp_path: Path) -> None:
+    wrapped = [
+        diff(10, 11),
+        TRADE,
+        b'12 {"stream":"ab@bookTicker","data":{"u":11,"s":"AB","b":"1","B":"1","a":"2","A":"1"}}\n',
+    ]
+    bare = [
+        line.partition(b'{"stream"')[0] + line.partition(b'"data":')[2].replace(b"}}\n", b"}\n").replace(b"]}}", b"]}")
+        for line in wrapped
+    ]
+    assert b"stream" not in b"".join(bare)
+    expected = [r._replace(offset=0) for r in capture.records(write(tmp_path, "wrapped", *wrapped))]
+    assert [r._replace(offset=0) for r in capture.records(write(tmp_path, "bare", *bare))] == expected

@@ -1,0 +1,94 @@
+"""Telling a file's format from its content."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import UsageError
+from shm.kernel import kernel
+from stages.domain.captures.pieces import DamagedFileError, pieces
+from stages.domain.codecs import itch_frames, raw
+
+FORMATS = ("binance", "lobster", "itch", "raw")
+HINT = f"name the format: --format {'|'.join(FORMATS)}"
+LOOK_BYTES = 1 << 16
+LINES = 20
+
+_CAPTURE = re.compile(rb"\d{1,19} \{")
+_MESSAGE_ROW = re.compile(rb"\d+(\.\d+)?,[1-7],\d+,\d+,-?\d+,-?1(,.*)?\r?")
+_BOOK_ROW = re.compile(rb"(-?\d+,\d+,-?\d+,\d+)(,-?\d+,\d+,-?\d+,\d+)*\r?")
+
+
+def format_of(path: Path) -> str:
+    """One of FORMATS. Raises UsageError when the file cannot be read or looks like none of them."""
+    if path.is_dir():
+        return "lobster"
+    start = _start_of(path)
+    if not start:
+        raise UsageError(f"{path}: empty", "give a file with market data")
+    if start.startswith(b"PK\x03\x04"):
+        return "lobster"
+    lines = start.split(b"\n")[:LINES]
+    if any(_CAPTURE.match(line) for line in lines):
+        return "binance"
+    if any(_MESSAGE_ROW.fullmatch(line) or _BOOK_ROW.fullmatch(line) for line in lines):
+        return "lobster"
+    good = {name: _good_bytes(start, count) for name, count in (("itch", _itch_bytes), ("raw", _raw_bytes))}
+    best = max(good, key=lambda name: good[name])
+    if good[best] < len(start) // 2:
+        raise UsageError(f"{path}: looks like no market data that is known here", HINT)
+    return best
+
+
+def _start_of(path: Path) -> bytes:
+    start = b""
+    try:
+        for piece in pieces(path):
+            start += piece[:LOOK_BYTES]
+            if len(start) >= LOOK_BYTES:
+                break
+    except DamagedFileError as error:
+        if not start:
+            raise UsageError(f"{path}: {error.what}", "copy or download the file again") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", "check the path") from None
+    return start[:LOOK_BYTES]
+
+
+def _good_bytes(start: bytes, count: Callable[[int, int], int]) -> int:
+    source = np.frombuffer(start, np.uint8)
+    return count(source.ctypes.data, source.ctypes.data + len(source))
+
+
+def _itch_bytes(begin: int, end: int) -> int:
+    framer = itch_frames.new_framer()
+    framer["position"] = framer["origin"] = begin
+    return int(_itch_messages_bytes(framer.ctypes.data, end))
+
+
+def _raw_bytes(begin: int, end: int) -> int:
+    reader = raw.new_reader()
+    reader["position"] = reader["origin"] = begin
+    return int(_raw_messages(reader.ctypes.data, end)) * raw.MESSAGE_BYTES
+
+
+@kernel
+def _itch_messages_bytes(framer: int, end: int) -> int:
+    """Bytes of the good frames up to `end`."""
+    total = 0
+    message = itch_frames.next_message(framer, end, True)
+    while message != 0:
+        total += itch_frames.LENGTH_BYTES + itch_frames.size_of_type(framer, message)
+        message = itch_frames.next_message(framer, end, True)
+    return total
+
+
+@kernel
+def _raw_messages(reader: int, end: int) -> int:
+    """Messages of known type up to `end`."""
+    messages = 0
+    while raw.next_message(reader, end, True) != 0:
+        messages += 1
+    return messages

@@ -1,0 +1,216 @@
+"""The raw binary feed: messages of 29 packed little-endian bytes, one a datagram or one behind the other in a file.
+
+Nothing frames a message. In a file, bytes that are none (nor one of an unknown type in a row of messages) are passed
+over up to the next two messages in a row; the times of such two are less than NEIGHBOURS_NS apart. Counted are the
+types, and with the offset where it first happened: records of an unknown type, garbage, and a record cut short at the
+end (in a datagram: a short one).
+
+A reader is READER bytes of private words. A stream may come in pieces, as with itch_frames.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm.atomics import load_u8, load_u32_unaligned, load_unaligned, load_word, store_word
+from shm.kernel import kernel, primitive
+from shm.layout import record_dtype
+
+MESSAGE = np.dtype(
+    [
+        ("message_type", "u1"),
+        ("symbol_id", "<u4"),
+        ("price", "<i8"),  # mantissa, PRICE_EXPONENT
+        ("quantity", "<u8"),
+        ("timestamp_ns", "<u8"),
+    ]
+)
+MESSAGE_BYTES = MESSAGE.itemsize
+PRICE_EXPONENT = -8
+TRADE, QUOTE = 1, 2
+NEIGHBOURS_NS = 86_400_000_000_000
+UNKNOWN_MAX = 8
+"""So many records of unknown types may follow each other before they are garbage."""
+LOOKAHEAD_BYTES = (UNKNOWN_MAX + 3) * MESSAGE_BYTES
+
+PROBLEMS = ("truncated", "unknown_type", "garbage")
+TRUNCATED, UNKNOWN_TYPE, GARBAGE = range(3)
+
+READER = record_dtype(
+    [
+        ("position", "<i8"),  # address of the first byte not yet read
+        ("origin", "<i8"),  # address at which offset 0 of the stream would be
+        ("is_lost", "<i8"),  # 1: within garbage that began in an earlier piece
+        ("garbage_bytes", "<i8"),
+        ("trades", "<i8"),
+        ("quotes", "<i8"),
+        ("problem_count", "<i8", len(PROBLEMS)),
+        ("problem_offset", "<i8", len(PROBLEMS)),  # of the first
+        ("problem_type", "<i8", len(PROBLEMS)),  # and its type byte
+    ],
+    128,
+)
+
+
+def _offset(dtype: np.dtype, field: str) -> int:
+    assert dtype.fields is not None
+    return int(dtype.fields[field][1])
+
+
+POSITION = _offset(READER, "position")
+_ORIGIN, _IS_LOST, _GARBAGE_BYTES, _TRADES = (
+    _offset(READER, name) for name in ("origin", "is_lost", "garbage_bytes", "trades")
+)
+_PROBLEM_COUNT, _PROBLEM_OFFSET, _PROBLEM_TYPE = (
+    _offset(READER, f"problem_{name}") for name in ("count", "offset", "type")
+)
+assert _offset(READER, "quotes") == _TRADES + 8 * (QUOTE - TRADE), "messages are counted by type"
+_SYMBOL_ID, _PRICE, _QUANTITY, _TIMESTAMP_NS = (
+    _offset(MESSAGE, name) for name in ("symbol_id", "price", "quantity", "timestamp_ns")
+)
+assert MESSAGE_BYTES == 29
+
+
+def new_reader() -> NDArray[Any]:
+    """A reader that has read nothing, shape (1,)."""
+    return np.zeros(1, READER)
+
+
+@primitive
+def message_type(at: int) -> int:
+    """TRADE, QUOTE, or what the byte says."""
+    return load_u8(at)
+
+
+@primitive
+def symbol_id(at: int) -> int:
+    """The message's symbol."""
+    return load_u32_unaligned(at + _SYMBOL_ID)
+
+
+@primitive
+def price(at: int) -> int:
+    """The message's price mantissa."""
+    return load_unaligned(at + _PRICE)
+
+
+@primitive
+def quantity(at: int) -> int:
+    """The message's quantity; negative from 2**63 on."""
+    return load_unaligned(at + _QUANTITY)
+
+
+@primitive
+def timestamp_ns(at: int) -> int:
+    """The message's time; negative from 2**63 on."""
+    return load_unaligned(at + _TIMESTAMP_NS)
+
+
+@primitive
+def _is_known(at: int) -> bool:
+    return TRADE <= load_u8(at) <= QUOTE
+
+
+@primitive
+def take_datagram(reader: int, at: int, end: int) -> int:
+    """Address of the message in the datagram from `at` to `end`, which is counted; 0 when it is not used."""
+    if end - at < MESSAGE_BYTES:
+        _note(reader, TRUNCATED, at, end)
+        return 0
+    if not _is_known(at):
+        _note(reader, UNKNOWN_TYPE, at, end)
+        return 0
+    _take(reader, at)
+    return at
+
+
+@primitive
+def next_message(reader: int, end: int, is_last: bool) -> int:
+    """Address of the next message of known type before `end`, which is counted; 0 when there is none.
+
+    is_last   the stream ends at `end`
+    """
+    at = load_word(reader + POSITION)
+    if end - at >= MESSAGE_BYTES and _is_known(at):
+        _take(reader, at)
+        return at
+    return _next_after_problem(reader, end, is_last)
+
+
+@primitive
+def _take(reader: int, at: int) -> None:
+    counter = reader + _TRADES + 8 * (load_u8(at) - TRADE)
+    store_word(counter, load_word(counter) + 1)
+    store_word(reader + POSITION, at + MESSAGE_BYTES)
+
+
+@kernel
+def _next_after_problem(reader: int, end: int, is_last: bool) -> int:
+    """`next_message` where no message of known type is at POSITION."""
+    while is_last or end - load_word(reader + POSITION) >= LOOKAHEAD_BYTES:
+        at = load_word(reader + POSITION)
+        if at == end:
+            return 0
+        if load_word(reader + _IS_LOST) == 0:
+            if end - at < MESSAGE_BYTES:
+                _note(reader, TRUNCATED, at, end)
+                return 0
+            if _is_known(at):
+                _take(reader, at)
+                return at
+            if _leads_to_pair(at + MESSAGE_BYTES, end):
+                _note(reader, UNKNOWN_TYPE, at, end)
+                store_word(reader + POSITION, at + MESSAGE_BYTES)
+                continue
+            _note(reader, GARBAGE, at, end)
+        if not _skip_garbage(reader, at, end, is_last):
+            break
+    return 0
+
+
+@primitive
+def _begins_pair(at: int, end: int) -> bool:
+    """Whether two messages follow each other from `at` on, as far as the stream goes."""
+    if end - at < MESSAGE_BYTES:
+        return at == end
+    if not _is_known(at):
+        return False
+    behind = at + MESSAGE_BYTES
+    if end - behind < MESSAGE_BYTES:
+        return end == behind
+    apart_ns = timestamp_ns(behind) - timestamp_ns(at)
+    return _is_known(behind) and -NEIGHBOURS_NS < apart_ns < NEIGHBOURS_NS
+
+
+@primitive
+def _leads_to_pair(at: int, end: int) -> bool:
+    """Whether two messages follow each other from `at` on, or behind a few records of unknown types there."""
+    last = at + UNKNOWN_MAX * MESSAGE_BYTES
+    while at < last and not _begins_pair(at, end):
+        at += MESSAGE_BYTES
+    return at < last
+
+
+@primitive
+def _skip_garbage(reader: int, at: int, end: int, is_last: bool) -> bool:
+    """Move POSITION to the next place where two messages follow each other. False: there is none before `end`."""
+    last = end - MESSAGE_BYTES if is_last else end - 2 * MESSAGE_BYTES
+    begin = at
+    while at <= last and not _begins_pair(at, end):
+        at += 1
+    is_found = at <= last
+    if is_found or not is_last:  # at the stream's end the bytes are left over
+        store_word(reader + _GARBAGE_BYTES, load_word(reader + _GARBAGE_BYTES) + at - begin)
+        store_word(reader + POSITION, at)
+    store_word(reader + _IS_LOST, 0 if is_found else 1)
+    return is_found
+
+
+@primitive
+def _note(reader: int, problem: int, at: int, end: int) -> None:
+    count = load_word(reader + _PROBLEM_COUNT + 8 * problem)
+    store_word(reader + _PROBLEM_COUNT + 8 * problem, count + 1)
+    if count == 0:
+        store_word(reader + _PROBLEM_OFFSET + 8 * problem, at - load_word(reader + _ORIGIN))
+        store_word(reader + _PROBLEM_TYPE + 8 * problem, load_u8(at) if end > at else -1)
