@@ -16,6 +16,7 @@ from shm.segment import Segment, record_layout, seqlock_layout
 from shm.seqlock import row_bytes
 from stages.agent import Agent, Array, Hop, SegmentUse
 from stages.book.context import TICKER_BYTES, TICKERS_KEPT, new_context
+from stages.book.memory import side_bytes, symbol_bytes
 from stages.book.settings import BookSettings
 from stages.domain.edges import (
     BBO_TABLE,
@@ -68,8 +69,7 @@ class BookAgent(Agent):
         self._symbols, self._levels_max = symbols, settings.levels_max
         self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
         self._told_dropped, self._told_violations = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
-        side_bytes = align_up(l2.side_bytes(settings.levels_max), WRITER_SEPARATION_BYTES)
-        book_bytes = top.BOOK_BYTES + 2 * side_bytes
+        book_bytes = symbol_bytes(settings.levels_max)
         self._books = np.zeros(symbols * book_bytes + WRITER_SEPARATION_BYTES, np.uint8)
         first = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
         self._tickers = np.zeros((symbols, TICKERS_KEPT, TICKER_BYTES // 8), np.int64)
@@ -78,9 +78,10 @@ class BookAgent(Agent):
         ):
             book["top"] = address = first + symbol * book_bytes
             bids = address + top.BOOK_BYTES
-            for side in (bids, bids + side_bytes):
+            asks = bids + side_bytes(settings.levels_max)
+            for side in (bids, asks):
                 l2.format_side(side, settings.levels_max)
-            format_l2_book(address, bids, bids + side_bytes)
+            format_l2_book(address, bids, asks)
             book["tickers"] = tickers.ctypes.data
             book["tick"], book["lot"] = instrument["tick"], instrument["lot"]
             book["per_tick"], book["per_lot"] = 1 / instrument["tick"], 1 / instrument["lot"]
