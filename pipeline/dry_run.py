@@ -19,6 +19,7 @@ from pipeline.line import Endpoints, build_agents
 from pipeline.placement import core_map
 from pipeline.processes import make_plan
 from stages.agent import AgentError
+from stages.book.memory import memory_document, memory_words
 from stages.domain.instruments import INSTRUMENT
 from stages.router.credentials import Credentials
 from stages.strategy.loader import load, strategy_path
@@ -32,6 +33,7 @@ def print_plan(loaded: Loaded, *, as_json: bool) -> int:
         "shared_memory_bytes": needed_bytes(plan.segments.values()),
         "topology": cores.topology.document(),
         "rt_guard": cores.topology.rt_guard.mechanism,
+        "book_memory": memory_document(loaded.config.book, len(_symbols(loaded.config))),
         "lacking": [lack.document() for lack in lacks(cores, loaded.config.launch)],
     }
     if as_json:
@@ -47,8 +49,7 @@ def plan_of(config: Config, cores: CoreMap) -> Plan:
 
     Raises UsageError for settings that contradict each other.
     """
-    symbols = config.market.symbols or [item.symbol for item in config.venue.symbols]
-    instruments = nominal_instruments(symbols)
+    instruments = nominal_instruments(_symbols(config))
     here = Endpoints("ws://127.0.0.1:1", "http://127.0.0.1:1", "ws://127.0.0.1:1/ws-api/v3")
     try:
         agents = build_agents(
@@ -58,6 +59,10 @@ def plan_of(config: Config, cores: CoreMap) -> Plan:
         return make_plan("dry-run", config, agents, len(instruments), cores)
     except (AgentError, ValueError) as error:
         raise UsageError(str(error)) from error
+
+
+def _symbols(config: Config) -> list[str]:
+    return config.market.symbols or [item.symbol for item in config.venue.symbols]
 
 
 def nominal_instruments(symbols: list[str]) -> NDArray[np.void]:
@@ -86,6 +91,8 @@ def _lines(data: dict[str, Any]) -> list[str]:
         "segments:",
         *(f"  {name:14} {item['kind']:8} {item['bytes']:>12,} bytes" for name, item in data["segments"].items()),
         f"  in all {data['shared_memory_bytes'] / 1e6:.1f} MB of /dev/shm",
+        "",
+        memory_words(data["book_memory"]),
         "",
         "stop sequence:",
         *(f"  {step}" for step in data["stop_sequence"]),

@@ -151,7 +151,7 @@ class _Session:
                 say=self.terminal.say, wait=self.signals.wait,
             )  # fmt: skip
             symbols = config.market.symbols or [str(entry["symbol"]) for entry in info["symbols"]]
-            instruments = instruments_from_exchange_info(info, symbols)
+            instruments = instruments_from_exchange_info(info, symbols, config.instruments)
 
             def build(journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(
@@ -243,12 +243,14 @@ class _Session:
     def _open_control(self, directory: RunDirectory, supervisor: "Supervisor", prepared: _Prepared) -> "Control":
         """Be there for `down`, `status` and the like; without a folder for the socket the run goes on without them."""
         from launch.errors import LaunchError
+        from pipeline.book_checks import BookChecks
         from pipeline.control import Abilities, Control
-        from pipeline.reports.books import grid_document, live_ladder
+        from pipeline.reports.books import grid_document, live_ladder, symbol_name
 
         abilities = Abilities(
             report=lambda: self._report(directory.run, supervisor, self._present(), prepared),
             book=lambda symbol: live_ladder(supervisor.segments, prepared.instruments, symbol),
+            check=BookChecks(supervisor.segments, [symbol_name(row) for row in prepared.instruments]).ask,
             grids=tuple(grid_document(instrument) for instrument in prepared.instruments),
             journal=directory.journal,
             stop=self.signals.request_stop,

@@ -7,19 +7,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm import ring, seqlock
-from shm.atomics import peek
+from shm.atomics import peek, poke
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
-from shm.layout import record_at
+from shm.layout import WRITER_SEPARATION_BYTES, align_up, record_at
 from shm.ring import cursors
-from shm.segment import Segment, seqlock_layout
+from shm.segment import Segment, record_layout, seqlock_layout
 from shm.seqlock import row_bytes
 from stages.agent import Agent, Array, Hop, SegmentUse
 from stages.book.context import TICKER_BYTES, TICKERS_KEPT, new_context
+from stages.book.memory import side_bytes, symbol_bytes
 from stages.book.settings import BookSettings
-from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE, FEED_TO_BOOK, RINGS
-from stages.domain.messages import BBO, DEPTH, NOTICE, BookState
-from stages.domain.orderbook import l2
+from stages.domain.edges import (
+    BBO_TABLE,
+    BOOK_TO_STRATEGY,
+    CHECK_REQUESTS,
+    CHECK_TABLE,
+    DEPTH_TABLE,
+    FEED_TO_BOOK,
+    RINGS,
+)
+from stages.domain.messages import BBO, BOOK_CHECK, CHECK_REQUEST, DEPTH, NOTICE, BookState
+from stages.domain.orderbook import l2, top
+from stages.domain.orderbook.integrity import FAULTS
+from stages.domain.orderbook.l2_book import format_l2_book
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +56,9 @@ class BookAgent(Agent):
         Counter("crossed", "events after which the best bid was not below the best ask", "events"),
         Counter("diffs_ignored", "diffs that came while their book waited for a snapshot", "diffs"),
         Counter("half_events", "events of which the feed or an earlier book took a part with it", "events"),
-        Counter("levels_dropped", "deepest levels forgotten because a side had levels_max", "levels"),
+        Counter("checks", "integrity checks of a book that came to their end", "checks"),
+        Counter("violations", "of these, which found the book broken: it is emptied and goes stale", "checks"),
+        Counter("levels_dropped", "deepest levels forgotten because a side had levels_max; it goes stale", "levels"),
     )
     hops = (Hop("feed>book"), Hop("book.update", 100, "ns_per_level"), Hop("book.publish"))
 
@@ -54,22 +67,31 @@ class BookAgent(Agent):
             raise ValueError(f"delivery={delivery!r} must be conflate or every")
         symbols = len(instruments)
         self.context = new_context(symbols, np.zeros(1, self.page())["counters"])
-        self._symbols = symbols
-        side_words = (l2.side_bytes(settings.levels_max) + 63) // 64 * 8
-        self._sides = np.zeros((symbols, 2, side_words), np.int64)
+        self._symbols, self._levels_max = symbols, settings.levels_max
+        self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
+        self._told_dropped, self._told_violations = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
+        book_bytes = symbol_bytes(settings.levels_max)
+        self._books = np.zeros(symbols * book_bytes + WRITER_SEPARATION_BYTES, np.uint8)
+        first = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
         self._tickers = np.zeros((symbols, TICKERS_KEPT, TICKER_BYTES // 8), np.int64)
-        for book, sides, tickers, instrument in zip(
-            self.context.books, self._sides, self._tickers, instruments, strict=True
+        for symbol, (book, tickers, instrument) in enumerate(
+            zip(self.context.books, self._tickers, instruments, strict=True)
         ):
-            book["bids"], book["asks"] = sides[0].ctypes.data, sides[1].ctypes.data
+            book["top"] = address = first + symbol * book_bytes
+            bids = address + top.BOOK_BYTES
+            asks = bids + side_bytes(settings.levels_max)
+            for side in (bids, asks):
+                l2.format_side(side, settings.levels_max)
+            format_l2_book(address, bids, asks)
             book["tickers"] = tickers.ctypes.data
             book["tick"], book["lot"] = instrument["tick"], instrument["lot"]
             book["per_tick"], book["per_lot"] = 1 / instrument["tick"], 1 / instrument["lot"]
-            for side in sides:
-                l2.format_side(side.ctypes.data, settings.levels_max)
         state = self.context.state[0]
         state["must_deliver"] = delivery == "every"
         state["bbo_row_bytes"], state["depth_row_bytes"] = row_bytes(BBO.itemsize), row_bytes(DEPTH.itemsize)
+        audit = self.context.audit[0]
+        audit["row_bytes"], audit["levels_max"] = row_bytes(BOOK_CHECK.itemsize), settings.levels_max
+        audit["check"] = self.context.check.ctypes.data
         self._rehearsal_row = np.zeros(row_bytes(DEPTH.itemsize) // 8, np.int64)
         state["rehearsal_row"] = self._rehearsal_row.ctypes.data
         for name in ("notice", "bbo", "depth", "rehearsal"):
@@ -84,6 +106,8 @@ class BookAgent(Agent):
             SegmentUse(BOOK_TO_STRATEGY, RINGS[BOOK_TO_STRATEGY], True),
             SegmentUse(BBO_TABLE, seqlock_layout(BBO, self._symbols), True),
             SegmentUse(DEPTH_TABLE, seqlock_layout(DEPTH, self._symbols), True),
+            SegmentUse(CHECK_TABLE, seqlock_layout(BOOK_CHECK, self._symbols), True),
+            SegmentUse(CHECK_REQUESTS, record_layout(CHECK_REQUEST, 1 + self._symbols), False),
         ]
 
     def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
@@ -91,6 +115,8 @@ class BookAgent(Agent):
         state = self.context.state[0]
         state["input"], state["output"] = segments[FEED_TO_BOOK].address, segments[BOOK_TO_STRATEGY].address
         state["bbo_table"], state["depth_table"] = segments[BBO_TABLE].address, segments[DEPTH_TABLE].address
+        audit = self.context.audit[0]
+        audit["requests"], audit["table"] = segments[CHECK_REQUESTS].address, segments[CHECK_TABLE].address
         hops = page["hops"].ctypes.data
         for index, name in enumerate(("transport_hop", "update_hop", "publish_hop")):
             state[name] = hops + index * HISTOGRAM_BYTES
@@ -110,18 +136,36 @@ class BookAgent(Agent):
             if standing := seqlock.newest(row, BBO.itemsize):
                 bbo = record_at(standing, BBO)
                 book["volume"], book["read_ns"] = bbo["volume"], bbo["read_ns"]
-                book["state"] = BookState.DIRTY if bbo["state"] == BookState.VALID else bbo["state"]
+                was_valid = bbo["state"] in (BookState.VALID, BookState.STALE)
+                poke(int(book["top"]) + top.STATE, BookState.DIRTY if was_valid else int(bbo["state"]))
                 state["must_invalidate"] = 1
 
     def is_synced(self) -> bool:
-        return bool((self.context.books["state"] == BookState.VALID).all())
+        return all(peek(int(book["top"]) + top.STATE) == BookState.VALID for book in self.context.books)
 
     def service(self, now_ns: int) -> None:
-        dropped = sum(peek(int(book[side]) + l2.DROPPED) for book in self.context.books for side in ("bids", "asks"))
-        counters = self.context.counters[0]
-        if dropped and not counters["levels_dropped"]:
-            log.warning("a book has more than levels_max levels on a side; its deepest are forgotten")
-        counters["levels_dropped"] = dropped
+        self._tell_full()
+        self._tell_broken()
+
+    def _tell_full(self) -> None:
+        counters, dropped = self.context.counters[0], self.context.books["dropped"]
+        for symbol in np.flatnonzero(dropped > self._told_dropped):
+            log.error(
+                "%s: a side has more than book.levels_max=%d levels; the book is stale until its next snapshot",
+                self._names[symbol], self._levels_max,
+            )  # fmt: skip
+        counters["levels_dropped"] += int((dropped - self._told_dropped).sum())
+        self._told_dropped[:] = dropped
+
+    def _tell_broken(self) -> None:
+        violations = self.context.books["violations"]
+        for symbol in np.flatnonzero(violations > self._told_violations):
+            fault = FAULTS[int(self.context.books[symbol]["fault"])]
+            log.error(
+                "%s: the integrity check found its book broken (%s); it is emptied, and stale until its next snapshot",
+                self._names[symbol], fault,
+            )  # fmt: skip
+        self._told_violations[:] = violations
 
     def idle_input(self) -> bool:
         source = int(self.context.state[0]["input"])

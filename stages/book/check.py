@@ -22,7 +22,7 @@ from stages.book.context import (
     TICKER_ID,
     TICKERS_KEPT,
 )
-from stages.domain.orderbook import l2
+from stages.domain.orderbook import top
 
 DIFFERS, NOT_COMPARED, AGREES, BEYOND = -1, 0, 1, 2
 
@@ -48,10 +48,8 @@ def _check_side(best: int, best_quantity: int, told: int, told_quantity: int, de
 
 
 @primitive
-def check_best(
-    tickers: int, ticker_count: int, last_id: int, bids: int, asks: int, deepest_bid: int, deepest_ask: int
-) -> int:
-    """How the book, at update `last_id`, compares with the last ticker of an id up to that.
+def check_best(tickers: int, ticker_count: int, last_id: int, book: int, deepest_bid: int, deepest_ask: int) -> int:
+    """How the book at address `book`, at update `last_id`, compares with the last ticker of an id up to that.
 
     deepest_bid, deepest_ask   keys of the deepest levels that the last snapshot told; 0: the side was empty
     NOT_COMPARED when no ticker of such an id is remembered.
@@ -59,9 +57,13 @@ def check_best(
     for back in range(1, min(ticker_count, TICKERS_KEPT) + 1):
         at = tickers + (ticker_count - back) % TICKERS_KEPT * TICKER_BYTES
         if load_word(at + TICKER_ID) <= last_id:
-            bid, bid_quantity = load_word(at + TICKER_BID), load_word(at + TICKER_BID_QUANTITY)
-            ask, ask_quantity = load_word(at + TICKER_ASK), load_word(at + TICKER_ASK_QUANTITY)
-            bid = _check_side(l2.best_key(bids), l2.best_quantity(bids), bid, bid_quantity, deepest_bid)
-            ask = _check_side(l2.best_key(asks), l2.best_quantity(asks), -ask, ask_quantity, deepest_ask)
+            bid = _check_side(
+                load_word(book + top.BID_PRICE), load_word(book + top.BID_QUANTITY),
+                load_word(at + TICKER_BID), load_word(at + TICKER_BID_QUANTITY), deepest_bid,
+            )  # fmt: skip
+            ask = _check_side(
+                -load_word(book + top.ASK_PRICE), load_word(book + top.ASK_QUANTITY),
+                -load_word(at + TICKER_ASK), load_word(at + TICKER_ASK_QUANTITY), deepest_ask,
+            )  # fmt: skip
             return DIFFERS if min(bid, ask) == DIFFERS else max(bid, ask)
     return NOT_COMPARED

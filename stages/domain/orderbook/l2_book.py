@@ -14,7 +14,7 @@ from stages.domain.orderbook import l2, top
 from stages.domain.orderbook.top import signed
 
 SIDES = top.KIND + 8
-EMPTY = int(BookState.EMPTY)
+EMPTY, STALE = int(BookState.EMPTY), int(BookState.STALE)
 
 
 def format_l2_book(book: int, bids: int, asks: int) -> None:
@@ -31,12 +31,12 @@ def side_at(book: int, side: int) -> int:
 
 @kernel
 def set_level(book: int, side: int, price: int, quantity: int) -> None:
-    """Within an event: the level at `price` has this quantity now; 0: it is gone.
+    """Within an event: the level at `price` has this quantity now; 0, or below, which means nothing: it is gone.
 
     Blocks of the best levels are looked at only when the best may have changed: they are cold otherwise.
     """
     address, key, best = side_at(book, side), signed(price, side), book + top.ASK_PRICE * side
-    l2.set_level(address, key, quantity)
+    l2.set_level(address, key, max(quantity, 0))
     if key >= signed(load_word(best), side) or load_word(best + 8) == 0:
         _show_best(book, side)
 
@@ -45,6 +45,12 @@ def set_level(book: int, side: int, price: int, quantity: int) -> None:
 def _show_best(book: int, side: int) -> None:
     address = side_at(book, side)
     top.set_best(book, top.ASK_PRICE * side, signed(l2.best_key(address), side), l2.best_quantity(address))
+
+
+@primitive
+def dropped(book: int) -> int:
+    """Levels that its sides had no room for, ever: the book is not all there is."""
+    return l2.dropped(side_at(book, 0)) + l2.dropped(side_at(book, 1))
 
 
 @primitive
@@ -70,6 +76,17 @@ def end_event(book: int) -> bool:
     """The event is complete. Whether it leaves the book crossed."""
     top.end_update(book)
     return top.has_both_sides(book) & (load_word(book + top.SPREAD) <= 0)
+
+
+@kernel
+def restore(book: int, capacity: int) -> None:
+    """Empty both sides, whatever has become of them (`l2.restore`); the book is STALE: it is not known what it was."""
+    top.begin_update(book)
+    for side in range(2):
+        l2.restore(side_at(book, side), capacity)
+        _show_best(book, side)
+    top.set_state(book, STALE)
+    top.end_update(book)
 
 
 @kernel
