@@ -35,6 +35,27 @@ def test_help_names_the_verbs_without_loading_the_compiler() -> None:
     assert time.monotonic() - start < 5
 
 
+def test_output_that_cannot_be_written_is_said_in_a_line() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", "config", "show"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output cannot be written: No space left on device\n"
+
+
+def test_folders_that_cannot_be_are_said_in_a_line() -> None:
+    done = pipeline("up", "--duration", "1s", XDG_CACHE_HOME="/proc/nowhere")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: /proc/nowhere")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_is_a_name_and_no_pattern() -> None:
+    assert "Traceback" not in pipeline("inspect", "a**").stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -45,6 +66,8 @@ def test_help_names_the_verbs_without_loading_the_compiler() -> None:
         ("up", "-s", "launch.nope=1"),
         ("nonsense",),
         ("config", "explain", "nope"),
+        ("up", "--dry-run", "-s", "risk.symbols={FOO={}}"),
+        ("logs", "-n", "99999999999999999999"),
     ],
 )
 def test_bad_usage_exits_2_with_words_on_stderr_only(arguments: tuple[str, ...]) -> None:

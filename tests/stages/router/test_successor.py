@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from shm.atomics import peek, poke
+from shm.control import State
 from shm.ring import HEAD, READER_EPOCH
+from stages.agent import AgentError
 from stages.domain.edges import RISK_TO_ROUTER, ROUTER_TO_RISK
 from stages.domain.messages import ReportKind, ReportOrigin, Side
 from stages.domain.orders import OrderState
@@ -68,6 +70,29 @@ def test_an_order_written_down_and_never_sent_is_not_sent_later(port: int, tmp_p
     assert second.final(1)["kind"] == ReportKind.REJECTED  # type: ignore[index]
     assert second.count("sent") == 0
     second.close()
+
+
+def test_a_successor_that_is_told_to_stop_before_it_is_connected_is_not_quiet_while_orders_are_open(
+    port: int, tmp_path: Path
+) -> None:
+    first = Router(url(port), journal=tmp_path, **SOON).start()
+    first.order(1, Side.BUY, FAR_TICKS, LOTS)
+    first.until(lambda: ReportKind.ACKED in first.kinds(1))
+    first.die()
+    second = Router(url(port), journal=tmp_path, after=first, **SOON)
+    second.agent.start(second.attention)
+    second.agent.quiesce()
+    assert second.agent.state() == State.RUNNING
+    second.until(lambda: second.agent.state() == State.QUIET)
+    assert second.final(1)["kind"] == ReportKind.CANCELLED  # type: ignore[index]
+    second.close()
+
+
+def test_a_supervisor_that_was_gone_before_its_router_started_is_missed(port: int) -> None:
+    router = Router(url(port), **SOON)
+    router.attention.supervisor_pid = 2**22 + 1  # as the fork had it, not as the parent is now
+    with pytest.raises(AgentError, match="the supervisor is gone"):
+        router.start().until(lambda: False)
 
 
 def test_an_input_that_was_acted_on_but_not_consumed_is_adopted(port: int, tmp_path: Path) -> None:
