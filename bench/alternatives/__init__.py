@@ -2,13 +2,24 @@
 
 from typing import Any
 
-from bench.alternatives import handoff, histogram, level_by_tree, order_index, ring, seqlock, small_pages
+from bench.alternatives import (
+    handoff,
+    histogram,
+    level_by_tree,
+    levels_by_table,
+    order_index,
+    picked_look,
+    ring,
+    seqlock,
+    small_pages,
+)
 from bench.harness import machine
 
 
 def run(*, quick: bool = False) -> dict[str, Any]:
     """The benchmark document. Ratios are the winner's cost over the alternative's: below 1, it won."""
-    modules = (ring, seqlock, histogram, handoff, order_index, level_by_tree, small_pages)
+    books = (order_index, level_by_tree, levels_by_table, picked_look, small_pages)
+    modules = (ring, seqlock, histogram, handoff, *books)
     parts = [module.run(quick=quick) for module in modules]
     return {
         "bench": "alternatives",
