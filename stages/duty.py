@@ -55,8 +55,9 @@ SLICE_NS = 250_000_000
 WIND_DOWN_S = 5.0
 """How long the agents of a process that failed may take to cancel their orders."""
 
-NEW_SLICE_NS = 2_000_000
-"""The same while the agents are not ready and synced, so that it is seen when they are; for NEW_S at most."""
+SHORT_SLICE_NS = 2_000_000
+"""The same while the supervisor waits to see something: while the agents are not ready and synced, for NEW_S at most,
+and while one that was told to quiesce still holds orders."""
 NEW_S = 10.0
 
 IDLE, IDLE_COUNT, FAULT_AGENT, FAULT_CODE, AGENTS = 0, 1, 2, 3, 4
@@ -201,6 +202,7 @@ class Runner:
         self._pages = pages
         self._commands = dict(command_addresses)
         self._unfit: list[Agent] = []
+        self._quiescing: list[Agent] = []
         for index, agent in enumerate(self._agents):
             at = PER_AGENT + AGENT_WORDS * index
             duty.words[at + COMMAND_ADDRESS] = command_addresses[agent.name]
@@ -250,7 +252,7 @@ class Runner:
         duty = self._duty
         contexts = [agent.context for agent in self._agents]
         try:
-            slice_ns = NEW_SLICE_NS if self._is_new else SLICE_NS
+            slice_ns = SHORT_SLICE_NS if self._is_new or self._quiescing else SLICE_NS
             code = self._run(*contexts, *self._extra, duty, self._attention.word.ctypes.data, slice_ns)
         except Exception as error:  # only a strategy's code is compiled with checks that raise
             log.exception("compiled code raised")
@@ -274,6 +276,7 @@ class Runner:
             self._set(agent, agent.state())
         if self._is_new:
             self._look_whether_synced(now_ns)
+        self._quiescing = [agent for agent in self._quiescing if agent.state() < State.QUIET]
         gc.collect(0)
         return not stopping
 
@@ -298,6 +301,7 @@ class Runner:
                 log.info("%s: %s", agent.name, Command(command).name.lower())
                 if command == Command.QUIESCE:
                     agent.quiesce()
+                    self._quiescing += [agent] if agent.holds_orders else []
             stops += command == Command.STOP
         return stops == len(self._agents)
 

@@ -17,6 +17,8 @@ from launch.control.protocol import ANSWER_BYTES_MOST, FAILED, PING, ControlErro
 
 SILENCE_S = 10.0
 """A supervisor that says nothing for so long hangs. Its longest step is the end of a process that ignores SIGTERM."""
+ASK_MEANWHILE_S = 1.0
+"""How often it is asked whether it still reacts, while an answer is awaited."""
 CONNECT_POLL_S = 0.02
 
 
@@ -36,6 +38,8 @@ def ask(path: Path, verb: str, arguments: Mapping[str, Any], silence_s: float = 
     with _connect(path, silence_s) as connection:
         try:
             connection.sendall(encode({**arguments, "verb": verb}))
+            if verb != PING:
+                connection.settimeout(min(ASK_MEANWHILE_S, silence_s))
             received = b""
             while not received.endswith(b"\n"):
                 chunk = _receive(connection, path, verb, silence_s)

@@ -1,6 +1,6 @@
 """What the supervisor does with each process while the line runs: one step, again and again.
 
-    starting   ready in time, or given up
+    starting   its duty cycle moves, and it is ready in time, or it is given up
     ready      its duty cycle moves, or it is given up; it says that it failed, or not
     failed     started again by its policy, or the line stops
     waiting    until its pause is over
@@ -27,6 +27,9 @@ WATCH_POLL_S = 0.1
 """Between two looks at everything while nothing changes."""
 SLOW_START_S = 2.0
 """A process that is not ready by then is said to be late, with the last line of its log."""
+FIRST_BEAT_S = 2.0
+"""How long at least a new process has until its first heartbeat: what comes before it, attaching and touching memory,
+is one long step that a limit meant for cycles does not fit."""
 WIND_DOWN_S = 7.0
 """How long a process that says FAILED may take to end what it holds at the venue and leave."""
 
@@ -129,9 +132,11 @@ class Watch:
             self._answer(child, pid=child.pid, restart_gap_ns=last.restart_gap_ns)
         elif now_s > child.deadline_s and child.failure is None:
             self._processes.give_up(child, *late(child, self._plan.start_deadline_s))
-        elif now_s > self._say_late_s.setdefault(child.name, now_s + SLOW_START_S):
-            self._say_late_s[child.name] = child.deadline_s
-            self._processes.say(f"{child.name} is not ready yet: {tail(child.log_path, 1)}")
+        else:
+            self._check_heartbeats(child)
+            if now_s > self._say_late_s.setdefault(child.name, now_s + SLOW_START_S):
+                self._say_late_s[child.name] = child.deadline_s
+                self._processes.say(f"{child.name} is not ready yet: {tail(child.log_path, 1)}")
 
     def _tend_ready(self, child: Child) -> None:
         if child.name in self._unsynced and child.take_times(monotonic_ns()):
@@ -141,12 +146,18 @@ class Watch:
             if self._processes.clock() > until_s and child.failure is None:
                 self._processes.give_up(child, Failure.FAULT, "says that it failed, and does not leave")
             return
+        self._check_heartbeats(child)
+
+    def _check_heartbeats(self, child: Child) -> None:
         for agent in child.agents:
             self._check_heartbeat(child, agent.name)
 
     def _check_heartbeat(self, child: Child, agent: str) -> None:
-        age_s = self.heartbeat_age_s(child, agent) or 0.0
-        if age_s > self._plan.heartbeat_failure_s and child.failure is None:
+        age_s = self.heartbeat_age_s(child, agent)
+        limit_s = self._plan.heartbeat_failure_s
+        if child.words(agent).heartbeat == 0:
+            limit_s = max(limit_s, FIRST_BEAT_S)
+        if age_s > limit_s and child.failure is None:
             self._processes.give_up(child, Failure.HANG, f"hangs: no heartbeat of agent {agent} for {age_s:.1f} s")
         elif age_s >= self._plan.heartbeat_warning_s and agent not in self._stalled:
             self._stalled.add(agent)
@@ -215,15 +226,13 @@ class Watch:
         self._winding_down.pop(child.name, None)
         self._say_late_s.pop(child.name, None)
 
-    def heartbeat_age_s(self, child: Child, agent: str) -> float | None:
-        """Seconds since the agent's heartbeat was last seen to move; None before its first.
+    def heartbeat_age_s(self, child: Child, agent: str) -> float:
+        """Seconds since the agent's heartbeat was last seen to move; before its first, since it was first looked for.
 
         The stamp is not compared with our clock: the agent's runs on the TSC, and they drift apart by seconds in weeks.
         """
         stamp, now_s = child.words(agent).heartbeat, self._processes.clock()
-        if stamp == 0:
-            return None
-        last_stamp, seen_s = self._heartbeats.get(agent, (0, 0.0))
+        last_stamp, seen_s = self._heartbeats.get(agent, (None, now_s))
         if stamp != last_stamp:
             self._heartbeats[agent] = (stamp, now_s)
             return 0.0

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from shm.clock import calibrate
 from shm.control import EXIT_FAULT, Command, State
 from shm.segment import Segment
 from stages.agent import Agent, AgentError, Array, Attention, SegmentUse
-from stages.duty import Runner, new_duty
+from stages.duty import SHORT_SLICE_NS, SLICE_NS, Runner, new_duty
 
 
 class Stub(Agent):
@@ -47,12 +49,15 @@ class Stub(Agent):
         return State.QUIET if self.is_quiesced and not self.cancels else State.RUNNING
 
 
-def run(*agents: Stub, loop: Any = lambda *_: 0) -> tuple[int, dict[str, State]]:
-    """Exit code and last states of a process of these agents."""
+def run(
+    *agents: Stub, loop: Any = lambda *_: 0, commands: NDArray[np.int64] | None = None
+) -> tuple[int, dict[str, State]]:
+    """Exit code and last states of a process of these agents. `commands`: a word for each, all RUN when not given."""
     pages = {agent.name: np.zeros(1, agent.page()) for agent in agents}
-    commands = np.full(len(agents), Command.RUN, np.int64)
+    commands = np.full(len(agents), Command.RUN, np.int64) if commands is None else commands
     addresses = {agent.name: commands.ctypes.data + 8 * index for index, agent in enumerate(agents)}
-    runner = Runner(agents, loop, new_duty(len(agents), "yield"), Attention(), pages, addresses)
+    duty = new_duty(len(agents), "yield")._replace(clock=calibrate(0.002))
+    runner = Runner(agents, loop, duty, Attention(), pages, addresses)
     code = runner.run()
     return code, {name: State(int(page["status"]["state"][0])) for name, page in pages.items()}
 
@@ -92,3 +97,21 @@ def test_compiled_code_that_raises_again_and_again_ends_the_process() -> None:
     assert code == EXIT_FAULT
     assert router.is_quiesced
     assert states["router"] == State.FAILED
+
+
+def test_slices_are_short_while_orders_are_being_cancelled_so_that_their_end_is_seen_at_once() -> None:
+    router, slices = Stub("router", cancels=3), list[int]()
+    commands = np.full(1, Command.RUN, np.int64)
+
+    def loop(*arguments: Any) -> int:
+        slices.append(arguments[-1])
+        if len(slices) == 3:
+            commands[0] = Command.QUIESCE
+        if len(slices) == 7:
+            commands[0] = Command.STOP
+        return 0
+
+    code, states = run(router, loop=loop, commands=commands)
+    assert (code, states) == (0, {"router": State.STOPPED})
+    new, running, quiescing = [SHORT_SLICE_NS], [SLICE_NS] * 2, [SHORT_SLICE_NS] * 2
+    assert slices == [*new, *running, *quiescing, *[SLICE_NS] * 2]

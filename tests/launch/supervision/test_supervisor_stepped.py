@@ -17,6 +17,7 @@ from launch.supervision.facts import ProcessFacts
 from launch.supervision.processes import Processes
 from launch.supervision.service import NotifyPipe
 from launch.supervision.supervisor import Supervisor
+from launch.supervision.watch import FIRST_BEAT_S
 from shm.atomics import peek, poke
 from shm.control import COMMAND, STATUS_HEARTBEAT, STATUS_STATE, Command, State
 from shm.ring import TAIL
@@ -291,7 +292,7 @@ def test_a_restarted_process_that_is_not_ready_in_time_counts_as_failed_again(
     good = world.behaviour["second"]
 
     def end(_: str) -> int:
-        world.behaviour["second"] = lambda name: None  # its successor says nothing
+        world.behaviour["second"] = _busy(supervisor, world)
         return -9
 
     world.at[1.0] = lambda: world.behaviour.update(second=end)
@@ -299,6 +300,49 @@ def test_a_restarted_process_that_is_not_ready_in_time_counts_as_failed_again(
     assert drive(supervisor, 40.0) == "clean"
     assert [restart.cause for restart in supervisor.restarts] == ["crash", "late"]
     assert world.killed == [("second", signal.SIGKILL)]
+
+
+def _busy(supervisor: Supervisor, world: World) -> Callable[[str], None]:
+    """One whose duty cycle runs, and who is never ready."""
+
+    def act(name: str) -> None:
+        poke(supervisor.segments[page_segment(name)].address + STATUS_HEARTBEAT, int(world.now_s * 1e9))
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("changed", "beats", "within_s"),
+    [
+        (RESTARTED | {"heartbeat_failure_s": 5.0}, False, 5.2),
+        (RESTARTED | {"heartbeat_failure_s": 0.3}, False, FIRST_BEAT_S + 0.2),
+        (RESTARTED | {"heartbeat_failure_s": 0.3}, True, 0.5),
+    ],
+    ids=["before its first cycle", "before its first cycle, a short limit", "after some cycles"],
+)
+def test_a_restarted_process_that_hangs_while_it_starts_is_killed_as_one_that_is_ready(
+    supervisor: Supervisor, world: World, beats: bool, within_s: float
+) -> None:
+    good = world.behaviour["second"]
+
+    def end(_: str) -> int:
+        world.behaviour["second"] = hang if beats else lambda name: None
+        return -9
+
+    def hang(name: str) -> None:
+        _busy(supervisor, world)(name)
+        world.behaviour["second"] = lambda name: None
+
+    def killed() -> str | None:
+        if not world.killed:
+            return None
+        world.behaviour["second"] = good
+        return f"killed {world.now_s - 1001:.1f} s after the crash"
+
+    world.at[1.0] = lambda: world.behaviour.update(second=end)
+    outcome = supervisor.run(killed, duration_s=60.0, tick=lambda: None)
+    assert world.killed == [("second", signal.SIGKILL)]
+    assert within_s - 0.3 < float(outcome.reason.split()[1]) < within_s
 
 
 @pytest.mark.parametrize("changed", [RESTARTED])
