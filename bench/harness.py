@@ -125,14 +125,10 @@ def quantiles(samples: Sequence[float], prefix: str) -> dict[str, float]:
 
 
 def ratio(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
-    """Ours over the peer's, slice by slice: the median and its range."""
+    """Ours over the peer's, slice by slice: the median and its range, to four digits (some are below a thousandth)."""
     pairs = [a / b for a, b in zip(ours, peer, strict=True)]
-    return {
-        "median": round(statistics.median(pairs), 3),
-        "low": round(min(pairs), 3),
-        "high": round(max(pairs), 3),
-        "slices": len(pairs),
-    }
+    found = {"median": statistics.median(pairs), "low": min(pairs), "high": max(pairs)}
+    return {name: float(f"{value:.4g}") for name, value in found.items()} | {"slices": len(pairs)}
 
 
 def over_runs(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -13,9 +13,11 @@ import pytest
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
 from tests.e2e.conftest import Runs
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 STAGES = ("feed", "book", "strategy", "risk", "router")
+COMPILED_S = 400
+"""A start that finds nothing compiled took more than 150 s where other suites were compiling on the same two cores."""
 SLEEPING = ("-s", "launch.idle=doorbell", "--json")
 
 
@@ -36,7 +38,8 @@ def _assert_traded(report: Any, placement: str) -> None:
 
 @pytest.mark.parametrize("placement", ["dedicated", "packed"])
 def test_a_line_that_sleeps_trades_and_leaves_nothing_behind(pipeline: Runs, placement: str) -> None:
-    done = pipeline.run("up", "--duration", "3s", "--placement", placement, *SLEEPING)
+    process = pipeline.start("up", "--duration", "3s", "--placement", placement, *SLEEPING)
+    done = pipeline.finish(process, COMPILED_S)
     assert done.code == 0, done.words
     _assert_traded(done.report, placement)
     assert _left(done.report["run"]) == []
@@ -52,38 +55,38 @@ def test_a_recorded_session_at_full_speed_waits_for_room_and_wakes_for_it(pipeli
     assert _left(done.report["run"]) == []
 
 
-@pytest.mark.long  # failed once of five, beside a suite that was compiling; the cause is not known
 def test_a_stage_killed_asleep_is_started_again_and_woken_as_before(
     pipeline: Runs, until: Callable[..., None], tmp_path: Path
 ) -> None:
     said = tmp_path / "words"
     with said.open("w") as words:
-        process = pipeline.start("up", "--duration", "100s", *SLEEPING, stderr=words)
-
-    def pids() -> dict[str, int]:
-        names = {child.name(): child.pid for child in psutil.Process(process.pid).children()}
-        return {stage: names[f"pipe:{stage}"] for stage in STAGES if f"pipe:{stage}" in names}
-
-    until(lambda: re.search(r"orders [1-9]", said.read_text()), 150, "orders were sent")
-    found = re.search(r"^run (\S+):", said.read_text(), re.MULTILINE)
-    assert found is not None
-    assert len([name for name in _left(found[1]) if name.startswith("sem.")]) == len(STAGES)
-    before = pids()
-    assert set(before) == set(STAGES)
-    for stage in ("book", "risk"):
-        os.kill(before[stage], signal.SIGKILL)
-        until(lambda stage=stage: pids().get(stage, before[stage]) != before[stage], 30, f"a new {stage}")
+        process = pipeline.start("up", "--duration", "600s", *SLEEPING, stderr=words)
 
     def acked() -> int:
         return int(re.findall(r"([\d,]+) acked", said.read_text())[-1].replace(",", ""))
 
+    until(lambda: re.search(r"orders [1-9].* acked", said.read_text()), COMPILED_S, "orders were sent")
+    found = re.search(r"^run (\S+):", said.read_text(), re.MULTILINE)
+    assert found is not None
+    assert len([name for name in _left(found[1]) if name.startswith("sem.")]) == len(STAGES)
+    pids = _stage_pids(process.pid)
+    for stage in ("book", "risk"):
+        os.kill(pids[stage], signal.SIGKILL)
+    for stage in ("book", "risk"):
+        until(lambda stage=stage: f"{stage} runs again" in said.read_text(), 120, f"a new {stage}")
     orders = acked()
-    until(lambda: acked() > orders, 60, "the line trades on")
+    until(lambda: acked() > orders, 120, "the line trades on")
     process.send_signal(signal.SIGINT)
-    done = pipeline.finish(process, 60)
+    done = pipeline.finish(process, 120)
     assert done.code == 0, said.read_text()
     assert done.report["orders"]["unknown"] == 0
     assert {stage: done.report["stages"][stage]["restarts"] for stage in STAGES} == {
         "feed": 0, "book": 1, "strategy": 0, "risk": 1, "router": 0,
-    }  # fmt: skip
+    }, said.read_text()  # fmt: skip
     assert _left(done.report["run"]) == []
+
+
+def _stage_pids(supervisor: int) -> dict[str, int]:
+    pids = {child.name().removeprefix("pipe:"): child.pid for child in psutil.Process(supervisor).children()}
+    assert pids.keys() >= set(STAGES), pids
+    return pids
