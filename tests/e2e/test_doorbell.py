@@ -16,7 +16,7 @@ from tests.e2e.conftest import Runs
 pytestmark = pytest.mark.timeout(240)
 
 STAGES = ("feed", "book", "strategy", "risk", "router")
-SLEEPING = ("-s", "launch.idle=doorbell", "--json")
+SLEEPING = ("-s", "launch.idle=doorbell")
 
 
 def _left(run: str) -> list[str]:
@@ -36,7 +36,7 @@ def _assert_traded(report: Any, placement: str) -> None:
 
 @pytest.mark.parametrize("placement", ["dedicated", "packed"])
 def test_a_line_that_sleeps_trades_and_leaves_nothing_behind(pipeline: Runs, placement: str) -> None:
-    done = pipeline.run("up", "--duration", "3s", "--placement", placement, *SLEEPING)
+    done = pipeline.run_until(lambda report: report["orders"]["acked"] > 0, "--placement", placement, *SLEEPING)
     assert done.code == 0, done.words
     _assert_traded(done.report, placement)
     assert _left(done.report["run"]) == []
@@ -44,7 +44,7 @@ def test_a_line_that_sleeps_trades_and_leaves_nothing_behind(pipeline: Runs, pla
 
 def test_a_recorded_session_at_full_speed_waits_for_room_and_wakes_for_it(pipeline: Runs, recorded_data: Path) -> None:
     capture = recorded_data / "binance" / "btcusdt_20240808.gz"
-    done = pipeline.run("up", "--replay", str(capture), "--speed", "max", *SLEEPING)
+    done = pipeline.run("up", "--json", "--replay", str(capture), "--speed", "max", *SLEEPING)
     assert done.code == 0, done.words
     data = done.report["market_data"]
     assert (data["gaps"], data["resyncs"], data["dropped"], data["trades_missed"]) == (0, 0, 0, 0)
@@ -58,7 +58,7 @@ def test_a_stage_killed_asleep_is_started_again_and_woken_as_before(
 ) -> None:
     said = tmp_path / "words"
     with said.open("w") as words:
-        process = pipeline.start("up", "--duration", "100s", *SLEEPING, stderr=words)
+        process = pipeline.start("up", "--json", "--duration", "100s", *SLEEPING, stderr=words)
 
     def pids() -> dict[str, int]:
         names = {child.name(): child.pid for child in psutil.Process(process.pid).children()}
