@@ -1,10 +1,11 @@
-"""The line: which agents there are, which segments join them, and the compiled loop that drives them.
+"""The line: which agents there are, which segments join them, and the compiled loops that drive them.
 
-The loop is a small generated module, one per placement and strategy, that imports the polls by name: a closure over
-kernels, or a kernel passed as an argument, is never found in Numba's disk cache by a new process, an importing module
-is. Its folder is named by a hash of our sources, the versions, the strategy file and every module that the strategy
-imports from outside site-packages, because Numba sees changes only in the file that holds a function and would run an
-old strategy without a word. A second start with nothing changed compiles nothing.
+A loop with the strategy in it is a small generated module, one per placement and strategy, that imports the polls by
+name: a closure over kernels, or a kernel passed as an argument, is never found in Numba's disk cache by a new process,
+an importing module is. Its folder is named by a hash of our sources, the versions, the strategy file and every module
+that the strategy imports from outside site-packages, because Numba sees changes only in the file that holds a function
+and would run an old strategy without a word. The other loops of a dedicated line are in pipeline/loops.py. A second
+start with nothing changed compiles nothing.
 """
 
 import importlib
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from launch.plan import COMMAND_SEGMENT, page_segment
 from launch.supervision.child import Entry
+from pipeline import loops as shared_loops
 from pipeline.compiler import CompileCount, Task, compile_ahead
 from pipeline.doors import Bells
 from pipeline.placement import PACKED_PROCESS, STAGES
@@ -181,7 +183,7 @@ def prepare(
         if placement == "dedicated"
         else {PACKED_PROCESS: [*agents.values()]}
     )
-    loops = {name: Task(name, getattr(module, f"run_{name}"), _loop_types(hosted[name], twins)) for name in hosted}
+    loops = {name: Task(name, _loop_of(name, module), _loop_types(hosted[name], twins)) for name in hosted}
     polls = {stage: Task(stage, getattr(module, f"poll_{stage}"), _poll_types(agents[stage])) for stage in STAGES}
     compiled = 0
     if not complete.exists():
@@ -206,6 +208,12 @@ def prepare(
     dispatchers = {name: loop.dispatcher for name, loop in loops.items()}
     callable_polls = {stage: poll.dispatcher for stage, poll in polls.items()}
     return Line(placement, agents, dispatchers, twins, callable_polls, clock, compiled + here.count)
+
+
+def _loop_of(process: str, generated: ModuleType) -> Any:
+    """The compiled loop of a process: only one with the strategy in it is generated."""
+    name = f"run_{process}"
+    return getattr(shared_loops if hasattr(shared_loops, name) else generated, name)
 
 
 def _poll_types(agent: Agent) -> tuple[numba.types.Type, ...]:
@@ -296,7 +304,7 @@ def _import_line(placement: Placement, strategy: Strategy) -> tuple[ModuleType, 
     return module, folder / f"{placement}.complete"
 
 
-_HEAD = '''"""The compiled loops of a {placement} line with strategy {strategy}. Generated; edits are lost."""
+_HEAD = '''"""The compiled loop of a {placement} line with strategy {strategy}. Generated; edits are lost."""
 
 from shm.clock import now_ns
 from shm.kernel import kernel
@@ -341,7 +349,7 @@ _REHEARSAL = """
 def _line_source(placement: Placement, strategy: Strategy) -> str:
     source = _HEAD.format(placement=placement, strategy=strategy.path.stem, poll_strategy=poll_source(strategy))
     if placement == "dedicated":
-        return source + "".join("\n" + _loop(stage, (stage,), rehearses=False) for stage in STAGES)
+        return source + "\n" + _loop("strategy", ("strategy",), rehearses=False)
     return source + "\n" + _loop(PACKED_PROCESS, STAGES, rehearses=True)
 
 

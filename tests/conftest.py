@@ -14,6 +14,9 @@ from shm.segment import NAME_PREFIX, SHM_DIRECTORY
 hypothesis.settings.register_profile("tickpipe", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("tickpipe")
 
+# The tests start some hundred commands: our sources are not to be compiled to bytecode by each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 REPOSITORY = Path(__file__).parent.parent
 
 

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +59,17 @@ class Runs:
     def run(self, *arguments: str, **extra: Any) -> Done:
         """Start and wait."""
         return self.finish(self.start(*arguments, **extra))
+
+    def run_until(self, condition: Callable[[Any], bool], *arguments: str, **extra: Any) -> Done:
+        """`pipeline up ARGUMENTS`, interrupted once `condition` holds of what `status --json` prints."""
+        process = self.start("up", "--json", *arguments, **extra)
+        deadline = time.monotonic() + 150
+        while process.poll() is None and time.monotonic() < deadline:
+            status = self.run("status", "--json")
+            if status.code == 0 and condition(status.report):
+                break
+        process.send_signal(signal.SIGINT)
+        return self.finish(process)
 
 
 @pytest.fixture

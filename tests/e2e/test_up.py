@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 import pytest
@@ -18,6 +19,15 @@ HOPS = [
     "feed.queue", "feed.parse", "feed>book", "book.update", "book.publish", "book>strategy", "strategy.decide",
     "strategy>risk", "risk.check", "risk>router", "router.encode", "router.send", "tick_to_trade", "order_to_ack",
 ]  # fmt: skip
+
+
+def _has_traded(report: Any) -> bool:
+    """Enough for every figure of a report."""
+    return (
+        report["orders"]["filled"] > 0
+        and report["market_data"]["bbo_checked"] > 0
+        and all(line["count"] > 0 for line in report["hops"])
+    )
 
 
 def _assert_traded(done: Done, placement: str) -> None:
@@ -46,7 +56,7 @@ def _assert_traded(done: Done, placement: str) -> None:
 
 @pytest.mark.parametrize("placement", ["dedicated", "packed"])
 def test_the_default_run_trades_and_leaves_nothing_behind(pipeline: Runs, placement: str) -> None:
-    done = pipeline.run("up", "--duration", "6s", "--placement", placement, "--json")
+    done = pipeline.run_until(_has_traded, "--placement", placement)
     _assert_traded(done, placement)
     pids = {done.report["stages"][stage]["pid"] for stage in STAGES}
     assert len(pids) == (5 if placement == "dedicated" else 1)
@@ -55,7 +65,7 @@ def test_the_default_run_trades_and_leaves_nothing_behind(pipeline: Runs, placem
 
 def test_one_core_is_enough(pipeline: Runs) -> None:
     core = str(min(os.sched_getaffinity(0)))
-    _assert_traded(pipeline.run("up", "--duration", "6s", "--json", before=["taskset", "-c", core]), "dedicated")
+    _assert_traded(pipeline.run_until(_has_traded, before=["taskset", "-c", core]), "dedicated")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -63,7 +73,7 @@ def test_one_core_is_enough(pipeline: Runs) -> None:
 def test_64_mb_of_shared_memory_is_enough(pipeline: Runs) -> None:
     remount = 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"'
     before = ["unshare", "-m", "sh", "-c", remount, "sh"]
-    _assert_traded(pipeline.run("up", "--duration", "4s", "--json", before=before), "dedicated")
+    _assert_traded(pipeline.run_until(_has_traded, before=before), "dedicated")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
