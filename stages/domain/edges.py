@@ -4,10 +4,12 @@ feed ==> book ==> strategy ==> risk ==> router        rings
                   strategy <== risk <== router        rings: reports
          book --> bbo, depth                          seqlock tables, one row per symbol
                                        router --> positions
+feed --> tap                                              broadcast ring: raw frames, for observers
 """
 
 from shm.segment import Layout, ring_layout, seqlock_layout
 from stages.domain.messages import BBO, DEPTH, MARKET, NOTICE, ORDER, POSITION, REPORT
+from stages.domain.tap import LAYOUT, TAP
 
 FEED_TO_BOOK = "feed-book"
 BOOK_TO_STRATEGY = "book-strategy"
@@ -35,4 +37,5 @@ def edges(symbols: int) -> dict[str, Layout]:
         BBO_TABLE: seqlock_layout(BBO, symbols),
         DEPTH_TABLE: seqlock_layout(DEPTH, symbols),
         POSITION_TABLE: seqlock_layout(POSITION, symbols),
+        TAP: LAYOUT,
     }
