@@ -25,6 +25,7 @@ COMMANDS = {
     "config": "pipeline.commands.config:config",
     "inspect": "pipeline.commands.inspect:inspect",
     "clean": "pipeline.commands.clean:clean",
+    "record": "pipeline.commands.record:record",
     "verify": "pipeline.commands.verify:verify",
     "export": "pipeline.commands.export:export",
     "doctor": "pipeline.commands.doctor:doctor",

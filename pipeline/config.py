@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from launch.settings import LaunchSettings
 from pipeline.config_words import error_lines
 from pipeline.errors import UsageError
-from pipeline.settings import MarketSettings, RunSettings
+from pipeline.settings import MarketSettings, RecordSettings, RunSettings
 from pipeline.sources import Tree, leaves, merge, read_assignments, read_file
 from stages.book.settings import BookSettings
 from stages.domain.instrument_settings import InstrumentSettings
@@ -45,6 +45,7 @@ class Config(BaseModel):
     risk: RiskSettings = Field(default_factory=RiskSettings, description="what every order must pass")
     router: RouterSettings = Field(default_factory=RouterSettings, description="order router, exchange connection")
     venue: VenueSettings = Field(default_factory=VenueSettings, description="the paper exchange")
+    record: RecordSettings = Field(default_factory=RecordSettings, description="recording of market data")
     launch: LaunchSettings = Field(default_factory=LaunchSettings, description="processes, cores, deadlines")
     run: RunSettings = Field(default_factory=RunSettings, description="the run as a whole")
 

@@ -42,6 +42,16 @@ class RunDirectory:
         return self.path / "journal"
 
     @property
+    def market(self) -> Path:
+        """Where the market is, as JSON: what it takes to record the run from outside."""
+        return self.path / "market.json"
+
+    @property
+    def recording(self) -> Path:
+        """Recorded market data, unless it goes elsewhere."""
+        return self.path / "recording"
+
+    @property
     def report(self) -> Path:
         """The run report."""
         return self.path / "report.json"

@@ -96,6 +96,8 @@ class _Session:
         """From here until every stage was ready; None while it is not so."""
         self.cores = core_map(self.config, read_topology())
         self.service: Service | None = None
+        self.recording: Service | None = None
+        self.recorded: dict[str, Any] | None = None
         self.supervisor: Supervisor | None = None
         self.quiet_since_s: float | None = None
         self.frames_seen = -1
@@ -152,6 +154,7 @@ class _Session:
             )  # fmt: skip
             symbols = config.market.symbols or [str(entry["symbol"]) for entry in info["symbols"]]
             instruments = instruments_from_exchange_info(info, symbols, config.instruments)
+            directory.market.write_text(json.dumps({"rest_url": endpoints.rest_url, "symbols": symbols}), "utf-8")
 
             def build(journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(
@@ -176,6 +179,8 @@ class _Session:
         if self.service is None:
             return Endpoints(market.stream_url, market.rest_url, market.order_url)
         host, port = wait_ready(self.service, self.config.launch.start_deadline_s, self.signals.wait)
+        for warning in self.service.latest["ready"].get("warnings", []):
+            self.terminal.warn(warning)
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         return Endpoints(f"ws://{place}", f"http://{place}", f"ws://{place}/ws-api/v3")
 
@@ -209,6 +214,8 @@ class _Session:
                 supervisor.note(finding)
             if self.service is not None:
                 supervisor.adopt(self.service)
+            if config.record.enabled:
+                self._start_recording(run, directory, prepared)
             self.terminal.begin_status()
             self.terminal.say(f"run {run}: {config.launch.placement}, starting; logs in {directory.logs}")
             control = self._open_control(directory, supervisor, prepared)
@@ -218,6 +225,7 @@ class _Session:
                 tick=lambda: self._tick(supervisor, prepared, directory),
             )
             self.terminal.end_drawing()
+            self._end_recording()
             if control.asked_down and outcome.failure is None:
                 outcome.reason = "`pipeline down`"
             report = self._report(run, supervisor, outcome, prepared)
@@ -229,6 +237,30 @@ class _Session:
         with contextlib.suppress(BrokenPipeError):  # who read the report has left; the exit code says the rest
             self._tell(outcome, report, directory)
         return EXIT_CODES[outcome.exit]
+
+    def _start_recording(self, run: str, directory: RunDirectory, prepared: _Prepared) -> None:
+        """Before there is anything to record. It is no part of the line: should it fail, trading goes on."""
+        from pipeline.recording_process import start_recording
+
+        settings = self.config.record
+        symbols = [bytes(name).decode() for name in prepared.instruments["symbol"]]
+        folder = Path(settings.folder) if settings.folder else directory.recording
+        self.recording = start_recording(
+            run, folder, settings.rotate_mb, symbols, directory.logs / "record.log", self.cores.housekeeping,
+            self.signals.wait,
+        )  # fmt: skip
+        self.stack.callback(self.recording.end)
+
+    def _end_recording(self) -> None:
+        from pipeline.recording_process import end_recording
+
+        if self.recording is None:
+            return
+        self.recorded = end_recording(self.recording)
+        if error := self.recorded.get("error"):
+            self.terminal.warn(f"the recording ended early: {error}")
+        elif lost := self.recorded["lost_frames"]:
+            self.terminal.warn(f"the recording lacks {lost:,} frames: the recorder was too slow for the feed")
 
     def _take_run_knobs(self, housekeeping_cpu: int) -> "list[Finding]":
         """What the run as a whole asks of the system, held by this process alone; returns what was refused."""
@@ -331,6 +363,7 @@ class _Session:
             "clock": clock_document(prepared.line.clock),
             "findings": [finding.document() for finding in supervisor.findings],
             "replay": self.service.latest.get("replay_finished") if self.service is not None else None,
+            "recording": self.recorded,
             "scheduling": {
                 "cpu_latency_us": CPU_LATENCY.read() if CPU_LATENCY.read() >= 0 else None,
                 "rt_guard": self.cores.topology.rt_guard.mechanism,

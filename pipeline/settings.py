@@ -42,6 +42,16 @@ class MarketSettings(BaseModel):
     )
 
 
+class RecordSettings(BaseModel):
+    """Recording the market data of a run, by a process that observes the feed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool = Field(False, description="record the run from its first frame; `pipeline record` records one later")
+    folder: str = Field("", description="where the files go; empty: `recording` in the run directory")
+    rotate_mb: int = Field(256, ge=1, le=65_536, description="a file larger than this is followed by another, in MB")
+
+
 class RunSettings(BaseModel):
     """The run as a whole."""
 

@@ -38,8 +38,10 @@ class PrivateSegments(dict[str, Any]):
         block = np.zeros(layout.payload_bytes + 128, np.uint8)
         self._blocks.append(block)
         address = -(-int(block.ctypes.data) // 128) * 128
-        if layout.kind == "ring":
-            format_ring(address, capacity or layout.sizes[0], layout.sizes[1])
+        if capacity is not None:
+            format_ring(address, capacity, layout.sizes[1])
+        else:
+            layout.format(address)
         return PrivateSegment(address, layout)
 
 

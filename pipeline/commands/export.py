@@ -48,6 +48,36 @@ def systemd(file: Path | None, output: Path | None, reference: bool, as_json: bo
     return 0
 
 
+@export.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), default=Path(), metavar="DIR",
+    help="Where the files go; by default the current folder.",
+)  # fmt: skip
+@json_option
+def parquet(files: tuple[Path, ...], output: Path, as_json: bool) -> int:
+    """Captures as Parquet: depth, trades and tickers of each in a file of their own. Needs tickpipe[parquet]."""
+    from pipeline.errors import UsageError
+    from pipeline.exporters.parquet import export as write
+
+    done = []
+    for file in files:
+        try:
+            written, problems = write(file, output)
+        except OSError as error:
+            raise UsageError(f"{file} to {output}: {error}", "name a folder with room that may be written") from None
+        done.append({"file": str(file), "rows": {str(path): rows for path, rows in written.items()},
+                     "problems": problems})  # fmt: skip
+        for problem in problems:
+            click.echo(problem, err=True)
+        if not as_json:
+            for path, rows in written.items():
+                click.echo(f"{path}  {rows:,} rows")
+    if as_json:
+        click.echo(json.dumps({"files": done}))
+    return 0
+
+
 def _write(folder: Path, units: dict[str, str]) -> None:
     from pipeline.errors import UsageError
 

@@ -5,6 +5,7 @@ feed ==> book ==> strategy ==> risk ==> router        rings
          book --> bbo, depth, checks                  seqlock tables, one row per symbol
 supervisor --> check-requests --> book
                                        router --> positions
+feed --> tap                                              broadcast ring: raw frames, for observers
 """
 
 from shm.segment import Layout, record_layout, ring_layout, seqlock_layout
@@ -19,6 +20,7 @@ from stages.domain.messages import (
     POSITION,
     REPORT,
 )
+from stages.domain.tap import LAYOUT, TAP
 
 FEED_TO_BOOK = "feed-book"
 BOOK_TO_STRATEGY = "book-strategy"
@@ -60,4 +62,5 @@ def edges(symbols: int) -> dict[str, Layout]:
         POSITION_TABLE: seqlock_layout(POSITION, symbols),
         CHECK_TABLE: seqlock_layout(BOOK_CHECK, symbols),
         CHECK_REQUESTS: record_layout(CHECK_REQUEST, 1 + symbols),
+        TAP: LAYOUT,
     }

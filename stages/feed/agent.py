@@ -22,6 +22,7 @@ from stages.domain.codecs import websocket_frames
 from stages.domain.edges import FEED_TO_BOOK, RINGS
 from stages.domain.messages import MARKET
 from stages.domain.samples import new_samples
+from stages.domain.tap import BATCH, LAYOUT, RECORD, TAP, newest_number
 from stages.feed.connection import Connection, connect
 from stages.feed.context import (
     END_OF_STREAM,
@@ -139,9 +140,11 @@ class FeedAgent(Agent):
         self._buffer = Guarded(buffer_bytes)
         self._cutter = np.zeros(websocket_frames.CUTTER_BYTES // 8, np.int64)
         self._staging_memory, staging = _private_ring(STAGING_RECORDS)
+        self._tap_scratch = np.zeros(BATCH, RECORD)
         self._hold = np.zeros((count, settings.hold_records), MARKET)
         state = self.context.state[0]
         state["staging"] = staging
+        state["tap_scratch"] = self._tap_scratch.ctypes.data
         state["symbols"], state["symbol_count"] = self._symbols.ctypes.data, count
         state["buffer"] = self._buffer.address
         state["buffer_end"] = state["buffer"] + buffer_bytes
@@ -164,13 +167,14 @@ class FeedAgent(Agent):
         self.context.state[0]["rehearsal_interval_ns"] = interval_ns
 
     def uses(self) -> list[SegmentUse]:
-        return [SegmentUse(FEED_TO_BOOK, RINGS[FEED_TO_BOOK], True)]
+        return [SegmentUse(FEED_TO_BOOK, RINGS[FEED_TO_BOOK], True), SegmentUse(TAP, LAYOUT, True)]
 
     def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
         self.context = self.context._replace(counters=page["counters"], clock=clock)
         self._snapshots.context = self._refused.context = self.context
         state = self.context.state[0]
-        state["output"] = segments[FEED_TO_BOOK].address
+        state["output"], state["tap"] = segments[FEED_TO_BOOK].address, segments[TAP].address
+        state["frames_tapped"] = newest_number(int(state["tap"]))
         hops = page["hops"].ctypes.data
         state["queue_hop"], state["parse_hop"] = hops, hops + HISTOGRAM_BYTES
         output = int(state["output"])

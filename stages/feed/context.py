@@ -70,8 +70,11 @@ STATE = record_dtype(
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
         ("hold_is_full", "<i8"),  # 1: must_deliver, and a symbol's hold is half full: read no more
+        ("tap", "<i8"),  # address of the broadcast ring of raw frames, and of room to make its records in
+        ("tap_scratch", "<i8"),
+        ("frames_tapped", "<i8"),
     ],
-    384,
+    448,
 )
 
 # struct msghdr, iovec, control buffer and an int option value, for recvmsg and setsockopt (Linux, 64 bit).

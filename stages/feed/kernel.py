@@ -30,8 +30,9 @@ from stages.domain.codecs.binance_market import (
 )
 from stages.domain.codecs.websocket_frames import CLOSE, INCOMPLETE, PONG, TEXT
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
+from stages.domain.tap import publish_frame
 from stages.domain.warming import warm, warm_records
-from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, Context
+from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, TAKEN, Context
 from stages.feed.reader import read_bytes
 from stages.feed.sync import RECORD_BYTES, accept, lose_sync, stage_reset, take_snapshot
 
@@ -62,6 +63,8 @@ def poll(context: Context, now_ns: int) -> int:
             _reset_all(context)
         elif state["snapshot_symbol"] != NO_SYMBOL:
             take_snapshot(context)
+            if state["snapshot_code"] == TAKEN:
+                _tap(context, state["snapshot_at"], state["snapshot_bytes"])
         elif state["canonical_bytes"] > 0:
             _take_canonical(context)
         elif state["is_quiesced"] == 0:
@@ -176,14 +179,24 @@ def _take_messages(context: Context) -> int:
         code = _take_message(context, at, count) if code == TEXT else UNRECOGNISED
         if code < 0:
             _refuse(context, code, at, count)
+            _tap(context, at, count)
             break
         note(context.samples, state["parse_hop"], read_clock(context.clock) - begin_ns)
         handled += 1
         _drain(context)
+        _tap(context, at, count)  # when the book has it
         if ring.available(state["staging"], 1) > 0:
             context.counters[0]["backpressure"] += 1
             break
     return handled
+
+
+@primitive
+def _tap(context: Context, at: int, size: int) -> None:
+    """Show a raw frame to whoever observes."""
+    state = context.state[0]
+    state["frames_tapped"] += 1
+    publish_frame(state["tap"], state["tap_scratch"], at, size, state["read_ns"], state["frames_tapped"])
 
 
 @primitive
@@ -263,6 +276,8 @@ def _wait_for_room(context: Context, now_ns: int) -> int:
             _take_control(context, code)
         else:
             dropped += 1
+            payload = load_word(state["cutter"] + websocket_frames.PAYLOAD)
+            _tap(context, payload, load_word(state["cutter"] + websocket_frames.PAYLOAD_BYTES))
     state["skipped"] += dropped
     context.counters[0]["frames"] += dropped
     context.counters[0]["dropped"] += dropped

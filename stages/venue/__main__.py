@@ -68,7 +68,7 @@ async def serve(settings: VenueSettings, notify: Notifier, parent: int) -> None:
     venue = Venue(settings, notify)
     host, port = await venue.start()
     log.info("listening on %s:%d", host, port)
-    notify({"event": "ready", "host": host, "port": port})
+    notify({"event": "ready", "host": host, "port": port, "warnings": venue.warnings})
     market = asyncio.create_task(venue.run())
     stops = [
         asyncio.create_task(terminated.wait()),

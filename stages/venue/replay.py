@@ -122,7 +122,7 @@ class ReplaySource:
 
     def _records(self) -> Iterator[tuple[str, Record]]:
         for file in self._description.files:
-            for record in capture.records(file):
+            for record in capture.undamaged(file, lambda torn: None):
                 yield file, record
 
     async def _all_streams_subscribed(self) -> None:
@@ -168,5 +168,6 @@ class ReplaySource:
                 "recorded_messages": self._description.stream_messages,
                 "duration_ns": time.monotonic_ns() - start_ns - self._hold_ns,
                 "held_ns": self._hold_ns,
+                "torn": self._description.warnings,
             }
         )

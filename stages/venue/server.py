@@ -39,6 +39,7 @@ class Venue:
         known = {item.symbol: item for item in map(instruments.from_settings, settings.symbols)}
         listed = list(known.values())
         description = describe(settings.replay) if is_replay else None
+        self.warnings = description.warnings if description is not None else []
         if description is not None:
             listed = replayed_instruments(description, known)
         account = Account({asset: fixed.parse(amount) for asset, amount in settings.balances.items()})

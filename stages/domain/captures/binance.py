@@ -69,11 +69,10 @@ class _MalformedLineError(Exception):
     """What is wrong with a line."""
 
 
-def records(file: str, on_damage: Callable[[Damage], None] | None = None) -> Iterator[Record]:
-    """The lines of one capture.
+def records(file: str, on_damage: Callable[[Damage], None]) -> Iterator[Record]:
+    """The lines of one capture. Raises CaptureError for a file that cannot be read at all.
 
-    on_damage   told of each place that cannot be read; the lines after it are used, if there are any. Without it the
-                first such place raises a CaptureError naming file and line
+    on_damage   told of each place that cannot be read; the lines after it are used, if there are any
     """
     line = 0
     kinds: dict[bytes, tuple[str, Kind]] = {}
@@ -84,23 +83,31 @@ def records(file: str, on_damage: Callable[[Damage], None] | None = None) -> Ite
             try:
                 record = _parse(line, offset, text, kinds)
             except _MalformedLineError as error:
-                if on_damage is None:
-                    raise CaptureError(
-                        f"{file}:{line}: malformed line: {error}",
-                        "a line is `<receive ns> <raw JSON>`; a recording that was cut off can be replayed without its "
-                        "last line",
-                    ) from None
                 on_damage(Damage(line, offset, str(error)))
             else:
                 yield record
     except FileNotFoundError:
         raise CaptureError(f"{file}: no such file", "check the path") from None
     except DamagedFileError as error:
-        if on_damage is None:
-            raise CaptureError(f"{file}:{line + 1}: {error.what}", "copy or download the file again") from None
         on_damage(Damage(line + 1, error.offset, error.what))
     except OSError as error:
         raise CaptureError(f"{file}: cannot be read ({error.strerror or error})", "check the file") from error
+
+
+def undamaged(file: str, on_torn: Callable[[Damage], None]) -> Iterator[Record]:
+    """The lines of one capture up to a torn tail, as a crash leaves it, of which `on_torn` is told.
+
+    Raises CaptureError for a damaged place with good lines behind it: what is missing there is missing in the middle.
+    """
+    torn: list[Damage] = []
+    for record in records(file, torn.append):
+        if torn:
+            raise CaptureError(
+                f"{file}:{torn[0].line}: malformed line: {torn[0].what}", "a line is `<receive ns> <raw JSON>`"
+            )
+        yield record
+    if torn:
+        on_torn(torn[0])
 
 
 def symbol_of(stream: str) -> str:
@@ -179,7 +186,7 @@ def _malformed(what: str, text: bytes) -> _MalformedLineError:
 
 def trades(file: str, symbol: str) -> Iterator[tuple[str, str]]:
     """(price, quantity) of the recorded trades of one symbol, as text."""
-    for record in records(file):
+    for record in undamaged(file, lambda torn: None):
         if record.kind in (Kind.TRADE, Kind.AGGREGATE_TRADE) and symbol_of(record.stream) == symbol:
             value = json.loads(record.data)
             yield value["p"], value["q"]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from stages.domain.captures.binance import CaptureError, Kind, Record, records, symbol_of
+from stages.domain.captures.binance import CaptureError, Damage, Kind, Record, symbol_of, undamaged
 
 
 @dataclass
@@ -32,6 +32,16 @@ class Description:
     first_receive_ns: int
     last_receive_ns: int
     snapshot_symbols: dict[tuple[str, int], str]  # (file, line) of a snapshot: its symbol
+    torn: dict[str, Damage] = field(default_factory=dict)
+    """File: where it ends too early; what is before that is played."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """The torn tails, in words."""
+        return [
+            f"{file}:{damage.line}: {damage.what} (offset {damage.offset:,}); played up to there"
+            for file, damage in self.torn.items()
+        ]
 
 
 def describe(files: Sequence[str]) -> Description:
@@ -47,7 +57,7 @@ def describe(files: Sequence[str]) -> Description:
         snapshots: list[Record] = []
         joined: set[str] = set()  # symbols whose first diff in this file was seen
         record_count = 0
-        for record in records(file):
+        for record in undamaged(file, lambda torn, file=file: found.torn.update({file: torn})):  # type: ignore[misc]
             record_count += 1
             found.first_receive_ns = found.first_receive_ns or record.receive_ns
             found.last_receive_ns = record.receive_ns

@@ -33,7 +33,7 @@ def write(folder: Path, name: str, *lines: bytes) -> str:
 @pytest.mark.parametrize("name", ["plain.log", "packed.gz"])
 def test_lines_come_out_unchanged(tmp_path: Path, name: str) -> None:
     file = write(tmp_path, name, diff(10, 11), SNAPSHOT, b"\n", TRADE)
-    found = list(capture.records(file))
+    found = list(capture.records(file, pytest.fail))
     assert [(r.line, r.kind, r.first_id, r.last_id) for r in found] == [
         (1, Kind.DIFF, 10, 11),
         (2, Kind.SNAPSHOT, 0, 12),
@@ -95,7 +95,7 @@ def test_a_file_without_a_snapshot_and_nothing_before_is_refused(tmp_path: Path)
     ],
 )
 def test_malformed_lines_name_file_and_line(tmp_path: Path, line: bytes, what: str) -> None:
-    file = write(tmp_path, "bad", diff(10, 11), SNAPSHOT, line)
+    file = write(tmp_path, "bad", diff(10, 11), SNAPSHOT, line, diff(12, 13))
     with pytest.raises(CaptureError, match=rf"bad:3: malformed line: {what}"):
         describe([file])
 
@@ -106,9 +106,19 @@ def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="holds no market data"):
         describe([write(tmp_path, "empty")])
     cut = tmp_path / "cut.gz"
-    cut.write_bytes(gzip.compress(diff(10, 11) * 2000)[:-40])
-    with pytest.raises(CaptureError, match=r"cut.gz:\d+: the gzip data is cut short"):
+    cut.write_bytes(gzip.compress(diff(10, 11) * 2000)[:20])
+    with pytest.raises(CaptureError, match="holds no market data"):
         describe([str(cut)])
+
+
+def test_a_torn_tail_is_left_out_and_told(tmp_path: Path) -> None:
+    whole = diff(10, 11) + SNAPSHOT + diff(12, 13)
+    file = write(tmp_path, "torn", whole, diff(14, 15)[:-20])
+    found = describe([file])
+    assert (found.symbols["AB"].last_update_id, list(found.torn)) == (13, [file])
+    assert (found.torn[file].line, found.torn[file].offset) == (4, len(whole))
+    assert "torn:4: not valid JSON" in found.warnings[0]
+    assert describe([write(tmp_path, "whole", whole)]).warnings == []
 
 
 def test_the_good_part_of_a_damaged_file_is_used(tmp_path: Path) -> None:
@@ -143,5 +153,5 @@ def test_a_payload_without_wrapper_gets_the_one_it_would_have_had(tmp_path: Path
         for line in wrapped
     ]
     assert b"stream" not in b"".join(bare)
-    expected = [r._replace(offset=0) for r in capture.records(write(tmp_path, "wrapped", *wrapped))]
-    assert [r._replace(offset=0) for r in capture.records(write(tmp_path, "bare", *bare))] == expected
+    expected = [r._replace(offset=0) for r in capture.records(write(tmp_path, "wrapped", *wrapped), pytest.fail)]
+    assert [r._replace(offset=0) for r in capture.records(write(tmp_path, "bare", *bare), pytest.fail)] == expected

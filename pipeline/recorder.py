@@ -1,0 +1,103 @@
+"""Recording a run from outside: an observer of the feed's tap that writes captures. It cannot slow the feed.
+
+The feed shows every frame that it has read, and every snapshot that it has used. A recorder that is there from the
+first frame needs nothing else; one that comes later asks the venue for a snapshot of each symbol, which it writes
+behind the symbol's first diff, where a reader looks for it.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from shm.segment import NAME_PREFIX, Segment, owner_of
+from stages.domain.captures.writer import CaptureWriter
+from stages.domain.tap import TAP, FrameReader
+from stages.feed.snapshots import SnapshotError, fetch, new_pool
+
+IDLE_S = 0.002
+FLUSH_S = 1.0
+"""What a crash of the recorder can cost."""
+SNAPSHOT_LEVELS, SNAPSHOT_TIMEOUT_S = 5_000, 10.0
+
+
+class Recorder:
+    """Observes the tap of a run that lives. Raises SegmentError when there is none, OSError when it cannot write."""
+
+    def __init__(
+        self,
+        run: str,
+        folder: Path,
+        rotate_bytes: int,
+        rest_url: str,
+        symbols: Sequence[str],
+        say: Callable[[str], None],
+    ) -> None:
+        self.run = run
+        self._tap = Segment.observe(f"{NAME_PREFIX}{run}.{TAP}")
+        self._reader = FrameReader(self._tap.address)
+        self._writer = CaptureWriter(folder, run, rotate_bytes)
+        self._epoch_ns = time.time_ns() - time.monotonic_ns()
+        self._snapshots: deque[tuple[str, bytes]] = deque()
+        self._without_diff: dict[bytes, str] = {}
+        if not self._reader.is_from_the_start:
+            self._without_diff = {f'{{"stream":"{symbol.lower()}@depth'.encode(): symbol for symbol in symbols}
+            threading.Thread(target=self._fetch, args=(rest_url, list(symbols), say), daemon=True).start()
+
+    def record(self, is_over: Callable[[], bool]) -> None:
+        """Until `is_over` or the run's end; then write the rest. Raises OSError."""
+        flushed_s = looked_s = time.monotonic()
+        while True:
+            last = is_over() or not self._run_lives_since(looked_s)
+            while self._turn():
+                pass
+            now_s = time.monotonic()
+            if now_s - looked_s >= FLUSH_S:
+                looked_s = now_s
+            if now_s - flushed_s >= FLUSH_S:
+                self._writer.flush()
+                flushed_s = now_s
+            if last:
+                break
+            time.sleep(IDLE_S)
+        self._writer.close()
+
+    def document(self) -> dict[str, Any]:
+        """What came of it."""
+        return {
+            "run": self.run, "files": [str(path) for path in self._writer.files],
+            "frames": self._writer.lines_written, "lost_frames": self._reader.lost_frames,
+            "bytes": self._writer.bytes_written,
+        }  # fmt: skip
+
+    def _run_lives_since(self, looked_s: float) -> bool:
+        if time.monotonic() - looked_s < FLUSH_S:
+            return True
+        owner = owner_of(self._tap.name)
+        return owner is not None and owner.is_alive
+
+    def _turn(self) -> bool:
+        """Write what is there to read, a batch at most; whether there may be more."""
+        for read_ns, raw in self._reader.read():
+            self._writer.add(read_ns + self._epoch_ns, raw)
+            if self._without_diff:
+                self._without_diff.pop(raw[: raw.find(b"@depth") + 6], None)
+        for _ in range(len(self._snapshots)):
+            symbol, body = self._snapshots.popleft()
+            if symbol in self._without_diff.values():
+                self._snapshots.append((symbol, body))
+            else:
+                self._writer.add(0, body)
+        return self._reader.found_something
+
+    def _fetch(self, rest_url: str, symbols: Sequence[str], say: Callable[[str], None]) -> None:
+        pool = new_pool()
+        for index, symbol in enumerate(symbols):
+            try:
+                snapshot = fetch(pool, rest_url, symbol, index, 0, SNAPSHOT_LEVELS, SNAPSHOT_TIMEOUT_S)
+            except SnapshotError as error:
+                say(f"{error}: without it {symbol} can be replayed behind another recording only")
+            else:
+                self._snapshots.append((symbol, snapshot.body))
