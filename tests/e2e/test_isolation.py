@@ -17,6 +17,7 @@ from pipeline.line import STAGES
 from shm import catalogue
 from shm.atomics import poke
 from shm.segment import NAME_PREFIX, Segment
+from stages.domain.edges import CHECK_REQUESTS
 from tests.e2e.conftest import Runs
 
 pytestmark = pytest.mark.timeout(300)
@@ -85,7 +86,7 @@ def test_every_stage_maps_exactly_its_plan_and_cannot_write_what_it_reads(
     run = re.search(r"^run (\S+):", said.read_text(), re.MULTILINE)
     assert run is not None
     read_only = {name for mapped in stages.values() for name, permissions in mapped.items() if permissions == {READ}}
-    assert {COMMAND_SEGMENT, "bbo"} <= read_only
+    assert {COMMAND_SEGMENT, CHECK_REQUESTS, "bbo"} <= read_only
     for name in sorted(read_only):
         with Segment.observe(f"{NAME_PREFIX}{run[1]}.{name}") as segment:
             assert _how_it_ends(lambda segment=segment: poke(segment.address, 1)) == -signal.SIGSEGV, name
@@ -101,6 +102,6 @@ def _assert_separate(stages: dict[str, dict[str, set[str]]]) -> None:
     for stage, mapped in stages.items():
         assert {name for name in mapped if name.startswith("page.")} == {page_segment(stage)}
         assert mapped[COMMAND_SEGMENT] == {READ}
-    for name in {name for mapped in stages.values() for name in mapped} - {COMMAND_SEGMENT}:
+    for name in {name for mapped in stages.values() for name in mapped} - {COMMAND_SEGMENT, CHECK_REQUESTS}:
         users = [stage for stage, mapped in stages.items() if mapped.get(name) == {READ_WRITE}]
         assert len(users) == (2 if "-" in name else 1), f"{name} is written by {users}"  # a ring has two ends

@@ -259,3 +259,25 @@ def test_a_price_beyond_what_a_book_can_sort_is_counted_and_changes_nothing(pric
     _, bbo = line.row("bbo")
     assert (int(bbo["bid_price"]), int(bbo["state"])) == (10_050_000_000, BookState.VALID)
     assert (int(line.depth()["bid_count"]), int(line.depth()["ask_count"])) == (3, 2)
+
+
+@pytest.mark.parametrize("number", ["92233720368.54775808", "0.000000001"])
+def test_a_number_that_does_not_fit_is_told_and_costs_its_own_symbol_its_book_until_a_snapshot(
+    number: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = Stepped("BTCUSDT", "ETHUSDT", delivery="conflate")
+    send(line, diff(11, 11, symbol="ETHUSDT"), diff(11, 11))
+    for symbol in range(2):
+        line.feed.offer_snapshot(symbol, snapshot(11, BIDS, ASKS))
+        send(line)
+    send(line, diff(12, 12, [("100.00", number)]), diff(12, 12, [("99.00", "1")], symbol="ETHUSDT"))
+    feed = line.counters("feed")
+    assert int(feed["overflowed"]) + int(feed["too_many_decimals"]) == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "the error log has it"
+    assert "message not used" in caplog.text
+    assert line.bbo()["bid_quantity"] == 100_000_000, "it is not rounded"
+    send(line, diff(13, 13, [("99.50", "3")]))
+    assert [line.bbo(symbol)["state"] for symbol in range(2)] == [BookState.DIRTY, BookState.VALID]
+    line.feed.offer_snapshot(0, snapshot(13, BIDS, ASKS))
+    send(line)
+    assert line.bbo()["state"] == BookState.VALID
