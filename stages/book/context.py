@@ -59,6 +59,7 @@ STATE = record_dtype(
         ("rehearsal_level", "<i8"),  # from the best
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
+        ("engine", "<i8"),  # address of the books of single orders; 0: these are books of levels
     ],
     256,
 )
@@ -82,6 +83,8 @@ BOOK = record_dtype(
         ("is_pending", "<i8"),
         ("pending_read_ns", "<i8"),  # of the oldest event not told
         ("pending_merged", "<i8"),  # events merged beyond the first
+        ("top", "<i8"),  # of single orders: address of the book itself (orderbook.top), else 0
+        ("is_halted", "<i8"),  # 1: the venue has halted trading
     ],
     192,
 )

@@ -21,6 +21,7 @@ from stages.book.context import (
     DEPTH_BID_QUANTITY,
     EVENT_LEVELS,
     EXCHANGE_TIME_NS,
+    FIRST_ID,
     LAST_ID,
     NO_SYMBOL,
     PRICE,
@@ -29,6 +30,7 @@ from stages.book.context import (
     READ_NS,
     Context,
 )
+from stages.book.orders import ADD, EXECUTE, NO_ORDER, apply_order, forget_orders, settle_state, standing
 from stages.domain.messages import (
     BBO,
     DEPTH,
@@ -41,7 +43,8 @@ from stages.domain.messages import (
     NoticeKind,
     Side,
 )
-from stages.domain.orderbook import l2
+from stages.domain.orderbook import l2, l3, top
+from stages.domain.orderbook.publication import fill_bbo, fill_depth
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
 from stages.domain.warming import warm, warm_records
 
@@ -110,15 +113,16 @@ def rehearse(context: Context) -> None:
     _fill_rows(context, symbol, record["read_ns"])
     _write_row(state["rehearsal_row"], state["depth"], DEPTH_BYTES)
     depth, level = state["depth"], state["rehearsal_level"]
-    if level < min(l2.level_count(bids), l2.level_count(asks)):
+    if state["engine"] == 0 and level < min(l2.level_count(bids), l2.level_count(asks)):
         bid_quantity = load_word(depth + DEPTH_BID_QUANTITY + 8 * level)
         ask_quantity = load_word(depth + DEPTH_ASK_QUANTITY + 8 * level)
         record["price"][:2] = load_word(depth + DEPTH_BID_PRICE + 8 * level)
         record["price"][2:] = load_word(depth + DEPTH_ASK_PRICE + 8 * level)
         record["quantity"][1], record["quantity"][3] = bid_quantity, ask_quantity  # beside zeros, which remove
         _apply(context, state["rehearsal"], symbol, LEVELS_PER_SIDE, LEVELS_PER_RECORD)
-    for side in (bids, asks):
-        l2.warm_best(side)
+    if state["engine"] == 0:
+        for side in (bids, asks):
+            l2.warm_best(side)
     warm(state["bbo_table"] + symbol * state["bbo_row_bytes"], state["bbo_row_bytes"])
     warm(state["depth_table"] + symbol * state["depth_row_bytes"], state["depth_row_bytes"])
     warm(ring.claim(state["output"], 0), 2 * NOTICE_BYTES)
@@ -189,6 +193,9 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
     book = context.books[symbol]
     read_ns = load_word(record + READ_NS)
     last_id = load_word(record + LAST_ID)
+    if kind >= ADD:
+        _end_order_event(context, record, kind, flags, symbol)
+        return
     if kind == TICKER:
         remember_ticker(book["tickers"], book["ticker_count"], record)
         book["ticker_count"] += 1
@@ -196,7 +203,8 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
     if kind == TRADE:
         if flags & AGGREGATE == 0:
             book["volume"] += load_word(record + QUANTITY)
-        _tell_trade(context, symbol, record, SELL if flags & SELLER_AGGRESSED else BUY)
+        price = load_word(record + PRICE)
+        _tell_trade(context, symbol, record, price, SELL if flags & SELLER_AGGRESSED else BUY)
         return
     if kind == RESET:
         _invalidate(context, symbol, read_ns)
@@ -223,13 +231,42 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
 
 
 @kernel
+def _end_order_event(context: Context, record: int, kind: int, flags: int, symbol: int) -> None:
+    """A record about a single order, or about trading in a symbol: apply it, tell a trade, publish."""
+    state, counters = context.state[0], context.counters[0]
+    book = context.books[symbol]
+    order_side, price = NO_ORDER, load_word(record + PRICE)
+    if kind == ADD:
+        counters["off_grid"] += int(_is_off(price, book["tick"], book["per_tick"]))
+    elif kind == EXECUTE:
+        order_side, own_price = standing(context, load_word(record + FIRST_ID))
+        price = price if price != 0 else own_price
+    code = apply_order(context, record, kind, symbol, load_word(record) >> 32 & 0xFFFF)
+    settle_state(context, symbol, code)
+    book["last_id"] = load_word(record + LAST_ID)
+    book["exchange_time_ns"] = load_word(record + EXCHANGE_TIME_NS)
+    consistent_ns = read_clock(context.clock)
+    note(context.samples, state["update_hop"], consistent_ns - state["popped_ns"])
+    if order_side != NO_ORDER:
+        if flags & AGGREGATE == 0:
+            book["volume"] += load_word(record + QUANTITY)
+        _tell_trade(context, symbol, record, price, BUY if order_side == SELL else SELL)
+    if code != l3.UNKNOWN:
+        _publish(context, symbol, load_word(record + READ_NS))
+    note(context.samples, state["publish_hop"], read_clock(context.clock) - consistent_ns)
+
+
+@kernel
 def _invalidate(context: Context, symbol: int, read_ns: int) -> None:
     """Empty the book and say so: nobody may trade on it before the next snapshot."""
     book = context.books[symbol]
-    l2.clear(book["bids"])
-    l2.clear(book["asks"])
-    if book["state"] == VALID:
-        book["state"] = DIRTY
+    if context.state[0]["engine"] != 0:
+        forget_orders(context, symbol)
+    else:
+        l2.clear(book["bids"])
+        l2.clear(book["asks"])
+        if book["state"] == VALID:
+            book["state"] = DIRTY
     book["last_id"] = 0
     _publish(context, symbol, read_ns)
 
@@ -244,6 +281,10 @@ def _write_row(row: int, source: int, payload_bytes: int) -> int:
 def _fill_rows(context: Context, symbol: int, read_ns: int) -> None:
     """The scratch records of both tables: the book as it is now."""
     state, book, bbo, depth = context.state[0], context.books[symbol], context.bbo[0], context.depth[0]
+    if state["engine"] != 0:
+        fill_bbo(book["top"], state["bbo"], book["last_id"], read_ns, book["volume"])
+        fill_depth(book["top"], state["depth"], book["last_id"], read_ns, book["exchange_time_ns"])
+        return
     bids, asks = book["bids"], book["asks"]
     bid_count, ask_count = l2.level_count(bids), l2.level_count(asks)
     bbo["bid_price"], bbo["bid_quantity"] = l2.best_key(bids), l2.best_quantity(bids)
@@ -300,8 +341,13 @@ def _fill_notice(context: Context, kind: int, symbol: int, read_ns: int) -> None
     bids, asks = book["bids"], book["asks"]
     notice["kind"], notice["state"], notice["symbol"] = kind, book["state"], symbol
     notice["version"], notice["last_id"] = book["version"], book["last_id"]
-    notice["bid_price"], notice["bid_quantity"] = l2.best_key(bids), l2.best_quantity(bids)
-    notice["ask_price"], notice["ask_quantity"] = -l2.best_key(asks), l2.best_quantity(asks)
+    if state["engine"] != 0:
+        at = book["top"]
+        notice["bid_price"], notice["bid_quantity"] = load_word(at + top.BID_PRICE), load_word(at + top.BID_QUANTITY)
+        notice["ask_price"], notice["ask_quantity"] = load_word(at + top.ASK_PRICE), load_word(at + top.ASK_QUANTITY)
+    else:
+        notice["bid_price"], notice["bid_quantity"] = l2.best_key(bids), l2.best_quantity(bids)
+        notice["ask_price"], notice["ask_quantity"] = -l2.best_key(asks), l2.best_quantity(asks)
     notice["read_ns"] = read_ns
     state["notice_seq"] += 1
     notice["seq"] = state["notice_seq"]
@@ -338,14 +384,14 @@ def _tell_pending(context: Context) -> int:
 
 
 @primitive
-def _tell_trade(context: Context, symbol: int, record: int, side: int) -> None:
+def _tell_trade(context: Context, symbol: int, record: int, price: int, side: int) -> None:
     """A notice for one trade, or a count when there is no room."""
     state, book, notice, counters = context.state[0], context.books[symbol], context.notice[0], context.counters[0]
     if ring.room(state["output"], 1) < 1:
         counters["trades_missed"] += 1
         return
     notice["trade_side"] = side
-    notice["trade_price"], notice["trade_quantity"] = load_word(record + PRICE), load_word(record + QUANTITY)
+    notice["trade_price"], notice["trade_quantity"] = price, load_word(record + QUANTITY)
     notice["trade_volume"], notice["exchange_time_ns"] = book["volume"], load_word(record + EXCHANGE_TIME_NS)
     notice["conflated"] = 0
     _fill_notice(context, NOTICE_TRADE, symbol, load_word(record + READ_NS))

@@ -1,5 +1,6 @@
 """The feed's private memory: the layouts of its words, and the Context its kernel works on."""
 
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -70,9 +71,25 @@ STATE = record_dtype(
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
         ("hold_is_full", "<i8"),  # 1: must_deliver, and a symbol's hold is half full: read no more
+        # a block of binary messages, one behind the other
+        ("format", "<i8"),  # Format
+        ("block_end", "<i8"),  # of the block under way; 0: there is none
+        ("framer", "<i8"),  # addresses of what takes a block apart: the framer, the directory
+        ("directory", "<i8"),
+        ("messages", "<i8"),  # binary messages of the stream so far
     ],
-    384,
+    512,
 )
+
+
+class Format(IntEnum):
+    """What the venue's stream frames carry."""
+
+    BINANCE = 0
+    """A JSON document each."""
+    ITCH = 1
+    """A block of ITCH messages each, every one behind its length."""
+
 
 # struct msghdr, iovec, control buffer and an int option value, for recvmsg and setsockopt (Linux, 64 bit).
 MESSAGE = record_dtype(
