@@ -18,6 +18,7 @@ from pipeline.errors import UsageError
 from pipeline.settings import MarketSettings, RunSettings
 from pipeline.sources import Tree, leaves, merge, read_assignments, read_file
 from stages.book.settings import BookSettings
+from stages.domain.instrument_settings import InstrumentSettings
 from stages.feed.settings import FeedSettings
 from stages.risk.settings import RiskSettings
 from stages.router.endpoint import EndpointError, require_loopback
@@ -35,6 +36,9 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     market: MarketSettings = Field(default_factory=MarketSettings, description="which market is traded")
+    instruments: dict[str, InstrumentSettings] = Field(
+        default_factory=dict, description="By symbol: what goes before the venue's word on its grid and limits"
+    )
     feed: FeedSettings = Field(default_factory=FeedSettings, description="market data handler")
     book: BookSettings = Field(default_factory=BookSettings, description="order book builder")
     strategy: StrategySettings = Field(default_factory=StrategySettings, description="what decides on orders")

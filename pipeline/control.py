@@ -28,6 +28,8 @@ class Abilities:
     """The run report as of now."""
     book: Callable[[str], Mapping[str, Any] | None]
     """The book of a symbol with its best levels; None when the run does not trade it."""
+    check: Callable[[str], Callable[[], Mapping[str, Any] | None] | None]
+    """Begin an integrity check of a symbol's book: what gives its result, or None for not yet; None as above."""
     grids: tuple[Mapping[str, Any], ...]
     """What is traded, in the order of the instrument table: symbol, tick, lot and their exponents."""
     journal: Path
@@ -74,6 +76,7 @@ class Control:
         return {
             "status": lambda request: self._abilities.report(),
             "book": self._book,
+            "check": self._check,
             "journal": self._journal,
             "down": self._down,
             **{action: self._acting(action) for action in ACTIONS},
@@ -83,9 +86,24 @@ class Control:
         symbol = _argument(request, "symbol")
         book = self._abilities.book(symbol)
         if book is None:
-            traded = ", ".join(grid["symbol"] for grid in self._abilities.grids)
-            raise ControlError(f"symbol {symbol!r:.40} is not traded", f"traded: {traded}")
+            raise self._not_traded(symbol)
         return {"run": self.run, "symbol": symbol, **book}
+
+    def _check(self, request: Mapping[str, Any]) -> Pending:
+        symbol = _argument(request, "symbol")
+        look = self._abilities.check(symbol)
+        if look is None:
+            raise self._not_traded(symbol)
+
+        def result() -> Mapping[str, Any] | None:
+            found = look()
+            return None if found is None else {"run": self.run, "symbol": symbol, **found}
+
+        return Pending(result)
+
+    def _not_traded(self, symbol: str) -> ControlError:
+        traded = ", ".join(grid["symbol"] for grid in self._abilities.grids)
+        return ControlError(f"symbol {symbol!r:.40} is not traded", f"traded: {traded}")
 
     def _journal(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Where it is and how to read it: reading it takes a tenth of a second, in which nobody would watch."""

@@ -135,7 +135,9 @@ class _Session:
         from shm import doorbell
         from shm.segment import sweep
         from stages.agent import AgentError
+        from stages.domain.captures.itch import is_itch
         from stages.domain.instruments import InstrumentError, instruments_from_exchange_info
+        from stages.feed.context import Format
         from stages.strategy.loader import load, strategy_path
 
         config = self.config
@@ -150,13 +152,16 @@ class _Session:
                 say=self.terminal.say, wait=self.signals.wait,
             )  # fmt: skip
             symbols = config.market.symbols or [str(entry["symbol"]) for entry in info["symbols"]]
-            instruments = instruments_from_exchange_info(info, symbols)
+            instruments = instruments_from_exchange_info(info, symbols, config.instruments)
+
+            replay = config.venue.replay
+            stream_format = Format.ITCH if replay and is_itch(replay[0]) else Format.BINANCE
 
             def build(journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
                     run_start_ms=self.started_ns // 1_000_000, helper_cpus=(self.cores.housekeeping,),
-                    journal_folder=journal, living=living_prefixes(),
+                    journal_folder=journal, living=living_prefixes(), stream_format=stream_format,
                 )  # fmt: skip
 
             agents, twins = build(directory.journal), build(None) if config.launch.placement == "packed" else {}
@@ -240,12 +245,14 @@ class _Session:
     def _open_control(self, directory: RunDirectory, supervisor: "Supervisor", prepared: _Prepared) -> "Control":
         """Be there for `down`, `status` and the like; without a folder for the socket the run goes on without them."""
         from launch.errors import LaunchError
+        from pipeline.book_checks import BookChecks
         from pipeline.control import Abilities, Control
-        from pipeline.reports.books import grid_document, live_ladder
+        from pipeline.reports.books import grid_document, live_ladder, symbol_name
 
         abilities = Abilities(
             report=lambda: self._report(directory.run, supervisor, self._present(), prepared),
             book=lambda symbol: live_ladder(supervisor.segments, prepared.instruments, symbol),
+            check=BookChecks(supervisor.segments, [symbol_name(row) for row in prepared.instruments]).ask,
             grids=tuple(grid_document(instrument) for instrument in prepared.instruments),
             journal=directory.journal,
             stop=self.signals.request_stop,

@@ -1,4 +1,4 @@
-"""`pipeline book SYMBOL`: the best levels of a live run's order book."""
+"""`pipeline book SYMBOL`: the best levels of a live run's order book, or whether it is sound."""
 
 import json
 
@@ -10,18 +10,30 @@ from pipeline.commands.options import run_name
 
 @click.command()
 @click.argument("symbol")
+@click.option("--check", is_flag=True, help="Check the book's integrity instead; exit code 1 when it is broken.")
 @run_name
 @json_option
-def book(symbol: str, run: str, as_json: bool) -> int:
+def book(symbol: str, check: bool, run: str, as_json: bool) -> int:
     """Best bid and ask of SYMBOL, its best levels, and the state of its book."""
     from pipeline.asking import ask_run
 
-    found = ask_run(run, "book", symbol=symbol.upper())
+    found = ask_run(run, "check" if check else "book", symbol=symbol.upper())
     if as_json:
         click.echo(json.dumps(found))
+    elif check:
+        click.echo(check_words(found))
     else:
         from pipeline.reports.text import ladder_table
         from pipeline.terminal import data_console
 
         data_console().print(ladder_table(found))
-    return 0
+    return 0 if not check or found["sound"] else 1
+
+
+def check_words(found: dict[str, object]) -> str:
+    """The result of a check, in a line."""
+    if not found["sound"]:
+        return f"{found['symbol']}: broken: {found['fault']}; it is emptied, and stale until its next snapshot"
+    whole = "" if found["is_whole"] else "; it changed meanwhile, so their numbers were not compared"
+    orders = f" with {found['orders']:,} orders" if found["orders"] else ""
+    return f"{found['symbol']}: sound: {found['levels']:,} levels{orders} looked at{whole}"

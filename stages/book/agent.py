@@ -7,24 +7,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm import ring, seqlock
-from shm.atomics import peek
+from shm.atomics import peek, poke
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
 from shm.layout import WRITER_SEPARATION_BYTES, align_up, record_at
 from shm.ring import cursors
-from shm.segment import Segment, seqlock_layout
+from shm.segment import Segment, record_layout, seqlock_layout
 from shm.seqlock import row_bytes
 from stages.agent import Agent, Array, Hop, SegmentUse
 from stages.book.context import TICKER_BYTES, TICKERS_KEPT, new_context
 from stages.book.orders import address_of_book
 from stages.book.settings import BookSettings
-from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE, FEED_TO_BOOK, RINGS
-from stages.domain.messages import BBO, DEPTH, NOTICE, BookState
-from stages.domain.orderbook import l2, l3
+from stages.domain.edges import (
+    BBO_TABLE,
+    BOOK_TO_STRATEGY,
+    CHECK_REQUESTS,
+    CHECK_TABLE,
+    DEPTH_TABLE,
+    FEED_TO_BOOK,
+    RINGS,
+)
+from stages.domain.messages import BBO, BOOK_CHECK, CHECK_REQUEST, DEPTH, NOTICE, BookState
+from stages.domain.orderbook import l2, l3, top
 from stages.domain.orderbook.engine import COUNTERS, Capacity, engine_bytes, format_engine
+from stages.domain.orderbook.integrity import FAULTS
+from stages.domain.orderbook.l2_book import format_l2_book
 
 log = logging.getLogger(__name__)
 
+REFUSALS = (l3.DUPLICATE, l3.BAD_QUANTITY, l3.BAD_PRICE, l3.TOO_MUCH)
 LIMITS = (l3.FULL_ORDERS, l3.FULL_SYMBOL, l3.FULL_LEVELS, l3.FULL_TABLE, l3.FULL_QUANTITY)
 """Results by which a book goes stale."""
 
@@ -50,12 +61,12 @@ class BookAgent(Agent):
         Counter("crossed", "events after which the best bid was not below the best ask", "events"),
         Counter("diffs_ignored", "diffs that came while their book waited for a snapshot", "diffs"),
         Counter("half_events", "events of which the feed or an earlier book took a part with it", "events"),
-        Counter(
-            "unknown_orders", "messages about orders that no book has, such as those from before the start", "orders"
-        ),
-        Counter("orders_refused", "messages that no book took: duplicate ids, bad quantities or prices", "orders"),
+        Counter("checks", "integrity checks of a book that came to their end", "checks"),
+        Counter("violations", "of these, which found the book broken: it is emptied and goes stale", "checks"),
+        Counter("unknown_orders", "messages about orders that no book has, as of before the start", "messages"),
+        Counter("orders_refused", "messages that no book took: duplicate ids, bad quantities or prices", "messages"),
         Counter("orders_over_limit", "orders for which there was no room; their books are stale", "orders"),
-        Counter("levels_dropped", "deepest levels forgotten because a side had levels_max", "levels"),
+        Counter("levels_dropped", "deepest levels forgotten because a side had levels_max; it goes stale", "levels"),
     )
     hops = (Hop("feed>book"), Hop("book.update", 100, "ns_per_level"), Hop("book.publish"))
 
@@ -66,9 +77,11 @@ class BookAgent(Agent):
             raise ValueError(f"delivery={delivery!r} must be conflate or every")
         symbols = len(instruments)
         self.context = new_context(symbols, np.zeros(1, self.page())["counters"])
-        self._symbols = symbols
+        self._symbols, self._levels_max = symbols, settings.levels_max
         self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
-        self._told_stale: set[int] = set()
+        self._told_dropped, self._told_violations = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
+        self._stale: set[int] = set()
+        self._told_over_limit = 0
         for book, instrument in zip(self.context.books, instruments, strict=True):
             book["tick"], book["lot"] = instrument["tick"], instrument["lot"]
             book["per_tick"], book["per_lot"] = 1 / instrument["tick"], 1 / instrument["lot"]
@@ -79,30 +92,37 @@ class BookAgent(Agent):
         state = self.context.state[0]
         state["must_deliver"] = delivery == "every"
         state["bbo_row_bytes"], state["depth_row_bytes"] = row_bytes(BBO.itemsize), row_bytes(DEPTH.itemsize)
+        audit = self.context.audit[0]
+        audit["row_bytes"], audit["levels_max"] = row_bytes(BOOK_CHECK.itemsize), settings.levels_max
+        audit["check"] = self.context.check.ctypes.data
         self._rehearsal_row = np.zeros(row_bytes(DEPTH.itemsize) // 8, np.int64)
         state["rehearsal_row"] = self._rehearsal_row.ctypes.data
         for name in ("notice", "bbo", "depth", "rehearsal"):
             state[name] = getattr(self.context, name).ctypes.data
 
     def _allocate_levels(self, settings: BookSettings) -> None:
-        side_words = (l2.side_bytes(settings.levels_max) + 63) // 64 * 8
-        self._sides = np.zeros((self._symbols, 2, side_words), np.int64)
+        side_bytes = align_up(l2.side_bytes(settings.levels_max), WRITER_SEPARATION_BYTES)
+        book_bytes = top.BOOK_BYTES + 2 * side_bytes
+        self._books = np.zeros(self._symbols * book_bytes + WRITER_SEPARATION_BYTES, np.uint8)
+        first = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
         self._tickers = np.zeros((self._symbols, TICKERS_KEPT, TICKER_BYTES // 8), np.int64)
-        for book, sides, tickers in zip(self.context.books, self._sides, self._tickers, strict=True):
-            book["bids"], book["asks"] = sides[0].ctypes.data, sides[1].ctypes.data
+        for symbol, (book, tickers) in enumerate(zip(self.context.books, self._tickers, strict=True)):
+            book["top"] = address = first + symbol * book_bytes
+            bids = address + top.BOOK_BYTES
+            for side in (bids, bids + side_bytes):
+                l2.format_side(side, settings.levels_max)
+            format_l2_book(address, bids, bids + side_bytes)
             book["tickers"] = tickers.ctypes.data
-            for side in sides:
-                l2.format_side(side.ctypes.data, settings.levels_max)
 
     def _allocate_orders(self, settings: BookSettings) -> None:
-        orders = settings.orders_max
-        capacity = Capacity.of(self._symbols, orders, symbol_orders_max=settings.symbol_orders_max or None)
-        self._engine_memory = np.zeros(engine_bytes(capacity) + WRITER_SEPARATION_BYTES, np.uint8)
-        engine = align_up(self._engine_memory.ctypes.data, WRITER_SEPARATION_BYTES)
+        each = settings.symbol_orders_max or None
+        capacity = Capacity.of(self._symbols, settings.orders_max, symbol_orders_max=each)
+        self._books = np.zeros(engine_bytes(capacity) + WRITER_SEPARATION_BYTES, np.uint8)
+        engine = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
         format_engine(engine, capacity)
         self.context.state[0]["engine"] = engine
         for symbol, book in enumerate(self.context.books):
-            book["top"] = address_of_book(engine, symbol)
+            book["top"], book["is_known"] = address_of_book(engine, symbol), 1
 
     def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
         self.context.state[0]["rehearsal_interval_ns"] = interval_ns
@@ -113,6 +133,8 @@ class BookAgent(Agent):
             SegmentUse(BOOK_TO_STRATEGY, RINGS[BOOK_TO_STRATEGY], True),
             SegmentUse(BBO_TABLE, seqlock_layout(BBO, self._symbols), True),
             SegmentUse(DEPTH_TABLE, seqlock_layout(DEPTH, self._symbols), True),
+            SegmentUse(CHECK_TABLE, seqlock_layout(BOOK_CHECK, self._symbols), True),
+            SegmentUse(CHECK_REQUESTS, record_layout(CHECK_REQUEST, 1 + self._symbols), False),
         ]
 
     def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
@@ -120,6 +142,8 @@ class BookAgent(Agent):
         state = self.context.state[0]
         state["input"], state["output"] = segments[FEED_TO_BOOK].address, segments[BOOK_TO_STRATEGY].address
         state["bbo_table"], state["depth_table"] = segments[BBO_TABLE].address, segments[DEPTH_TABLE].address
+        audit = self.context.audit[0]
+        audit["requests"], audit["table"] = segments[CHECK_REQUESTS].address, segments[CHECK_TABLE].address
         hops = page["hops"].ctypes.data
         for index, name in enumerate(("transport_hop", "update_hop", "publish_hop")):
             state[name] = hops + index * HISTOGRAM_BYTES
@@ -139,43 +163,60 @@ class BookAgent(Agent):
             if standing := seqlock.newest(row, BBO.itemsize):
                 bbo = record_at(standing, BBO)
                 book["volume"], book["read_ns"] = bbo["volume"], bbo["read_ns"]
-                book["state"] = BookState.DIRTY if bbo["state"] == BookState.VALID else bbo["state"]
+                was_valid = bbo["state"] in (BookState.VALID, BookState.STALE)
+                poke(int(book["top"]) + top.STATE, BookState.DIRTY if was_valid else int(bbo["state"]))
                 state["must_invalidate"] = 1
 
     def is_synced(self) -> bool:
-        return bool((self.context.books["state"] == BookState.VALID).all())
+        if self.context.state[0]["engine"]:
+            return True  # no snapshot will come: there is nothing to wait for
+        return all(peek(int(book["top"]) + top.STATE) == BookState.VALID for book in self.context.books)
 
     def service(self, now_ns: int) -> None:
         if self.context.state[0]["engine"]:
             self._count_orders()
-        else:
-            self._count_levels()
+        self._tell_full()
+        self._tell_broken()
 
     def _count_orders(self) -> None:
-        """What the engine has counted, into the page; a limit that is reached is said once a symbol."""
+        """What the engine has counted, into the page; which symbols have reached a limit is said once."""
         engine, counters = int(self.context.state[0]["engine"]), self.context.counters[0]
         counted = {code: peek(engine + COUNTERS - 8 * code) for code in l3.CODES}
         counters["unknown_orders"], counters["crossed"] = counted[l3.UNKNOWN], counted[l3.CROSSED]
-        counters["orders_over_limit"] = sum(counted[code] for code in LIMITS)
-        refused = (l3.DUPLICATE, l3.BAD_QUANTITY, l3.BAD_PRICE, l3.TOO_MUCH)
-        counters["orders_refused"] = sum(counted[code] for code in refused)
-        if counters["orders_over_limit"] and (stale := set(self._stale_symbols()) - self._told_stale):
-            self._told_stale |= stale
+        counters["orders_refused"] = sum(counted[code] for code in REFUSALS)
+        counters["orders_over_limit"] = over_limit = sum(counted[code] for code in LIMITS)
+        if over_limit == self._told_over_limit:
+            return
+        self._told_over_limit = over_limit
+        states = [peek(int(book["top"]) + top.STATE) for book in self.context.books]
+        stale = {symbol for symbol, state in enumerate(states) if state == BookState.STALE}
+        if stale - self._stale:
             log.error(
-                "%s: no room for more orders (%s); stale from now on: book.orders_max or book.symbol_orders_max is too low",
-                ", ".join(self._names[symbol] for symbol in sorted(stale)),
+                "no room for more orders (%s): stale from now on, and not traded: %s; raise book.orders_max",
                 ", ".join(l3.CODES[code] for code in LIMITS if counted[code]),
+                ", ".join(self._names[symbol] for symbol in sorted(stale - self._stale)),
             )
+        self._stale |= stale
 
-    def _stale_symbols(self) -> list[int]:
-        return np.flatnonzero(self.context.books["state"] == BookState.STALE).tolist()
+    def _tell_full(self) -> None:
+        counters, dropped = self.context.counters[0], self.context.books["dropped"]
+        for symbol in np.flatnonzero(dropped > self._told_dropped):
+            log.error(
+                "%s: a side has more than book.levels_max=%d levels; the book is stale until its next snapshot",
+                self._names[symbol], self._levels_max,
+            )  # fmt: skip
+        counters["levels_dropped"] += int((dropped - self._told_dropped).sum())
+        self._told_dropped[:] = dropped
 
-    def _count_levels(self) -> None:
-        dropped = sum(peek(int(book[side]) + l2.DROPPED) for book in self.context.books for side in ("bids", "asks"))
-        counters = self.context.counters[0]
-        if dropped and not counters["levels_dropped"]:
-            log.warning("a book has more than levels_max levels on a side; its deepest are forgotten")
-        counters["levels_dropped"] = dropped
+    def _tell_broken(self) -> None:
+        violations = self.context.books["violations"]
+        for symbol in np.flatnonzero(violations > self._told_violations):
+            fault = FAULTS[int(self.context.books[symbol]["fault"])]
+            log.error(
+                "%s: the integrity check found its book broken (%s); it is emptied, and stale until its next snapshot",
+                self._names[symbol], fault,
+            )  # fmt: skip
+        self._told_violations[:] = violations
 
     def idle_input(self) -> bool:
         source = int(self.context.state[0]["input"])

@@ -18,7 +18,7 @@ from stages.book.context import (
     TICKER_ID,
     TICKERS_KEPT,
 )
-from stages.domain.orderbook import l2
+from stages.domain.orderbook import top
 
 
 @primitive
@@ -33,19 +33,19 @@ def remember_ticker(tickers: int, ticker_count: int, record: int) -> None:
 
 
 @primitive
-def check_best(tickers: int, ticker_count: int, last_id: int, bids: int, asks: int) -> int:
+def check_best(tickers: int, ticker_count: int, last_id: int, book: int) -> int:
     """1 when the book, at update `last_id`, agrees with the last ticker of an id up to that; -1 when it differs.
 
-    0 when no ticker of such an id is remembered.
+    0 when no ticker of such an id is remembered. `book` is its address.
     """
     for back in range(1, min(ticker_count, TICKERS_KEPT) + 1):
         at = tickers + (ticker_count - back) % TICKERS_KEPT * TICKER_BYTES
         if load_word(at + TICKER_ID) <= last_id:
             agrees = (
-                load_word(at + TICKER_BID) == l2.best_key(bids)
-                and load_word(at + TICKER_BID_QUANTITY) == l2.best_quantity(bids)
-                and load_word(at + TICKER_ASK) == -l2.best_key(asks)
-                and load_word(at + TICKER_ASK_QUANTITY) == l2.best_quantity(asks)
+                load_word(at + TICKER_BID) == load_word(book + top.BID_PRICE)
+                and load_word(at + TICKER_BID_QUANTITY) == load_word(book + top.BID_QUANTITY)
+                and load_word(at + TICKER_ASK) == load_word(book + top.ASK_PRICE)
+                and load_word(at + TICKER_ASK_QUANTITY) == load_word(book + top.ASK_QUANTITY)
             )
             return 1 if agrees else -1
     return 0

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from shm.clock import CLOCK_WORDS
 from shm.layout import record_dtype
-from stages.domain.messages import BBO, DEPTH, MARKET, NOTICE
+from stages.domain.messages import BBO, BOOK_CHECK, DEPTH, MARKET, NOTICE
+from stages.domain.orderbook.audit import CURSOR_BYTES
 from stages.domain.samples import new_samples
 
 
@@ -64,17 +65,34 @@ STATE = record_dtype(
     256,
 )
 
+AUDIT = record_dtype(
+    [
+        ("cursor", "<i8", CURSOR_BYTES // 8),  # of the pass under way (orderbook.audit)
+        ("symbol", "<i8"),  # whose book it is of
+        ("is_asked", "<i8"),  # 1: somebody waits for it
+        ("next_ns", "<i8"),  # when the next step of one that nobody waits for is due
+        ("answered", "<i8"),  # requests that have their answer
+        ("requests", "<i8"),  # address of the request rows
+        ("table", "<i8"),  # the table of results, and the distance of its rows
+        ("row_bytes", "<i8"),
+        ("levels_max", "<i8"),  # of a side
+        ("check", "<i8"),  # address of the scratch record
+    ],
+    192,
+)
+"""State of the integrity checks."""
+
 BOOK = record_dtype(
     [
-        ("bids", "<i8"),  # addresses of the two sides (orderbook.l2)
-        ("asks", "<i8"),
+        ("top", "<i8"),  # address of the book itself (orderbook.top), which has its best prices and its state
+        ("is_known", "<i8"),  # 1: from a snapshot on, as long as nothing is missed; else diffs are ignored
+        ("dropped", "<i8"),  # levels that its sides had no room for, ever
         ("tickers", "<i8"),  # address of TICKERS_KEPT tickers
         ("ticker_count", "<i8"),  # ever seen
         ("tick", "<i8"),
         ("lot", "<i8"),
         ("per_tick", "<f8"),  # 1 / tick
         ("per_lot", "<f8"),
-        ("state", "<i8"),  # BookState
         ("last_id", "<i8"),
         ("volume", "<i8"),
         ("read_ns", "<i8"),  # of the newest event
@@ -83,7 +101,10 @@ BOOK = record_dtype(
         ("is_pending", "<i8"),
         ("pending_read_ns", "<i8"),  # of the oldest event not told
         ("pending_merged", "<i8"),  # events merged beyond the first
-        ("top", "<i8"),  # of single orders: address of the book itself (orderbook.top), else 0
+        ("checks", "<i8"),  # integrity checks that came to their end, and how many of these found something wrong
+        ("violations", "<i8"),
+        ("fault", "<i8"),  # what the last of these found
+        ("answered", "<i8"),  # requests for one that have their answer
         ("is_halted", "<i8"),  # 1: the venue has halted trading
     ],
     192,
@@ -102,12 +123,16 @@ class Context(NamedTuple):
     depth: NDArray[np.void]
     rehearsal: NDArray[np.void]
     samples: NDArray[np.int64]
+    audit: NDArray[np.void]
+    check: NDArray[np.void]
 
 
 def new_context(symbols: int, counters: NDArray[np.void]) -> Context:
     """A context of the right types, its addresses still 0."""
     state = np.zeros(1, STATE)
     state["open_symbol"] = NO_SYMBOL
+    audit = np.zeros(1, AUDIT)
+    audit["symbol"] = NO_SYMBOL
     return Context(
         state,
         np.zeros(CLOCK_WORDS, np.int64),
@@ -118,4 +143,6 @@ def new_context(symbols: int, counters: NDArray[np.void]) -> Context:
         np.zeros(1, DEPTH),
         np.zeros(1, MARKET),
         new_samples(),
+        audit,
+        np.zeros(1, BOOK_CHECK),
     )

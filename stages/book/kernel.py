@@ -13,6 +13,7 @@ from shm import ring, seqlock
 from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import kernel, primitive
+from stages.book import audit
 from stages.book.check import check_best, remember_ticker
 from stages.book.context import (
     DEPTH_ASK_PRICE,
@@ -30,7 +31,7 @@ from stages.book.context import (
     READ_NS,
     Context,
 )
-from stages.book.orders import ADD, EXECUTE, NO_ORDER, apply_order, forget_orders, settle_state, standing
+from stages.book.orders import ADD, EXECUTE, NO_ORDER, apply_order, settle_state, standing
 from stages.domain.messages import (
     BBO,
     DEPTH,
@@ -43,7 +44,8 @@ from stages.domain.messages import (
     NoticeKind,
     Side,
 )
-from stages.domain.orderbook import l2, l3, top
+from stages.domain.orderbook import l2, l2_book, l3, top
+from stages.domain.orderbook.book import level_count
 from stages.domain.orderbook.publication import fill_bbo, fill_depth
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
 from stages.domain.warming import warm, warm_records
@@ -57,7 +59,9 @@ SNAPSHOT, DIFF, TICKER = int(MarketKind.SNAPSHOT), int(MarketKind.DIFF), int(Mar
 TRADE, RESET = int(MarketKind.TRADE), int(MarketKind.RESET)
 FIRST, END = int(MarketFlag.FIRST), int(MarketFlag.END)
 SELLER_AGGRESSED, AGGREGATE = int(MarketFlag.SELLER_AGGRESSED), int(MarketFlag.AGGREGATE)
-VALID, DIRTY = int(BookState.VALID), int(BookState.DIRTY)
+EMPTY, VALID, DIRTY, STALE = (
+    int(state) for state in (BookState.EMPTY, BookState.VALID, BookState.DIRTY, BookState.STALE)
+)
 NOTICE_BOOK, NOTICE_TRADE = int(NoticeKind.BOOK), int(NoticeKind.TRADE)
 BUY, SELL = int(Side.BUY), int(Side.SELL)
 BBO_BYTES, DEPTH_BYTES, NOTICE_BYTES = BBO.itemsize, DEPTH.itemsize, NOTICE.itemsize
@@ -93,6 +97,10 @@ def poll(context: Context, now_ns: int) -> int:
         if now_ns >= state["next_rehearsal_ns"]:
             state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
             rehearse(context)
+    if audit.is_asked(context) or (handled == 0 and audit.is_due(context, now_ns)):
+        broken = audit.look(context, now_ns)
+        if broken != NO_SYMBOL:
+            _publish(context, broken, context.books[broken]["read_ns"])
     return handled + told
 
 
@@ -109,11 +117,11 @@ def rehearse(context: Context) -> None:
     if symbol + 1 >= len(context.books):
         state["rehearsal_symbol"] = 0
         state["rehearsal_level"] = (state["rehearsal_level"] + 1) % DEPTH_LEVELS
-    bids, asks = context.books[symbol]["bids"], context.books[symbol]["asks"]
+    book = context.books[symbol]["top"]
     _fill_rows(context, symbol, record["read_ns"])
     _write_row(state["rehearsal_row"], state["depth"], DEPTH_BYTES)
     depth, level = state["depth"], state["rehearsal_level"]
-    if state["engine"] == 0 and level < min(l2.level_count(bids), l2.level_count(asks)):
+    if state["engine"] == 0 and level < min(level_count(book, 0), level_count(book, 1)):
         bid_quantity = load_word(depth + DEPTH_BID_QUANTITY + 8 * level)
         ask_quantity = load_word(depth + DEPTH_ASK_QUANTITY + 8 * level)
         record["price"][:2] = load_word(depth + DEPTH_BID_PRICE + 8 * level)
@@ -121,8 +129,8 @@ def rehearse(context: Context) -> None:
         record["quantity"][1], record["quantity"][3] = bid_quantity, ask_quantity  # beside zeros, which remove
         _apply(context, state["rehearsal"], symbol, LEVELS_PER_SIDE, LEVELS_PER_RECORD)
     if state["engine"] == 0:
-        for side in (bids, asks):
-            l2.warm_best(side)
+        for side in range(2):
+            l2.warm_best(l2_book.side_at(book, side))
     warm(state["bbo_table"] + symbol * state["bbo_row_bytes"], state["bbo_row_bytes"])
     warm(state["depth_table"] + symbol * state["depth_row_bytes"], state["depth_row_bytes"])
     warm(ring.claim(state["output"], 0), 2 * NOTICE_BYTES)
@@ -145,15 +153,15 @@ def _take(context: Context, record: int) -> None:
         state["popped_ns"] = read_clock(context.clock)
         note(context.samples, state["transport_hop"], state["popped_ns"] - load_word(record + PUBLISH_NS))
         if kind == SNAPSHOT:
-            l2.clear(context.books[symbol]["bids"])
-            l2.clear(context.books[symbol]["asks"])
+            _forget(context, symbol)
     elif state["open_symbol"] != symbol:
         counters["half_events"] += 1  # the rest of an event whose beginning an earlier book took with it
         return
-    if kind == SNAPSHOT or (kind == DIFF and context.books[symbol]["state"] == VALID):
-        level_count = head >> 48 & 0xFFFF
-        counters["off_grid"] += _apply(context, record, symbol, head >> 32 & 0xFFFF, level_count)
-        counters["levels"] += level_count
+    if kind == SNAPSHOT or (kind == DIFF and context.books[symbol]["is_known"] != 0):
+        levels = head >> 48 & 0xFFFF
+        top.begin_update(context.books[symbol]["top"])
+        counters["off_grid"] += _apply(context, record, symbol, head >> 32 & 0xFFFF, levels)
+        counters["levels"] += levels
     if flags & END:
         state["open_symbol"] = NO_SYMBOL
         counters["messages_in"] += 1
@@ -161,18 +169,17 @@ def _take(context: Context, record: int) -> None:
 
 
 @kernel
-def _apply(context: Context, record: int, symbol: int, bid_count: int, level_count: int) -> int:
+def _apply(context: Context, record: int, symbol: int, bid_count: int, levels: int) -> int:
     """Set the levels of one record; returns how many were off the grid. Not inlined, for the rehearsal's sake."""
     book = context.books[symbol]
     off_grid = 0
-    for index in range(level_count):
+    for index in range(levels):
         off_tick = _is_off(load_word(record + PRICE + 8 * index), book["tick"], book["per_tick"])
         off_lot = _is_off(load_word(record + QUANTITY + 8 * index), book["lot"], book["per_lot"])
         off_grid += int(off_tick | off_lot)
-    for index in range(bid_count):
-        l2.set_level(book["bids"], load_word(record + PRICE + 8 * index), load_word(record + QUANTITY + 8 * index))
-    for index in range(bid_count, level_count):
-        l2.set_level(book["asks"], -load_word(record + PRICE + 8 * index), load_word(record + QUANTITY + 8 * index))
+    for index in range(levels):
+        price, quantity = load_word(record + PRICE + 8 * index), load_word(record + QUANTITY + 8 * index)
+        l2_book.set_level(book["top"], int(index >= bid_count), price, quantity)
     return off_grid
 
 
@@ -209,15 +216,19 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
     if kind == RESET:
         _invalidate(context, symbol, read_ns)
         return
-    if kind == DIFF and book["state"] != VALID:
+    if kind == DIFF and book["is_known"] == 0:
         counters["diffs_ignored"] += 1
         return
-    book["state"] = VALID
+    if kind == SNAPSHOT:
+        book["is_known"] = 1
+        top.set_state(book["top"], VALID)
     book["last_id"] = last_id
     book["exchange_time_ns"] = load_word(record + EXCHANGE_TIME_NS)
-    bid, ask = l2.best_key(book["bids"]), -l2.best_key(book["asks"])
-    if bid >= ask and bid != 0 and ask != 0:
-        counters["crossed"] += 1
+    dropped = l2_book.dropped(book["top"])
+    if dropped != book["dropped"]:
+        book["dropped"] = dropped
+        top.set_state(book["top"], STALE)
+    counters["crossed"] += int(l2_book.end_event(book["top"]))
     consistent_ns = read_clock(context.clock)
     levels = load_word(record + EVENT_LEVELS)
     if levels > 0:
@@ -225,7 +236,7 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
     _publish(context, symbol, read_ns)
     note(context.samples, state["publish_hop"], read_clock(context.clock) - consistent_ns)
     if kind == DIFF:
-        outcome = check_best(book["tickers"], book["ticker_count"], last_id, book["bids"], book["asks"])
+        outcome = check_best(book["tickers"], book["ticker_count"], last_id, book["top"])
         counters["bbo_checked"] += 1 if outcome != 0 else 0
         counters["bbo_mismatches"] += 1 if outcome < 0 else 0
 
@@ -235,6 +246,9 @@ def _end_order_event(context: Context, record: int, kind: int, flags: int, symbo
     """A record about a single order, or about trading in a symbol: apply it, tell a trade, publish."""
     state, counters = context.state[0], context.counters[0]
     book = context.books[symbol]
+    if book["is_known"] == 0:
+        counters["diffs_ignored"] += 1
+        return
     order_side, price = NO_ORDER, load_word(record + PRICE)
     if kind == ADD:
         counters["off_grid"] += int(_is_off(price, book["tick"], book["per_tick"]))
@@ -245,6 +259,7 @@ def _end_order_event(context: Context, record: int, kind: int, flags: int, symbo
     settle_state(context, symbol, code)
     book["last_id"] = load_word(record + LAST_ID)
     book["exchange_time_ns"] = load_word(record + EXCHANGE_TIME_NS)
+    counters["levels"] += int(code == l3.OK)
     consistent_ns = read_clock(context.clock)
     note(context.samples, state["update_hop"], consistent_ns - state["popped_ns"])
     if order_side != NO_ORDER:
@@ -259,16 +274,24 @@ def _end_order_event(context: Context, record: int, kind: int, flags: int, symbo
 @kernel
 def _invalidate(context: Context, symbol: int, read_ns: int) -> None:
     """Empty the book and say so: nobody may trade on it before the next snapshot."""
+    _forget(context, symbol)
+    _publish(context, symbol, read_ns)
+
+
+@primitive
+def _forget(context: Context, symbol: int) -> None:
+    """Empty the book. It is DIRTY, but EMPTY if it never was anything else.
+
+    One of single orders goes on as it is, STALE for good: no snapshot will tell what was missed.
+    """
     book = context.books[symbol]
     if context.state[0]["engine"] != 0:
-        forget_orders(context, symbol)
-    else:
-        l2.clear(book["bids"])
-        l2.clear(book["asks"])
-        if book["state"] == VALID:
-            book["state"] = DIRTY
-    book["last_id"] = 0
-    _publish(context, symbol, read_ns)
+        top.set_state(book["top"], STALE)
+        return
+    was_empty = load_word(book["top"] + top.STATE) == EMPTY
+    l2_book.clear(book["top"])
+    top.set_state(book["top"], EMPTY if was_empty else DIRTY)
+    book["is_known"] = book["last_id"] = 0
 
 
 @kernel
@@ -280,24 +303,9 @@ def _write_row(row: int, source: int, payload_bytes: int) -> int:
 @kernel
 def _fill_rows(context: Context, symbol: int, read_ns: int) -> None:
     """The scratch records of both tables: the book as it is now."""
-    state, book, bbo, depth = context.state[0], context.books[symbol], context.bbo[0], context.depth[0]
-    if state["engine"] != 0:
-        fill_bbo(book["top"], state["bbo"], book["last_id"], read_ns, book["volume"])
-        fill_depth(book["top"], state["depth"], book["last_id"], read_ns, book["exchange_time_ns"])
-        return
-    bids, asks = book["bids"], book["asks"]
-    bid_count, ask_count = l2.level_count(bids), l2.level_count(asks)
-    bbo["bid_price"], bbo["bid_quantity"] = l2.best_key(bids), l2.best_quantity(bids)
-    bbo["ask_price"], bbo["ask_quantity"] = -l2.best_key(asks), l2.best_quantity(asks)
-    bbo["last_id"], bbo["read_ns"], bbo["state"] = book["last_id"], read_ns, book["state"]
-    bbo["volume"] = book["volume"]
-
-    target = state["depth"]
-    depth["bid_levels"] = l2.copy_best(bids, DEPTH_LEVELS, 1, target + DEPTH_BID_PRICE, target + DEPTH_BID_QUANTITY)
-    depth["ask_levels"] = l2.copy_best(asks, DEPTH_LEVELS, -1, target + DEPTH_ASK_PRICE, target + DEPTH_ASK_QUANTITY)
-    depth["bid_count"], depth["ask_count"] = bid_count, ask_count
-    depth["last_id"], depth["exchange_time_ns"] = book["last_id"], book["exchange_time_ns"]
-    depth["read_ns"], depth["state"] = read_ns, book["state"]
+    state, book = context.state[0], context.books[symbol]
+    fill_bbo(book["top"], state["bbo"], book["last_id"], read_ns, book["volume"])
+    fill_depth(book["top"], state["depth"], book["last_id"], read_ns, book["exchange_time_ns"])
 
 
 @kernel
@@ -338,16 +346,11 @@ def _tell_all(context: Context) -> int:
 def _fill_notice(context: Context, kind: int, symbol: int, read_ns: int) -> None:
     """The fields that notices of both kinds have in common: the book as it is now."""
     state, book, notice = context.state[0], context.books[symbol], context.notice[0]
-    bids, asks = book["bids"], book["asks"]
-    notice["kind"], notice["state"], notice["symbol"] = kind, book["state"], symbol
+    at = book["top"]
+    notice["kind"], notice["state"], notice["symbol"] = kind, top.state(at), symbol
     notice["version"], notice["last_id"] = book["version"], book["last_id"]
-    if state["engine"] != 0:
-        at = book["top"]
-        notice["bid_price"], notice["bid_quantity"] = load_word(at + top.BID_PRICE), load_word(at + top.BID_QUANTITY)
-        notice["ask_price"], notice["ask_quantity"] = load_word(at + top.ASK_PRICE), load_word(at + top.ASK_QUANTITY)
-    else:
-        notice["bid_price"], notice["bid_quantity"] = l2.best_key(bids), l2.best_quantity(bids)
-        notice["ask_price"], notice["ask_quantity"] = -l2.best_key(asks), l2.best_quantity(asks)
+    notice["bid_price"], notice["bid_quantity"] = load_word(at + top.BID_PRICE), load_word(at + top.BID_QUANTITY)
+    notice["ask_price"], notice["ask_quantity"] = load_word(at + top.ASK_PRICE), load_word(at + top.ASK_QUANTITY)
     notice["read_ns"] = read_ns
     state["notice_seq"] += 1
     notice["seq"] = state["notice_seq"]
@@ -373,10 +376,10 @@ def _tell_book(context: Context, symbol: int) -> bool:
 
 @primitive
 def _tell_pending(context: Context) -> int:
-    """Send what is pending while there is room; returns how many notices that were."""
-    told = 0
+    """Send what is pending while there is room, but nothing half; returns how many notices that were."""
+    told, open_symbol = 0, context.state[0]["open_symbol"]
     for symbol in range(len(context.books)):
-        if context.books[symbol]["is_pending"] != 0:
+        if context.books[symbol]["is_pending"] != 0 and symbol != open_symbol:
             if not _tell_book(context, symbol):
                 break
             told += 1

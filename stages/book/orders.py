@@ -2,7 +2,7 @@
 
 A book is EMPTY before its first order and VALID from it on, also of a stream that began in the middle of the day: what
 stood in the book before is unknown, and messages about it are counted. A limit that is reached, or missed messages,
-make it STALE or DIRTY for good, since no snapshot of such a feed follows. A symbol whose trading the venue has halted
+make it STALE for good, since no snapshot of such a feed follows. A symbol whose trading the venue has halted
 is HALTED as long as its book is right.
 """
 
@@ -15,9 +15,7 @@ from stages.domain.orderbook.engine import LEVEL_KEY, ORDER_LEVEL, book_at, reco
 
 ADD, EXECUTE, REDUCE = int(MarketKind.ADD), int(MarketKind.EXECUTE), int(MarketKind.REDUCE)
 DELETE, REPLACE, STATUS = int(MarketKind.DELETE), int(MarketKind.REPLACE), int(MarketKind.STATUS)
-EMPTY, VALID, DIRTY, HALTED = (
-    int(state) for state in (BookState.EMPTY, BookState.VALID, BookState.DIRTY, BookState.HALTED)
-)
+EMPTY, VALID, HALTED = int(BookState.EMPTY), int(BookState.VALID), int(BookState.HALTED)
 NO_ORDER = -1
 
 
@@ -51,7 +49,6 @@ def settle_state(context: Context, symbol: int, code: int) -> None:
     if state in (VALID, HALTED):
         state = HALTED if book["is_halted"] != 0 else VALID
     top.set_state(book["top"], state)
-    book["state"] = state
 
 
 @kernel
@@ -64,16 +61,6 @@ def standing(context: Context, order_id: int) -> tuple[int, int]:
     side = (table.owner_of(order) - 1) & 1
     key = load_word(record_at(engine, load_u32(order + ORDER_LEVEL)) + LEVEL_KEY)
     return side, top.signed(key, side)
-
-
-@kernel
-def forget_orders(context: Context, symbol: int) -> None:
-    """Empty the book. It is DIRTY from now on, but EMPTY if it never was anything else."""
-    book = context.books[symbol]
-    was_empty = load_word(book["top"] + top.STATE) == EMPTY
-    l3.clear(context.state[0]["engine"], symbol)
-    book["state"] = EMPTY if was_empty else DIRTY
-    top.set_state(book["top"], book["state"])
 
 
 @kernel

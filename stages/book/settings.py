@@ -12,7 +12,8 @@ class BookSettings(BaseModel):
         16_384,
         ge=100,
         le=1_048_576,
-        description="Price levels kept per side of a book; a deeper book forgets its deepest level, which is counted. "
+        description="Price levels kept per side of a book; a deeper book forgets its deepest levels and is stale, not "
+        "to be traded on, until its next snapshot. "
         "75 bytes each, allocated at start",
     )
     orders_max: int = Field(

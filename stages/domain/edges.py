@@ -2,12 +2,23 @@
 
 feed ==> book ==> strategy ==> risk ==> router        rings
                   strategy <== risk <== router        rings: reports
-         book --> bbo, depth                          seqlock tables, one row per symbol
+         book --> bbo, depth, checks                  seqlock tables, one row per symbol
+supervisor --> check-requests --> book
                                        router --> positions
 """
 
-from shm.segment import Layout, ring_layout, seqlock_layout
-from stages.domain.messages import BBO, DEPTH, MARKET, NOTICE, ORDER, POSITION, REPORT
+from shm.segment import Layout, record_layout, ring_layout, seqlock_layout
+from stages.domain.messages import (
+    BBO,
+    BOOK_CHECK,
+    CHECK_REQUEST,
+    DEPTH,
+    MARKET,
+    NOTICE,
+    ORDER,
+    POSITION,
+    REPORT,
+)
 
 FEED_TO_BOOK = "feed-book"
 BOOK_TO_STRATEGY = "book-strategy"
@@ -18,6 +29,8 @@ RISK_TO_STRATEGY = "risk-strategy"
 BBO_TABLE = "bbo"
 DEPTH_TABLE = "depth"
 POSITION_TABLE = "positions"
+CHECK_TABLE = "checks"
+CHECK_REQUESTS = "check-requests"
 
 RINGS = {
     FEED_TO_BOOK: ring_layout(MARKET, 16_384),
@@ -35,4 +48,6 @@ def edges(symbols: int) -> dict[str, Layout]:
         BBO_TABLE: seqlock_layout(BBO, symbols),
         DEPTH_TABLE: seqlock_layout(DEPTH, symbols),
         POSITION_TABLE: seqlock_layout(POSITION, symbols),
+        CHECK_TABLE: seqlock_layout(BOOK_CHECK, symbols),
+        CHECK_REQUESTS: record_layout(CHECK_REQUEST, 1 + symbols),
     }

@@ -161,6 +161,25 @@ DEPTH = record_dtype(
 )
 
 
+# Published by the book in its table, one row per symbol: the newest integrity check that came to its end.
+BOOK_CHECK = record_dtype(
+    [
+        ("request", "<i8"),  # number of the newest request that it, or an earlier one, answers; 0: none yet
+        ("fault", "<i8"),  # 0, or what was wrong (orderbook.integrity.FAULTS)
+        ("is_whole", "<i8"),  # 1: of all there is, and nothing changed from its beginning to its end
+        ("levels", "<i8"),  # looked at
+        ("orders", "<i8"),  # of these levels; 0 in a book of levels
+        ("checks", "<i8"),  # of this symbol, by the process that writes this
+        ("violations", "<i8"),  # of these, which found something wrong
+        ("checked_ns", "<i8"),
+    ],
+    64,
+)
+
+# Written by the supervisor. Row 0 counts all requests, row 1 + symbol those for a check of its book.
+CHECK_REQUEST = record_dtype([("count", "<i8")], 64)
+
+
 class OrderKind(IntEnum):
     """What an order record asks for."""
 

@@ -203,6 +203,8 @@ class FeedAgent(Agent):
         return State.READY if self.context.counters[0]["connects"] else State.STARTING
 
     def is_synced(self) -> bool:
+        if self._format is not Format.BINANCE:
+            return True  # no snapshot will come: there is nothing to wait for
         return bool((self.context.sync["status"] == SYNCED).all())
 
     def quiesce(self) -> None:

@@ -19,7 +19,7 @@ LIMITS = record_dtype(
     [
         ("is_configured", "<i8"),
         ("tick", "<i8"),  # price mantissa of one tick
-        ("maximum_price_ticks", "<i8"),  # ticks whose mantissa still fits: 2**62 // tick
+        ("maximum_price_ticks", "<i8"),  # of the venue, and of what fits: 2**62 // tick
         ("minimum_lots", "<i8"),
         ("maximum_lots", "<i8"),
         ("minimum_notional", "<i8"),  # ticks x lots, as the two below
@@ -73,7 +73,7 @@ def _fill(row: np.void, instrument: np.void, name: str, settings: RiskSettings, 
     position_max = _choose(own.position_notional_quote_max, settings.position_notional_quote_max)
     row["is_configured"] = 1
     row["tick"] = tick
-    row["maximum_price_ticks"] = LARGEST // tick
+    row["maximum_price_ticks"] = int(instrument["maximum_price_ticks"]) or LARGEST // tick
     row["minimum_lots"] = max(1, minimum_lots)
     row["maximum_lots"] = min(LARGEST, maximum_lots)
     row["minimum_notional"] = max(int(instrument["minimum_notional"]), _up(Decimal(notional_min), unit))

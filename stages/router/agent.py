@@ -531,7 +531,7 @@ def _grid(instruments: NDArray[np.void]) -> NDArray[np.void]:
             row[step], row[decimals] = instrument[step], instrument[decimals]
             row[units] = int(instrument[step]) // 10 ** (-PRICE_EXPONENT - int(instrument[decimals]))
         for asset in ("base_asset", "quote_asset"):
-            row[asset] = word(instrument[asset].decode("ascii"))
+            row[asset] = word(instrument[asset].decode("ascii")[:8])  # as reports are read
     return grid
 
 

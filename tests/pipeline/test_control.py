@@ -60,6 +60,21 @@ class FakeStages:
         return request
 
 
+class FakeCheck:
+    """A book's check that takes three looks, and finds it sound at first and then broken."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self) -> dict[str, Any] | None:
+        self.looks += 1
+        if self.looks % 3:
+            return None
+        fault = None if self.looks == 3 else "the top does not show the best levels"
+        sums = {"levels": 1234, "orders": 0, "checks": 5, "violations": int(fault is not None)}
+        return {"sound": fault is None, "fault": fault, "is_whole": False, **sums}
+
+
 @dataclass
 class FakeRun:
     """A run that holds its name and serves its socket."""
@@ -108,7 +123,8 @@ def live(state: Path) -> Iterator[FakeRun]:
     create_run_directory(RUN)
     stops: list[int] = []
     abilities = Abilities(
-        report=lambda: REPORT, book={"BTCUSDT": BOOK}.get, grids=(GRID,), journal=state / "journal",
+        report=lambda: REPORT, book={"BTCUSDT": BOOK}.get, check={"BTCUSDT": FakeCheck()}.get, grids=(GRID,),
+        journal=state / "journal",
         stop=lambda: stops.append(1), stages=stages,
     )  # fmt: skip
     control = Control(RUN, abilities)
@@ -140,6 +156,18 @@ def test_what_a_run_says_is_printed_as_it_is(live: FakeRun) -> None:
     assert document("positions") == {"run": RUN, "positions": REPORT["positions"]}
     assert document("orders") == {"run": RUN, "working": [], "ended": []}
     assert document("book", "btcusdt") == {"run": RUN, "symbol": "BTCUSDT", **BOOK}
+
+
+def test_a_check_waits_for_its_result_and_its_exit_code_says_whether_the_book_is_broken(live: FakeRun) -> None:
+    assert document("book", "btcusdt", "--check") == {
+        "run": RUN, "symbol": "BTCUSDT", "sound": True, "fault": None, "is_whole": False,
+        "levels": 1234, "orders": 0, "checks": 5, "violations": 0,
+    }  # fmt: skip
+    done = run_verb("book", "BTCUSDT", "--check")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "broken: the top does not show the best levels" in done.stdout
+    code, words = refused("book", "XRPUSDT", "--check")
+    assert (code, "XRPUSDT" in words) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ BLOCK_ORDER, BLOCK_COUNTS = 11, 12
 
 
 @primitive
-def _node_fault(node: int) -> int:
+def node_fault(node: int) -> int:
     """Entries ascend, nothing stands behind them."""
     count = load_u32(node + COUNT)
     if count > NODE_KEYS:
@@ -94,7 +94,7 @@ def count_nodes(engine: int, side: int) -> int:
             nodes += 1
             if number > load_word(engine + NODES_MAX) or nodes > load_word(engine + NODES_MAX):
                 return -NODE_LINKS
-            if _node_fault(node) != SOUND or (load_u32(node + COUNT) == 0 and height > 0):
+            if node_fault(node) != SOUND or (load_u32(node + COUNT) == 0 and height > 0):
                 return -NODE_ORDER
             if load_u32(node + BETTER) != better:
                 return -NODE_LINKS
@@ -103,8 +103,8 @@ def count_nodes(engine: int, side: int) -> int:
 
 
 @kernel
-def _level_fault(engine: int, level: int, owner: int) -> int:
-    """The orders of a level: links there and back, places in the table, sums."""
+def level_fault(engine: int, level: int, owner: int, orders_max: int) -> int:
+    """The orders of a level: links, places in the table, sums. Of a longer queue only the first orders_max."""
     this = number_of(engine, level)
     at, before, orders, quantity = load_u32(level + NEXT), this, 0, 0
     orders_at, orders_end = engine + load_word(engine + ORDER_TABLE), engine + load_word(engine + LEVEL_TABLE)
@@ -122,6 +122,8 @@ def _level_fault(engine: int, level: int, owner: int) -> int:
         orders += 1
         quantity += load_word(order + LOTS)
         before, at = at, load_u32(order + NEXT)
+        if orders == orders_max and at != this:
+            return SOUND
     if load_u32(level + PREVIOUS) != before:
         return QUEUE
     if orders != load_u32(level + LEVEL_ORDERS) or orders == 0 or quantity != load_word(level + LOTS):
@@ -130,15 +132,26 @@ def _level_fault(engine: int, level: int, owner: int) -> int:
 
 
 @kernel
+def entry_fault(engine: int, side_address: int, owner: int, leaf: int, place: int, orders_max: int) -> int:
+    """An entry of leaf number `leaf`: tree and table lead to its level, and that is sound (`level_fault`)."""
+    node = node_at(engine, leaf)
+    key, level = load_word(tree.key_at(node, place)), record_at(engine, load_u32(tree.ref_at(node, place)))
+    levels_at = engine + load_word(engine + LEVEL_TABLE)
+    if not levels_at <= level < levels_at + table.table_bytes_of(load_word(engine + LEVEL_LINES)):
+        return LEVEL_PLACE
+    if load_word(level + LEVEL_KEY) != key or tree.leaf_of(engine, side_address, key) != leaf:
+        return LEVEL_PLACE
+    if l3.find_level(engine, l3.level_hash(engine, key, owner), key, owner) != level:
+        return LEVEL_PLACE
+    return level_fault(engine, level, owner, orders_max)
+
+
+@kernel
 def _side_fault(engine: int, book: int, side: int, owner: int) -> int:
     """The levels of a side, best first; returns what is wrong, or minus the number of its orders."""
     side_address, levels, orders, last_key = side_at(book, side), 0, 0, NO_KEY
     if count_nodes(engine, side_address) < 0:
         return -count_nodes(engine, side_address)
-    if tree.best(engine, side_address) != load_u32(side_address + BEST):
-        return TOP
-    levels_at = engine + load_word(engine + LEVEL_TABLE)
-    levels_end = levels_at + table.table_bytes_of(load_word(engine + LEVEL_LINES))
     number = tree.best_leaf(engine, side_address)
     while number != 0:
         leaf = node_at(engine, number)
@@ -146,13 +159,7 @@ def _side_fault(engine: int, book: int, side: int, owner: int) -> int:
             key, level = load_word(tree.key_at(leaf, place)), record_at(engine, load_u32(tree.ref_at(leaf, place)))
             if key >= last_key:
                 return NODE_ORDER
-            if not levels_at <= level < levels_end or load_word(level + LEVEL_KEY) != key:
-                return LEVEL_PLACE
-            if tree.leaf_of(engine, side_address, key) != number:
-                return LEVEL_PLACE
-            if l3.find_level(engine, l3.level_hash(engine, key, owner), key, owner) != level:
-                return LEVEL_PLACE
-            fault = _level_fault(engine, level, owner)
+            fault = entry_fault(engine, side_address, owner, number, place, load_word(engine + ORDERS_MAX))
             if fault != SOUND:
                 return fault
             last_key = key
@@ -163,9 +170,30 @@ def _side_fault(engine: int, book: int, side: int, owner: int) -> int:
 
 
 @primitive
-def _top_fault(book: int, side: int, price: int, quantity: int) -> bool:
+def _shows(book: int, side: int, price: int, quantity: int) -> bool:
     at = book + top.ASK_PRICE * side
-    return (load_word(at) != price) | (load_word(at + 8) != quantity)
+    return (load_word(at) == price) & (load_word(at + 8) == quantity)
+
+
+@kernel
+def order_top_fault(engine: int, book: int, side: int) -> int:
+    """Whether the top of a book of orders shows the side's best level, and that is the best."""
+    best = load_u32(side_at(book, side) + BEST)
+    price, quantity = 0, 0
+    if tree.best(engine, side_at(book, side)) != best:
+        return TOP
+    if best != 0:
+        level = record_at(engine, best)
+        price, quantity = top.signed(load_word(level + LEVEL_KEY), side), load_word(level + LOTS)
+    return SOUND if _shows(book, side, price, quantity) and not _derived_fault(book) else TOP
+
+
+@kernel
+def level_top_fault(book: int, side: int) -> int:
+    """The same of a book of levels."""
+    at = l2_book.side_at(book, side)
+    price = top.signed(l2.best_key(at), side)
+    return SOUND if _shows(book, side, price, l2.best_quantity(at)) and not _derived_fault(book) else TOP
 
 
 @primitive
@@ -188,14 +216,8 @@ def check_orders(engine: int, symbol: int) -> int:
         if found > 0:
             return found
         orders -= found
-        best, price, quantity = load_u32(side_at(book, side) + BEST), 0, 0
-        if best != 0:
-            level = record_at(engine, best)
-            price, quantity = top.signed(load_word(level + LEVEL_KEY), side), load_word(level + LOTS)
-        if _top_fault(book, side, price, quantity):
+        if order_top_fault(engine, book, side) != SOUND:
             return TOP
-    if _derived_fault(book):
-        return TOP
     return SOUND if orders == load_word(book + BOOK_ORDERS) else COUNTS
 
 
@@ -241,37 +263,53 @@ def check_levels(book: int) -> int:
         return DIRTY
     for side in range(2):
         fault = l2_side_fault(l2_book.side_at(book, side))
+        if fault == SOUND:
+            fault = level_top_fault(book, side)
         if fault != SOUND:
             return fault
-        at = l2_book.side_at(book, side)
-        if _top_fault(book, side, l2.best_key(at) * (1 - 2 * side), l2.best_quantity(at)):
-            return TOP
-    return TOP if _derived_fault(book) else SOUND
+    return SOUND
 
 
 @kernel
 def l2_side_fault(side: int) -> int:
     """SOUND, or what is wrong with a side of a book of levels (`l2`)."""
-    blocks, levels, last = load_word(side + l2.BLOCKS), 0, l2.LOWEST
-    if not 1 <= blocks <= load_word(side + l2.BLOCKS_MAX) or load_word(l2.low_at(side, 0)) != l2.LOWEST:
+    if directory_fault(side) != SOUND:
         return BLOCK_ORDER
-    for index in range(blocks):
-        block, low, live = l2.block_at(side, index), load_word(l2.low_at(side, index)), 0
-        used = load_word(block + l2.USED)
-        if not 0 <= used <= l2.USED_MAX or (index > 0 and low <= last):
-            return BLOCK_ORDER
-        last = low - 1 if index > 0 else last
-        for place in range(l2.BLOCK_KEYS):
-            key = load_word(block + l2.KEYS + 8 * place)
-            if (key != l2.NO_KEY) if place >= used else (key <= last):
-                return BLOCK_ORDER
-            if place < used:
-                last = key
-                quantity = load_word(block + l2.QUANTITIES + 8 * place)
-                live += int(quantity != 0)
-                if quantity < 0 or (index == blocks - 1 and place == used - 1 and quantity == 0):
-                    return BLOCK_COUNTS
-        if live != load_word(block + l2.LIVE):
-            return BLOCK_COUNTS
-        levels += live
+    levels = 0
+    for index in range(load_word(side + l2.BLOCKS)):
+        fault = block_fault(side, index)
+        if fault != SOUND:
+            return fault
+        levels += load_word(l2.block_at(side, index) + l2.LIVE)
     return SOUND if levels == load_word(side + l2.LEVELS) else BLOCK_COUNTS
+
+
+@primitive
+def directory_fault(side: int) -> int:
+    """Whether there is a first block, and no more than there can be."""
+    is_right = 1 <= load_word(side + l2.BLOCKS) <= load_word(side + l2.BLOCKS_MAX)
+    return SOUND if is_right and load_word(l2.low_at(side, 0)) == l2.LOWEST else BLOCK_ORDER
+
+
+@kernel
+def block_fault(side: int, index: int) -> int:
+    """A block and its place in the directory: keys ascend from its low to below the next one's, and are counted."""
+    is_last = index == load_word(side + l2.BLOCKS) - 1
+    if not l2.is_block_place(side, index):
+        return BLOCK_ORDER
+    block, last, live = l2.block_at(side, index), load_word(l2.low_at(side, index)) - 1, 0
+    end = l2.NO_KEY if is_last else load_word(l2.low_at(side, index + 1))
+    used = load_word(block + l2.USED)
+    if not 0 <= used <= l2.USED_MAX or end <= last + 1:
+        return BLOCK_ORDER
+    for place in range(l2.BLOCK_KEYS):
+        key = load_word(block + l2.KEYS + 8 * place)
+        if (key != l2.NO_KEY) if place >= used else not last < key < end:
+            return BLOCK_ORDER
+        if place < used:
+            last = key
+            quantity = load_word(block + l2.QUANTITIES + 8 * place)
+            live += int(quantity != 0)
+            if quantity < 0 or (is_last and place == used - 1 and quantity == 0):
+                return BLOCK_COUNTS
+    return SOUND if live == load_word(block + l2.LIVE) else BLOCK_COUNTS

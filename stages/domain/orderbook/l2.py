@@ -27,9 +27,8 @@ A book that gets deeper than `capacity`, or so sparse that its blocks do not suf
 is counted (`dropped`): far from the touch the book is then incomplete, as it is beyond the venue's snapshot anyway.
 """
 
-from shm.atomics import load_word, poke, prefetch, store_word
+from shm.atomics import load_word, prefetch, store_word
 from shm.kernel import kernel, primitive
-from shm.layout import align_up
 from stages.domain.warming import warm
 
 LEVELS, CAPACITY, DROPPED, BLOCKS, BLOCKS_MAX = 0, 8, 16, 24, 32
@@ -52,6 +51,7 @@ NO_KEY = 2**62
 LOWEST = -(2**62)
 
 
+@kernel
 def _blocks_max(capacity: int) -> int:
     return capacity // LIVE_MIN + 4
 
@@ -60,21 +60,37 @@ def side_bytes(capacity: int) -> int:
     """Bytes of a side of up to `capacity` levels. Raises ValueError for one without levels."""
     if capacity < 1:
         raise ValueError(f"order book capacity={capacity} must be at least 1 level")
-    return _first_block(capacity) + _blocks_max(capacity) * BLOCK_BYTES
+    return int(_first_block(_blocks_max(capacity)) + _blocks_max(capacity) * BLOCK_BYTES)
 
 
-def _first_block(capacity: int) -> int:
-    return align_up(DIRECTORY + 16 * _blocks_max(capacity), 64)
+@kernel
+def _first_block(blocks_max: int) -> int:
+    return (DIRECTORY + 16 * blocks_max + 63) // 64 * 64
 
 
 def format_side(side: int, capacity: int) -> None:
     """Cold: make the zeroed memory at address `side` an empty side."""
     side_bytes(capacity)
-    poke(side + CAPACITY, capacity)
-    poke(side + BLOCKS_MAX, _blocks_max(capacity))
-    for index in range(_blocks_max(capacity)):
-        poke(side + DIRECTORY + 8 * (_blocks_max(capacity) + index), _first_block(capacity) + index * BLOCK_BYTES)
+    restore(side, capacity)
+
+
+@kernel
+def restore(side: int, capacity: int) -> None:
+    """Make a side of this capacity empty and whole again, whatever has become of it."""
+    blocks_max = _blocks_max(capacity)
+    store_word(side + CAPACITY, capacity)
+    store_word(side + BLOCKS_MAX, blocks_max)
+    for index in range(blocks_max):
+        store_word(_offset(side, index), _first_block(blocks_max) + index * BLOCK_BYTES)
     clear(side)
+
+
+@primitive
+def is_block_place(side: int, index: int) -> bool:
+    """Whether the directory leads to a place where a block can be."""
+    offset, blocks_max = load_word(_offset(side, index)), load_word(side + BLOCKS_MAX)
+    number = (offset - _first_block(blocks_max)) // BLOCK_BYTES
+    return (0 <= number < blocks_max) & (_first_block(blocks_max) + number * BLOCK_BYTES == offset)
 
 
 @kernel
@@ -90,6 +106,12 @@ def clear(side: int) -> None:
 def level_count(side: int) -> int:
     """Levels in the side."""
     return load_word(side + LEVELS)
+
+
+@primitive
+def dropped(side: int) -> int:
+    """Levels forgotten for want of room, ever."""
+    return load_word(side + DROPPED)
 
 
 @primitive
@@ -403,6 +425,8 @@ def copy_best(side: int, levels: int, sign: int, prices: int, quantities: int) -
     copied = 0
     while copied < wanted:
         if at == 0:
+            if index == 0:  # the number of levels is wrong: the integrity check will say so, nobody reads beyond
+                break
             index -= 1
             block = block_at(side, index)
             at = load_word(block + USED)

@@ -14,7 +14,7 @@ from stages.domain.orderbook import l2, top
 from stages.domain.orderbook.top import signed
 
 SIDES = top.KIND + 8
-EMPTY = int(BookState.EMPTY)
+EMPTY, STALE = int(BookState.EMPTY), int(BookState.STALE)
 
 
 def format_l2_book(book: int, bids: int, asks: int) -> None:
@@ -48,6 +48,12 @@ def _show_best(book: int, side: int) -> None:
 
 
 @primitive
+def dropped(book: int) -> int:
+    """Levels that its sides had no room for, ever: the book is not all there is."""
+    return l2.dropped(side_at(book, 0)) + l2.dropped(side_at(book, 1))
+
+
+@primitive
 def prefetch_directory(book: int, side: int) -> None:
     """First, some levels ahead: ask for what finds the level's block."""
     l2.prefetch_directory(side_at(book, side))
@@ -70,6 +76,17 @@ def end_event(book: int) -> bool:
     """The event is complete. Whether it leaves the book crossed."""
     top.end_update(book)
     return top.has_both_sides(book) & (load_word(book + top.SPREAD) <= 0)
+
+
+@kernel
+def restore(book: int, capacity: int) -> None:
+    """Empty both sides, whatever has become of them (`l2.restore`); the book is STALE: it is not known what it was."""
+    top.begin_update(book)
+    for side in range(2):
+        l2.restore(side_at(book, side), capacity)
+        _show_best(book, side)
+    top.set_state(book, STALE)
+    top.end_update(book)
 
 
 @kernel

@@ -149,4 +149,5 @@ def imbalance(book: int) -> int:
     """
     if not has_both_sides(book):
         return 0
-    return ((2 * bid_share(book) * PARTS) >> _SHARE_BITS) - PARTS
+    half = 1 << (_SHARE_BITS - 1)
+    return ((2 * bid_share(book) * PARTS + half) >> _SHARE_BITS) - PARTS

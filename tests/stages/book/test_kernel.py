@@ -113,6 +113,39 @@ def test_a_crossed_book_and_levels_off_the_grid_are_counted() -> None:
     assert int(line.counters("book")["off_grid"]) == 2
 
 
+def test_a_book_with_more_levels_than_it_has_room_for_is_stale_until_its_next_snapshot(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = Stepped("BTCUSDT", "ETHUSDT", delivery="conflate", book=BookSettings(levels_max=100))
+    many = [(f"{100 - number}.00", "1") for number in range(99)]
+    send(line, diff(11, 11, symbol="ETHUSDT"), diff(11, 11))
+    for symbol in range(2):
+        line.feed.offer_snapshot(symbol, snapshot(11, many, ASKS))
+        send(line)
+    assert [line.bbo(symbol)["state"] for symbol in range(2)] == [BookState.VALID] * 2
+    send(line, diff(12, 12, [("100.50", "1")]))
+    assert (line.bbo()["state"], line.depth()["bid_count"]) == (BookState.VALID, 100)
+    notices(line)
+    send(line, diff(13, 13, [("100.60", "1")]))
+    assert (line.bbo()["state"], line.depth()["state"], line.depth()["bid_count"]) == (
+        BookState.STALE, BookState.STALE, 100,
+    )  # fmt: skip
+    assert [int(notice["state"]) for notice in notices(line)] == [BookState.STALE]
+    send(line, diff(14, 14, [("100.60", "0")]))
+    assert (line.bbo()["state"], line.bbo()["bid_price"]) == (BookState.STALE, 10_050_000_000), "it shows what it knows"
+    send(line, diff(12, 12, [("99.50", "1")], symbol="ETHUSDT"))
+    assert line.bbo(1)["state"] == BookState.VALID, "another symbol has nothing to do with it"
+    for _ in range(2):
+        line.book.service(0)
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["BTCUSDT"]
+    assert int(line.counters("book")["levels_dropped"]) == 1
+    line.feed.context.state[0]["reset_wanted"] = 1
+    send(line, diff(21, 21))
+    line.feed.offer_snapshot(0, snapshot(21, BIDS, ASKS))
+    send(line)
+    assert line.bbo()["state"] == BookState.VALID
+
+
 def test_the_book_is_compared_with_the_last_ticker_up_to_its_id() -> None:
     line = synced()
     send(

@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.stepped import SteppedLine, frame, memory_segment, pop, small_ring
 from shm import ring
 from shm.kernel import kernel
+from stages.book.settings import BookSettings
 from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE
 from stages.domain.instruments import INSTRUMENT
 from stages.domain.messages import NOTICE
@@ -48,6 +49,7 @@ class Stepped(SteppedLine):
         delivery: str = "every",
         feed_ring: int | None = None,
         notice_ring: int | None = None,
+        book: BookSettings | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(
@@ -56,6 +58,7 @@ class Stepped(SteppedLine):
             feed_ring=feed_ring,
             notice_ring=notice_ring,
             feed=FeedSettings(**settings),
+            book=book,
         )
 
     def run(self, limit: int = 20_000) -> None:

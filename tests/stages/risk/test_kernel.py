@@ -100,7 +100,7 @@ markets = st.tuples(
     st.integers(0, 1),
     st.integers(-3, 3),  # ticks the bid moves
     st.integers(-1, 200),  # spread in ticks
-    st.sampled_from([BookState.VALID] * 6 + [BookState.DIRTY, BookState.EMPTY]),
+    st.sampled_from([BookState.VALID] * 6 + [BookState.DIRTY, BookState.EMPTY, BookState.STALE]),
     st.sampled_from([10**8, 10**8, 10**8, 0]),
 )
 orders = st.tuples(

@@ -1,0 +1,200 @@
+"""Checks in small steps: they say what the whole check says, and nothing of a book that changes between two steps."""
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shm.atomics import JIT, peek, poke
+from shm.kernel import kernel
+from stages.domain.messages import BookState
+from stages.domain.orderbook import audit, l2, l2_book, l3, top
+from stages.domain.orderbook.engine import BEST, HEADER_BYTES, LOTS, SIDES, Capacity
+from stages.domain.orderbook.integrity import COUNTS, FAULTS, SOUND, check_levels, check_orders
+from tests.stages.domain.orderbook.engines import Engine, Face, LevelBook, aligned
+
+ALL = 10**6
+
+
+@kernel
+def _begin(cursor: int, book: int) -> None:
+    audit.begin(cursor, book)
+
+
+@kernel
+def _record_of(engine: int, order_id: int) -> int:
+    return l3.find_order(engine, l3.order_hash(engine, order_id), order_id)
+
+
+class Auditor:
+    """A pass over a book, step by step."""
+
+    def __init__(self, book: Face) -> None:
+        self._memory, self._cursor = aligned(audit.CURSOR_BYTES)
+        self._book = book
+        _begin(self._cursor, book.address)
+
+    def step(self, orders_max: int = ALL) -> int:
+        return int(audit.step(self._cursor, self._book.address, orders_max))
+
+    def finish(self, orders_max: int = ALL, between: Callable[[], None] = lambda: None) -> int:
+        for _ in range(10_000):
+            code = self.step(orders_max)
+            if code != audit.MORE:
+                return code
+            between()
+        raise AssertionError("a pass without end")
+
+    def __getitem__(self, word: int) -> int:
+        return peek(self._cursor + word)
+
+
+def deep_levels(count: int = 400) -> LevelBook:
+    book, rng = LevelBook(1000), random.Random(3)
+    book.event(
+        [(side, price * (1 - 2 * side) + 5000, 1 + rng.randrange(9)) for side in range(2) for price in range(count)]
+    )
+    book.event([(0, 5000 + rng.randrange(count), 0) for _ in range(count // 3)])
+    return book
+
+
+def crowd(orders: int = 300) -> Engine:
+    engine, rng = Engine(Capacity.of(2, orders, orders)), random.Random(4)
+    for number in range(orders - 1):
+        assert engine.add(number % 2, number, rng.randrange(2), rng.randrange(70), 1 + rng.randrange(9)) == l3.OK
+    return engine
+
+
+def test_a_pass_over_a_sound_book_looks_at_all_of_it() -> None:
+    book = deep_levels()
+    auditor = Auditor(book)
+    assert auditor.finish() == SOUND
+    assert auditor[audit.LEVELS] == len(book.levels(0)) + len(book.levels(1))
+    assert auditor[audit.IS_WHOLE] == 1
+    engine = crowd()
+    for symbol in range(2):
+        auditor = Auditor(engine.books[symbol])
+        assert auditor.finish() == SOUND
+        assert auditor[audit.LEVELS] == sum(len(engine.books[symbol].levels(side)) for side in range(2))
+        assert auditor[audit.ORDERS] == (150, 149)[symbol]
+        assert auditor[audit.IS_WHOLE] == 1
+
+
+def test_an_empty_book_is_sound() -> None:
+    for book in (LevelBook(10), Engine(Capacity.of(1, 2)).books[0]):
+        auditor = Auditor(book)
+        assert (auditor.finish(), auditor[audit.LEVELS], auditor[audit.IS_WHOLE]) == (SOUND, 0, 1)
+
+
+def test_of_a_long_queue_only_the_first_orders_are_looked_at() -> None:
+    engine = Engine(Capacity.of(1, 100))
+    for number in range(50):
+        engine.add(0, number, 0, 7, 1)
+    poke(int(_record_of(engine.address, 30)) + LOTS, 2)
+    auditor = Auditor(engine.books[0])
+    assert (auditor.finish(orders_max=30), auditor[audit.IS_WHOLE]) == (SOUND, 0)
+    assert Auditor(engine.books[0]).finish(orders_max=50) == check_orders(engine.address, 0) != SOUND
+
+
+def test_a_book_with_the_mark_of_an_update_is_left_alone() -> None:
+    book = deep_levels()
+    poke(book.address + top.SEQUENCE, book.sequence * 2 + 1)
+    auditor = Auditor(book)
+    assert [auditor.step() for _ in range(50)] == [audit.MORE] * 50
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30 if JIT else 3, deadline=None)
+def test_a_book_that_changes_between_the_steps_is_never_called_broken(seed: int) -> None:
+    rng = random.Random(seed)
+    book, engine = deep_levels(100), crowd(120)
+    numbers = iter(range(10_000, 10**6))
+
+    def change_levels() -> None:
+        for _ in range(rng.randrange(3)):
+            book.event([(rng.randrange(2), 5000 + rng.randrange(-150, 150), rng.choice([0, 0, 1])) for _ in range(4)])
+
+    def change_orders() -> None:
+        for _ in range(rng.randrange(4)):
+            engine.delete(rng.randrange(120))
+            engine.add(0, next(numbers), rng.randrange(2), rng.randrange(90), 1)
+
+    def may_cross() -> int:
+        return Auditor(book).finish(between=change_levels)
+
+    assert may_cross() == SOUND
+    assert Auditor(engine.books[0]).finish(between=change_orders) == SOUND
+    engine.assert_sound()
+
+
+def test_what_the_whole_check_finds_in_levels_the_steps_find_too() -> None:
+    book = deep_levels(200)
+    found = set()
+    bids = l2_book_side(book, 0)
+    words = [bids + l2.LEVELS, bids + l2.BLOCKS, bids + l2.DIRECTORY + 8 * peek(bids + l2.BLOCKS_MAX)]
+    words += [book.address + offset for offset in (top.BID_PRICE, top.ASK_QUANTITY, top.SPREAD, top.MID_DOUBLED)]
+    first = bids + peek(words[2])
+    words += [first + offset for offset in range(0, l2.BLOCK_BYTES, 8)]
+    for word in words:
+        for value in (peek(word) + 1, -peek(word) - 5, 2**62 + 3):
+            before = peek(word)
+            poke(word, value)
+            whole, stepped = int(check_levels(book.address)), Auditor(book).finish()
+            assert (whole == SOUND) == (stepped == SOUND), (hex(word), value)
+            found.add(stepped)
+            poke(word, before)
+    assert book.levels(0)
+    book.assert_sound()
+    assert len(found - {SOUND}) >= 4
+    assert all(fault in FAULTS for fault in found - {SOUND})
+
+
+def l2_book_side(book: LevelBook, side: int) -> int:
+    return book.address + peek(book.address + l2_book.SIDES + 8 * side)
+
+
+@pytest.mark.parametrize("offset", range(0, 32, 4))
+def test_what_the_whole_check_finds_in_orders_the_steps_find_too(offset: int) -> None:
+    engine = crowd()
+    record = int(_record_of(engine.address, 100))
+    words = np.ndarray((8,), np.uint32, (engine.memory.data), record - engine.memory.ctypes.data)
+    for value in (int(words[offset // 4]) ^ 1, int(words[offset // 4]) ^ (1 << 18)):
+        before = words.copy()
+        words[offset // 4] = value
+        whole, stepped = int(check_orders(engine.address, 0)), Auditor(engine.books[0]).finish()
+        assert (whole == SOUND) == (stepped == SOUND)
+        words[:] = before
+    engine.assert_sound()
+
+
+def test_a_wrong_best_level_or_number_of_levels_is_found() -> None:
+    engine = crowd()
+    for offset in (BEST, 8):
+        word = engine.address + HEADER_BYTES + SIDES + offset - offset % 8
+        before = peek(word)
+        poke(word, before + (1 << 32 * (offset % 8 // 4)))
+        assert Auditor(engine.books[0]).finish() == int(check_orders(engine.address, 0)) != SOUND
+        poke(word, before)
+    word = engine.address + HEADER_BYTES + SIDES + 32
+    poke(word, peek(word) + 1)
+    assert Auditor(engine.books[0]).finish() == COUNTS
+
+
+def test_a_restored_book_is_empty_and_stale_whatever_it_was() -> None:
+    book = deep_levels(200)
+    rng = np.random.default_rng(1)
+    for side in range(2):
+        address = l2_book_side(book, side)
+        for offset in range(l2.BLOCKS, l2.side_bytes(1000), 8):
+            if offset != l2.BLOCKS_MAX:
+                poke(address + offset, int(rng.integers(-(2**62), 2**62)))
+    assert check_levels(book.address) != SOUND
+    l2_book.restore(book.address, 1000)
+    book.assert_sound()
+    assert (book.levels(0), book.levels(1), book.best(), book.state) == ([], [], [0] * 6, BookState.STALE)
+    book.event([(0, 5, 1), (1, 6, 2)])
+    assert (book.levels(0), book.levels(1)) == ([(5, 1)], [(6, 2)])
+    book.assert_sound()
