@@ -617,7 +617,7 @@ struct alignas(128) LevelBook {
     __atomic_store_n(&sequence, sequence | 1, __ATOMIC_RELAXED);
     std::atomic_thread_fence(std::memory_order_release);
     int64_t index = m.side, key = (m.price ^ -index) + index;
-    side(index).set(key, m.quantity);
+    side(index).set(key, std::max<int64_t>(m.quantity, 0));
     if (key >= ((best[index].price ^ -index) + index) || best[index].quantity == 0) show_best(index);
     __atomic_store_n(&sequence, (sequence | 1) + 1, __ATOMIC_RELEASE);
     return (best[0].quantity != 0) & (best[1].quantity != 0) & (spread <= 0);

@@ -18,6 +18,7 @@ from pipeline.line import Endpoints, build_agents
 from pipeline.placement import core_map
 from pipeline.processes import make_plan
 from stages.agent import AgentError
+from stages.book.memory import memory_document, memory_words
 from stages.domain.instruments import INSTRUMENT
 from stages.router.credentials import Credentials
 from stages.strategy.loader import load, strategy_path
@@ -36,6 +37,7 @@ def print_plan(loaded: Loaded, *, as_json: bool) -> int:
         "shared_memory_bytes": needed_bytes(plan.segments.values()),
         "topology": cores.topology.document(),
         "rt_guard": cores.topology.rt_guard.mechanism,
+        "book_memory": memory_document(loaded.config.book, len(_symbols(loaded.config))),
         "lacking": [lack.document() for lack in lacks(cores, loaded.config.launch)],
     }
     if as_json:
@@ -48,14 +50,17 @@ def print_plan(loaded: Loaded, *, as_json: bool) -> int:
 
 def plan_of(config: Config, cores: CoreMap) -> Plan:
     """The plan for a configuration on these cores. What segments a stage maps does not depend on real instruments."""
-    symbols = config.market.symbols or [item.symbol for item in config.venue.symbols]
-    instruments = nominal_instruments(symbols)
+    instruments = nominal_instruments(_symbols(config))
     here = Endpoints("ws://127.0.0.1:1", "http://127.0.0.1:1", "ws://127.0.0.1:1/ws-api/v3")
     agents = build_agents(
         config, instruments, here, Credentials.generate(), load(strategy_path(config.strategy.name)),
         delivery=config.delivery, run_start_ms=0, helper_cpus=(cores.housekeeping,), journal_folder=None,
     )  # fmt: skip
     return make_plan("dry-run", config, agents, len(instruments), cores)
+
+
+def _symbols(config: Config) -> list[str]:
+    return config.market.symbols or [item.symbol for item in config.venue.symbols]
 
 
 def nominal_instruments(symbols: list[str]) -> NDArray[np.void]:
@@ -84,6 +89,8 @@ def _lines(data: dict[str, Any]) -> list[str]:
         "segments:",
         *(f"  {name:14} {item['kind']:8} {item['bytes']:>12,} bytes" for name, item in data["segments"].items()),
         f"  in all {data['shared_memory_bytes'] / 1e6:.1f} MB of /dev/shm",
+        "",
+        memory_words(data["book_memory"]),
         "",
         "stop sequence:",
         *(f"  {step}" for step in data["stop_sequence"]),

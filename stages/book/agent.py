@@ -16,6 +16,7 @@ from shm.segment import Segment, record_layout, seqlock_layout
 from shm.seqlock import row_bytes
 from stages.agent import Agent, Array, Hop, SegmentUse
 from stages.book.context import TICKER_BYTES, TICKERS_KEPT, new_context
+from stages.book.memory import side_bytes, symbol_bytes
 from stages.book.orders import address_of_book
 from stages.book.settings import BookSettings
 from stages.domain.edges import (
@@ -101,17 +102,17 @@ class BookAgent(Agent):
             state[name] = getattr(self.context, name).ctypes.data
 
     def _allocate_levels(self, settings: BookSettings) -> None:
-        side_bytes = align_up(l2.side_bytes(settings.levels_max), WRITER_SEPARATION_BYTES)
-        book_bytes = top.BOOK_BYTES + 2 * side_bytes
+        book_bytes = symbol_bytes(settings.levels_max)
         self._books = np.zeros(self._symbols * book_bytes + WRITER_SEPARATION_BYTES, np.uint8)
         first = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
         self._tickers = np.zeros((self._symbols, TICKERS_KEPT, TICKER_BYTES // 8), np.int64)
         for symbol, (book, tickers) in enumerate(zip(self.context.books, self._tickers, strict=True)):
             book["top"] = address = first + symbol * book_bytes
             bids = address + top.BOOK_BYTES
-            for side in (bids, bids + side_bytes):
+            asks = bids + side_bytes(settings.levels_max)
+            for side in (bids, asks):
                 l2.format_side(side, settings.levels_max)
-            format_l2_book(address, bids, bids + side_bytes)
+            format_l2_book(address, bids, asks)
             book["tickers"] = tickers.ctypes.data
 
     def _allocate_orders(self, settings: BookSettings) -> None:

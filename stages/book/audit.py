@@ -2,8 +2,7 @@
 
 In idle time the checks go round the symbols, a step every STEP_NS. A request puts its symbol before them; the answer
 is the row in the table of checks that names it. A book that is found wrong is emptied and STALE until its next
-snapshot: what is in it cannot be trusted, not even to be walked through. One of single orders is left as it is, STALE
-for good.
+snapshot: what is in it cannot be trusted, not even to be walked through.
 """
 
 from shm import seqlock
@@ -13,7 +12,9 @@ from stages.book.context import NO_SYMBOL, Context
 from stages.domain.messages import BOOK_CHECK, CHECK_REQUEST, BookState
 from stages.domain.orderbook import audit, l2_book, top
 from stages.domain.orderbook.book import is_of_orders
+from stages.domain.orderbook.engine import engine_of
 from stages.domain.orderbook.integrity import SOUND
+from stages.domain.orderbook.recovery import recover
 
 STEP_NS = 50_000
 """Least time between two steps that nobody waits for. A side of 1,000 levels takes 50 to 120 of them."""
@@ -55,13 +56,21 @@ def look(context: Context, now_ns: int) -> int:
         book["fault"] = fault
         context.counters[0]["violations"] += 1
         book["is_known"] = book["last_id"] = 0
-        if is_of_orders(book["top"]):
-            top.set_state(book["top"], STALE)
-        else:
-            l2_book.restore(book["top"], state["levels_max"])
+        _give_up(book["top"], state["levels_max"])
     _tell(context, fault, now_ns)
     _choose(context)
     return symbol if fault != SOUND else NO_SYMBOL
+
+
+@primitive
+def _give_up(book: int, levels_max: int) -> None:
+    """Empty a broken book. What one of orders shares with others is written anew, which takes long."""
+    if is_of_orders(book):
+        top.begin_update(book)
+        recover(engine_of(book))
+        top.set_state(book, STALE)
+    else:
+        l2_book.restore(book, levels_max)
 
 
 @primitive

@@ -106,6 +106,10 @@ def test_a_run_in_the_background_is_asked_and_stopped(
     assert bids == sorted(bids, reverse=True)
     assert asks == sorted(asks)
     assert bids[0] < asks[0]
+    for number in (1, 2):
+        check = _read(pipeline, "book", "BTCUSDT", "--check")
+        assert (check["run"], check["symbol"], check["sound"], check["fault"]) == (run, "BTCUSDT", True, None)
+        assert (check["levels"] > 20, check["checks"] >= number, check["violations"]) == (True, True, 0)
     assert {"feed", "router", "venue"} <= set(_read(pipeline, "logs")["logs"])
 
     orders = _read(pipeline, "orders")

@@ -106,6 +106,9 @@ def test_a_dry_run_says_why_each_process_is_where_it_is_and_what_it_asks_for(tmp
             assert f"not    {knob}: {why}" in done.stdout
     for lack in plan["lacking"]:
         assert lack["what"] in done.stdout
+    memory = plan["book_memory"]
+    assert memory["bytes"] == memory["symbols"] * memory["bytes_per_symbol"]
+    assert f"{memory['symbols']} symbols of {memory['bytes_per_symbol']:,} bytes" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -31,12 +31,12 @@ def side_at(book: int, side: int) -> int:
 
 @kernel
 def set_level(book: int, side: int, price: int, quantity: int) -> None:
-    """Within an event: the level at `price` has this quantity now; 0: it is gone.
+    """Within an event: the level at `price` has this quantity now; 0, or below, which means nothing: it is gone.
 
     Blocks of the best levels are looked at only when the best may have changed: they are cold otherwise.
     """
     address, key, best = side_at(book, side), signed(price, side), book + top.ASK_PRICE * side
-    l2.set_level(address, key, quantity)
+    l2.set_level(address, key, max(quantity, 0))
     if key >= signed(load_word(best), side) or load_word(best + 8) == 0:
         _show_best(book, side)
 

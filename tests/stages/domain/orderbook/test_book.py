@@ -145,6 +145,13 @@ def test_without_both_sides_nothing_is_derived() -> None:
     assert engine.books[0].best() == [0] * 6
 
 
+def test_a_level_of_less_than_nothing_is_none() -> None:
+    book = LevelBook(10)
+    book.event([(0, 5, 1), (0, 6, -(2**63)), (0, 5, -1), (1, 7, -1)])
+    assert (book.levels(0), book.levels(1), book.best()) == ([], [], [0] * 6)
+    book.assert_sound()
+
+
 def test_a_cleared_book_of_levels_is_empty() -> None:
     book = LevelBook(10)
     book.event([(0, 5, 1), (1, 6, 1)])
