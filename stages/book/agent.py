@@ -53,7 +53,7 @@ class BookAgent(Agent):
     counters = (
         Counter("messages_in", "market events taken from the feed", "events"),
         Counter("messages_out", "notices published to the strategy", "notices"),
-        Counter("levels", "price levels set or removed", "levels"),
+        Counter("levels", "price levels set or removed; in books of orders, messages applied", "levels"),
         Counter("conflated", "events merged into a later notice because the strategy's ring was full", "events"),
         Counter("trades_missed", "trades not told because the strategy's ring was full", "trades"),
         Counter("off_grid", "levels whose price or quantity is off the instrument's grid; legal", "levels"),

@@ -81,8 +81,10 @@ class Directory:
         self._quantity_scales = scales(instruments["quantity_exponent"], 0)
         self.words: NDArray[Any] = np.zeros(1, DIRECTORY)
         self.words["symbol_count"] = len(names)
-        for name in ("names", "locates", "stock_offsets", "price_scales", "quantity_scales"):
-            self.words[name] = getattr(self, name, getattr(self, f"_{name}", None)).ctypes.data
+        self.words["names"], self.words["locates"] = self._names.ctypes.data, self.locates.ctypes.data
+        self.words["stock_offsets"] = self._stock_offsets.ctypes.data
+        self.words["price_scales"] = self._price_scales.ctypes.data
+        self.words["quantity_scales"] = self._quantity_scales.ctypes.data
         self.address = int(self.words.ctypes.data)
 
 
