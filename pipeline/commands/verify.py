@@ -27,8 +27,13 @@ def verify(files: tuple[Path, ...], file_format: str | None, as_json: bool) -> i
     from pipeline.verify.run import verify as run
     from pipeline.verify.text import print_verification
 
-    logging.getLogger("stages").setLevel(logging.ERROR)  # what the feed would log stands in the report
-    verification = run(files, file_format)
+    stages = logging.getLogger("stages")
+    level = stages.level
+    stages.setLevel(logging.ERROR)  # what the feed would log stands in the report
+    try:
+        verification = run(files, file_format)
+    finally:
+        stages.setLevel(level)
     if as_json:
         click.echo(json.dumps(verification.document()))
     else:
