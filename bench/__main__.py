@@ -14,6 +14,7 @@ BENCHES = {
     "book": "order books of a million live orders, beside C++, order-book and sortedcontainers",
     "histogram": "recording into an HDR histogram, beside C++ and the hdrhistogram package",
     "idle": "a record round five processes: idle strategies, on own cores and on one, beside a futex wake a hop",
+    "itch": "ITCH bytes to books of single orders, messages a second on one core, beside C++",
     "journal": "an order's entry in the router's journal, beside write() and SQLite",
     "pool": "taking objects from a pool and giving them back, beside C++ and Python's queues",
     "ring": "64-byte records between two processes on two cores, beside C++ and Python's peers",

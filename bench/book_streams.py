@@ -72,7 +72,7 @@ def _generate(messages, bits, ids, owners, state, symbols, is_local):  # type: i
         number = int(live * u)
         if is_local and bit[3] % 100 < 95:
             number = live - 1 - int(min(live - 1, NEWEST) * u * u)
-        message["order_id"] = ids[number]
+        message["order_id"], message["symbol"] = ids[number], owners[number] >> 1
         if drawn < 930:
             message["kind"] = DELETE
             state[0] -= 1

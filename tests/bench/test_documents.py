@@ -13,7 +13,8 @@ MACHINE = {"cpu", "cores", "kernel", "isolated", "governor", "python", "numba", 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "name", ["ring", "seqlock", "histogram", "pool", "book", pytest.param("alternatives", marks=pytest.mark.long)]
+    "name",
+    ["ring", "seqlock", "histogram", "pool", "book", "itch", pytest.param("alternatives", marks=pytest.mark.long)],
 )
 def test_a_short_run_checks_what_it_counts_and_says_what_it_found(name: str) -> None:
     command = [sys.executable, "-m", "bench", "run", name, "--quick", "--json"]

@@ -1,9 +1,18 @@
-"""ITCH order messages applied to books of single orders, straight from their bytes."""
+"""ITCH order messages applied to books of single orders, straight from their bytes.
 
-from shm.atomics import load_u8
-from shm.kernel import primitive
+Of a stream that stands in memory, the orders, levels and books that the next messages need are asked for while the
+first are applied, as `batch` does it.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm.atomics import load_u8, load_word, store_word
+from shm.kernel import kernel, primitive
 from stages.domain.codecs import itch
-from stages.domain.orderbook import l3
+from stages.domain.codecs.itch_frames import next_message
+from stages.domain.orderbook import batch, l3
+from stages.domain.orderbook.batch import AHEAD_LEVEL, AHEAD_TABLE
 
 NO_ORDER = 1
 """The message is not about an order that is shown."""
@@ -12,15 +21,19 @@ _ADD, _ADD_ATTRIBUTED, _EXECUTE, _EXECUTE_AT_PRICE = ord("A"), ord("F"), ord("E"
 _CANCEL, _DELETE, _REPLACE = ord("X"), ord("D"), ord("U")
 BUY, SELL = 0, 1
 
+REFERENCE_END = itch.ORDER_REFERENCE + 8
+_WINDOW_WORDS = 16
+"""A power of two above AHEAD_TABLE."""
+_MASK = _WINDOW_WORDS - 1
 
-@primitive
+
+@kernel
 def apply(engine: int, message: int) -> int:
     """Do what the message at `message` says; its stock locate is the symbol. A code of `l3`, or NO_ORDER."""
     kind = load_u8(message)
     if kind in (_ADD, _ADD_ATTRIBUTED):
-        side = BUY if load_u8(message + itch.SIDE) == itch.BUY else SELL
         reference, price = itch.order_reference(message), itch.added_price(message)
-        return l3.add(engine, itch.locate(message), reference, side, price, itch.added_shares(message))
+        return l3.add(engine, itch.locate(message), reference, _side(message), price, itch.added_shares(message))
     if kind == _DELETE:
         return l3.delete(engine, itch.order_reference(message))
     if kind == _REPLACE:
@@ -31,3 +44,68 @@ def apply(engine: int, message: int) -> int:
     if kind == _CANCEL:
         return l3.cancel(engine, itch.order_reference(message), itch.changed_shares(message))
     return NO_ORDER
+
+
+@primitive
+def _side(message: int) -> int:
+    """Of an A or F."""
+    return BUY if load_u8(message + itch.SIDE) == itch.BUY else SELL
+
+
+@primitive
+def look_for(engine: int, message: int) -> None:
+    """First: ask for the lines of the order and, where one is added, of its level.
+
+    Reads REFERENCE_END bytes of a message that is about no order, too: asking whether it is one costs more.
+    """
+    kind = load_u8(message)
+    batch.look_for_order(engine, itch.order_reference(message))
+    if kind in (_ADD, _ADD_ATTRIBUTED):
+        batch.look_for_level(engine, itch.locate(message), _side(message), itch.added_price(message))
+    elif kind == _REPLACE:
+        batch.look_for_order(engine, itch.new_order_reference(message))
+
+
+@primitive
+def look_around(engine: int, message: int) -> None:
+    """Second: ask for what stands around the order in its queue."""
+    if load_u8(message) in (_ADD, _ADD_ATTRIBUTED):
+        batch.look_around_level(engine, itch.locate(message), _side(message), itch.added_price(message))
+    else:
+        batch.look_around_order(engine, itch.order_reference(message))
+
+
+def new_window() -> NDArray[np.int64]:
+    """The memory of `apply_frames`: where the messages stand that were framed and not yet applied."""
+    return np.zeros(_WINDOW_WORDS, np.int64)
+
+
+@primitive
+def _slot(window: int, index: int) -> int:
+    return window + 8 * (index & _MASK)
+
+
+@kernel
+def apply_frames(engine: int, framer: int, window: int, end: int, is_last: bool) -> int:
+    """Apply the messages of a stream up to `end`, as far as they are whole. Returns how many were refused.
+
+    framer    of `itch_frames`; the stock locate of a message is its symbol
+    window    address of `new_window`'s words
+    is_last   the stream ends at `end`
+    """
+    refused, framed = 0, 0
+    while True:
+        message = next_message(framer, end, is_last)
+        if message == 0:
+            break
+        if message + REFERENCE_END <= end:
+            look_for(engine, message)
+        store_word(_slot(window, framed), message)
+        if framed >= AHEAD_TABLE - AHEAD_LEVEL:
+            look_around(engine, load_word(_slot(window, framed - (AHEAD_TABLE - AHEAD_LEVEL))))
+        if framed >= AHEAD_TABLE:
+            refused += int(apply(engine, load_word(_slot(window, framed - AHEAD_TABLE))) < 0)
+        framed += 1
+    for index in range(max(0, framed - AHEAD_TABLE), framed):
+        refused += int(apply(engine, load_word(_slot(window, index))) < 0)
+    return refused
