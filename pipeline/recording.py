@@ -1,4 +1,4 @@
-"""`python -m pipeline.recording --notify-fd N --parent-pid PID`: the recorder as a process of a run that records itself.
+"""`python -m pipeline.recording --notify-fd N --parent-pid PID`: the recorder as a process of a run that records.
 
 Its configuration is one JSON document on standard input; what its starter must know goes to file descriptor N as JSON
 lines: `ready` when it observes, `recorded` with what came of it when it ends by SIGTERM or with the run, `error`.

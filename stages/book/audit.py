@@ -9,18 +9,12 @@ from shm import seqlock
 from shm.atomics import load_relaxed, load_word
 from shm.kernel import kernel, primitive
 from stages.book.context import NO_SYMBOL, Context
-from stages.domain.messages import BOOK_CHECK, CHECK_REQUEST, BookState
-from stages.domain.orderbook import audit, l2_book, top
-from stages.domain.orderbook.book import is_of_orders
-from stages.domain.orderbook.engine import engine_of
+from stages.domain.messages import BOOK_CHECK, CHECK_REQUEST
+from stages.domain.orderbook import audit, l2_book
 from stages.domain.orderbook.integrity import SOUND
-from stages.domain.orderbook.recovery import recover
 
 STEP_NS = 50_000
 """Least time between two steps that nobody waits for. A side of 1,000 levels takes 50 to 120 of them."""
-ORDERS_MAX, ORDERS_ASKED_MAX = 64, 4_096
-"""Most orders of a level that a step looks at; and when somebody waits: about 1 ms with all of them in memory only."""
-STALE = int(BookState.STALE)
 CHECK_BYTES, REQUEST_BYTES = BOOK_CHECK.itemsize, CHECK_REQUEST.itemsize
 
 
@@ -45,8 +39,7 @@ def look(context: Context, now_ns: int) -> int:
         _choose(context)
     symbol = state["symbol"]
     book = context.books[symbol]
-    orders_max = ORDERS_ASKED_MAX if state["is_asked"] != 0 else ORDERS_MAX
-    fault = audit.step(context.audit.ctypes.data, book["top"], orders_max)
+    fault = audit.level_step(context.audit.ctypes.data, book["top"])
     if fault == audit.MORE:
         return NO_SYMBOL
     book["checks"] += 1
@@ -56,21 +49,10 @@ def look(context: Context, now_ns: int) -> int:
         book["fault"] = fault
         context.counters[0]["violations"] += 1
         book["is_known"] = book["last_id"] = 0
-        _give_up(book["top"], state["levels_max"])
+        l2_book.restore(book["top"], state["levels_max"])
     _tell(context, fault, now_ns)
     _choose(context)
     return symbol if fault != SOUND else NO_SYMBOL
-
-
-@primitive
-def _give_up(book: int, levels_max: int) -> None:
-    """Empty a broken book. What one of orders shares with others is written anew, which takes long."""
-    if is_of_orders(book):
-        top.begin_update(book)
-        recover(engine_of(book))
-        top.set_state(book, STALE)
-    else:
-        l2_book.restore(book, levels_max)
 
 
 @primitive

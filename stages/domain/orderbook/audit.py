@@ -58,12 +58,28 @@ def step(cursor: int, book: int, orders_max: int) -> int:
     Costs about 50 ns for books of levels, three cache misses an order for books of orders; and for those, on coming to
     a side, once the tree's nodes. A book with the mark of an update under way is left alone: MORE.
     """
+    if not is_of_orders(book):
+        return level_step(cursor, book)
+    side = load_word(cursor + SIDE)
+    if top.is_dirty(book):
+        return MORE
+    if side == END:
+        if not _has_changed(cursor, book) and load_word(cursor + ORDERS) != load_word(book + BOOK_ORDERS):
+            return COUNTS
+        return _end(cursor, book)
+    fault = _order_step(cursor, book, side, orders_max)
+    return fault if fault != SOUND else MORE
+
+
+@kernel
+def level_step(cursor: int, book: int) -> int:
+    """`step` for a book that is known to be one of levels: compiles nothing of what orders need."""
     side = load_word(cursor + SIDE)
     if top.is_dirty(book):
         return MORE
     if side == END:
         return _end(cursor, book)
-    fault = _order_step(cursor, book, side, orders_max) if is_of_orders(book) else _level_step(cursor, book, side)
+    fault = _level_step(cursor, book, side)
     return fault if fault != SOUND else MORE
 
 
@@ -76,8 +92,6 @@ def _has_changed(cursor: int, book: int) -> bool:
 def _end(cursor: int, book: int) -> int:
     if _has_changed(cursor, book):
         store_word(cursor + IS_WHOLE, 0)
-    elif is_of_orders(book) and load_word(cursor + ORDERS) != load_word(book + BOOK_ORDERS):
-        return COUNTS
     return SOUND
 
 
