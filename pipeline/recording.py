@@ -1,4 +1,4 @@
-"""`python -m pipeline.recording --notify-fd N --parent-pid PID`: the recorder as a process of a run that records.
+"""`python -m pipeline.recording --notify-fd N`: the recorder as a process of a run that records itself.
 
 Its configuration is one JSON document on standard input; what its starter must know goes to file descriptor N as JSON
 lines: `ready` when it observes, `recorded` with what came of it when it ends by SIGTERM or with the run, `error`.
@@ -28,9 +28,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     parser = argparse.ArgumentParser(prog="python -m pipeline.recording", description=__doc__)
     parser.add_argument("--notify-fd", type=int, required=True)
-    parser.add_argument("--parent-pid", type=int, required=True, help="of the run's supervisor, which may die")
-    options = parser.parse_args()
-    descriptor = options.notify_fd
+    descriptor = parser.parse_args().notify_fd
 
     def notify(event: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):
@@ -43,7 +41,7 @@ def main() -> int:
             given["run"], Path(given["folder"]), given["rotate_bytes"], given["rest_url"], given["symbols"], log.warning
         )
         notify({"event": "ready"})
-        recorder.record(lambda: over.is_set() or os.getppid() != options.parent_pid)
+        recorder.record(over.is_set)
     except (OSError, SegmentError) as error:
         log.error("%s", error)
         notify({"event": "error", "message": str(error)})

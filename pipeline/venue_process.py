@@ -1,6 +1,7 @@
 """The paper exchange as a process of the run, and what the line must know of any venue before it starts."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +47,8 @@ def _read_key(path: Path) -> Ed25519PrivateKey:
 def start_paper_venue(config: Config, credentials: Credentials, log_path: Path, cpu: int) -> Service:
     """Start it for the holder of `credentials`; it is ready when it says so."""
     settings = config.venue.model_dump(mode="json") | {"ed25519_public_key": credentials.public_key_base64()}
-    return Service("venue", [sys.executable, "-m", "stages.venue"], settings, log_path, cpu)
+    command = [sys.executable, "-m", "stages.venue", "--parent-pid", str(os.getpid())]
+    return Service("venue", command, settings, log_path, cpu)
 
 
 def wait_ready(service: Service, deadline_s: float, wait: Callable[[float], object]) -> tuple[str, int]:

@@ -58,7 +58,7 @@ class Service:
     def __init__(
         self, name: str, argv: Sequence[str], configuration: Mapping[str, Any], log_path: Path, cpu: int | None
     ) -> None:
-        """Start `argv` with `--notify-fd N --parent-pid PID` added, in a process group of its own, pinned to `cpu`."""
+        """Start `argv` with `--notify-fd N` added, in a process group of its own, pinned to `cpu`."""
         self.name, self.log_path = name, log_path
         self.latest: dict[str, dict[str, Any]] = {}
         reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -66,7 +66,7 @@ class Service:
         try:
             with log_path.open("ab") as log:
                 self._process = subprocess.Popen(
-                    [*argv, "--notify-fd", str(writing), "--parent-pid", str(os.getpid())],
+                    [*argv, "--notify-fd", str(writing)],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,

@@ -142,10 +142,10 @@ class Child:
         """Every agent says READY or more."""
         return all(agent.is_ready for agent in self.agents)
 
-    @property
-    def last_sign_ns(self) -> int:
-        """The newest heartbeat of its agents, which is when it died if it was killed; 0 before the first."""
-        return max(agent.heartbeat for agent in self.agents)
+    def note_failure(self, failure: Failure, now_ns: int) -> None:
+        """Put a failure into its history, before it is started again: of a crash, the time of the last heartbeat."""
+        last_sign_ns = max(agent.heartbeat for agent in self.agents) if failure is Failure.CRASH else 0
+        self.history.append(Restart(self.name, failure.value, last_sign_ns or now_ns))
 
     def failed_how(self) -> tuple[Failure, str]:
         """The kind of a failure that ended the process, and the supervisor's words for it, if it gave it up."""

@@ -300,7 +300,7 @@ class Supervisor:
                 pause = child.restarts.pause_s(failure, self._clock())
                 if isinstance(pause, str):
                     continue
-                child.history.append(Restart(child.name, failure.value, monotonic_ns()))
+                child.note_failure(failure, monotonic_ns())
                 child.move(ProcessState.WAITING)
             if child.state is ProcessState.WAITING and any(agent.name in agents for agent in child.agents):
                 self._processes.spawn(child, command)

@@ -178,8 +178,7 @@ class Watch:
         words = how or (describe_exit(child.exit_code) if child.exit_code is not None else "failed")
         when = "at once" if pause == 0 else f"in {pause:g} s"
         self._processes.say(f"{child.name} {words} ({failure.value}); it is started again {when}")
-        down_ns = child.last_sign_ns if failure is Failure.CRASH else 0
-        child.history.append(Restart(child.name, failure.value, down_ns or monotonic_ns()))
+        child.note_failure(failure, monotonic_ns())
         child.move(ProcessState.WAITING)
         child.deadline_s = self._processes.clock() + pause
         self._tend_waiting(child)
