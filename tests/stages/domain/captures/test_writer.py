@@ -62,7 +62,7 @@ def test_a_file_cut_anywhere_gives_all_whole_members(tmp_path: Path) -> None:
     for cut in random.Random(1).sample(range(1, len(content)), 60):
         torn: list[Damage] = []
         file.write_bytes(content[:cut])
-        found = [record.receive_ns for record in capture.undamaged(str(file), torn.append)]
+        found = [record.receive_ns for record in capture.records(str(file), torn.append)]
         whole = sum(end <= cut for end in ends)
         assert found[:whole] == list(range(whole))
         assert len(found) <= whole + 1
