@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.kernel import kernel
+from shm.kernel import kernel, routine
 from shm.libc import memmove
 from stages.domain.captures.datagrams import Datagram, datagrams
 from stages.domain.captures.pieces import DamagedFileError
@@ -165,7 +165,9 @@ class UdpFeeds:
         sequence = int.from_bytes(payload[SESSION_BYTES : SESSION_BYTES + 8], "big")
         count = int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
         checksum = zlib.crc32(payload)
-        following = session.lines.get(datagram.flow, 0)
+        following = session.lines.setdefault(datagram.flow, 0)
+        if sequence > arbitration.SEQUENCE_MAX:
+            return b""
         if count and sequence < following and session.recent.get(sequence) != checksum:
             if sequence < int(session.arbiter.words["expected"][0]):
                 what = f"sequence number {sequence} after {following - 1} on one line, with other messages than before"
@@ -195,9 +197,8 @@ class UdpFeeds:
     def _rest(self, session: _Session, offset: int) -> bytes:
         """What is kept behind gaps that nothing fills any more."""
         found = []
-        while arbitration.abandon(session.arbiter.address, 0, 0):
+        while (size := int(_take_behind_gap(session.arbiter.address, self._output.ctypes.data))) >= 0:
             self._note_lost(session, offset)
-            size = int(_take_all(session.arbiter.address, self._output.ctypes.data))
             found.append(self._output[:size].tobytes())
         return b"".join(found)
 
@@ -256,6 +257,12 @@ def _take_packet(arbiter: int, line: int, packet: int, end: int, output: int) ->
 
 
 @kernel
+def _take_behind_gap(arbiter: int, output: int) -> int:
+    """Give up the open gap; the same of what can be taken then. -1: there is no gap."""
+    return _take_all(arbiter, output) if arbitration.abandon(arbiter, 0, 0) else -1
+
+
+@routine
 def _take_all(arbiter: int, output: int) -> int:
     at = output
     block = arbitration.take(arbiter)
