@@ -22,7 +22,7 @@ from stages.domain.captures.pieces import DamagedFileError, lines
 _STAMP = re.compile(rb"(\d{1,19})(?:\.(\d{1,9}))?[ \t,]+")
 _UNITS_NS = (10**3, 10**6)
 _FROM_NS, _TO_NS = 1_450_000_000 * 10**9, 2_400_000_000 * 10**9
-"""What becomes a time of these years, 2015 to 2046, as µs or ms (as s, where it has decimals) is in that unit, not ns."""
+"""What is a time of these years, 2015 to 2046, as µs or ms (or s, where it has decimals) is in that unit, not in ns."""
 _EVENT_TIME = re.compile(rb'"[ET]"\s*:\s*(\d{16}|\d{13})\b')
 _COMBINED = re.compile(rb'\{\s*"stream"\s*:\s*"([^"\\]+)"\s*,\s*"data"\s*:\s*(\{.*\})\s*\}\s*\Z', re.DOTALL)
 _IDS = re.compile(rb'"U"\s*:\s*(\d+)\s*,\s*"u"\s*:\s*(\d+)(?:\s*,\s*"pu"\s*:\s*(\d+))?')

@@ -1,4 +1,7 @@
-"""UDP datagrams out of captured packets: Ethernet with VLAN tags, Linux cooked, loopback and raw IP; IPv4 and IPv6."""
+"""UDP datagrams out of captured packets: Ethernet with VLAN tags, Linux cooked, loopback and raw IP; IPv4 and IPv6.
+
+What this project records itself are payloads alone, in a link type that is left to everybody's own use.
+"""
 
 import struct
 from collections import Counter
@@ -10,6 +13,8 @@ from stages.domain.captures.pcap import packets
 
 _ETHERNET, _COOKED, _COOKED_2 = 1, 113, 276
 _LOOPBACK = (0, 108)
+BARE_PAYLOAD = 147
+_NOWHERE = (b"", 0)
 _RAW_IP = (12, 14, 101, 228, 229)
 _VLAN = (0x8100, 0x88A8, 0x9100)
 _IPV4, _IPV6, _UDP = 0x0800, 0x86DD, 17
@@ -37,6 +42,9 @@ def datagrams(file: str | Path, others: Counter[str]) -> Iterator[Datagram]:
     others   counts the packets that are none, by what they are: other_protocol, fragment, cut_short
     """
     for packet in packets(file):
+        if packet.link_type == BARE_PAYLOAD:
+            yield Datagram(packet.offset, packet.time_ns, _NOWHERE, packet.content)
+            continue
         try:
             flow, payload = _datagram(_ip(packet.link_type, packet.content))
         except _OtherPacketError as error:

@@ -11,9 +11,11 @@ from typing import NamedTuple
 from stages.domain.captures.pieces import DamagedFileError, pieces
 
 MAGIC_BYTES = 4
-PACKET_BYTES_MAX = 1 << 18
-"""What tcpdump takes of a packet at most; a greater length is damage."""
-_BLOCK_BYTES_MAX = 1 << 24
+PACKET_BYTES_MAX = 1 << 24
+"""A greater length is damage."""
+_BLOCK_BYTES_MAX = PACKET_BYTES_MAX + 64
+_HEAD, _RECORD = "IHHIIII", "IIII"
+_NANOSECONDS, _VERSION = 0xA1B23C4D, (2, 4)
 _PCAP = {
     b"\xd4\xc3\xb2\xa1": ("<", 1_000),
     b"\xa1\xb2\xc3\xd4": (">", 1_000),
@@ -35,6 +37,17 @@ class Packet(NamedTuple):
     time_ns: int
     link_type: int
     content: bytes
+
+
+def pcap_head(link_type: int) -> bytes:
+    """How a pcap file with times in ns begins."""
+    return struct.pack(f"<{_HEAD}", _NANOSECONDS, *_VERSION, 0, 0, PACKET_BYTES_MAX, link_type)
+
+
+def packet_record(time_ns: int, content: bytes) -> bytes:
+    """One packet of such a file."""
+    seconds, fraction_ns = divmod(time_ns, _SECOND_NS)
+    return struct.pack(f"<{_RECORD}", seconds, fraction_ns, len(content), len(content)) + content
 
 
 class _Interface(NamedTuple):
@@ -86,8 +99,8 @@ class _Source:
 
 
 def _pcap(source: _Source, order: str, unit_ns: int) -> Iterator[Packet]:
-    (link_type,) = struct.unpack(f"{order}20xI", source.take(24, 0))
-    header = struct.Struct(f"{order}IIII")
+    *_, link_type = struct.unpack(f"{order}{_HEAD}", source.take(struct.calcsize(f"<{_HEAD}"), 0))
+    header = struct.Struct(f"{order}{_RECORD}")
     while source.peek(1):
         offset = source.offset
         seconds, fraction, size, _ = header.unpack(source.take(header.size, offset))
