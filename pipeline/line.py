@@ -43,6 +43,7 @@ from stages.domain.warming import REHEARSAL_NS, SHARED_REHEARSAL_NS
 from stages.duty import Runner, new_duty, with_bells
 from stages.errors import PageErrors
 from stages.feed.agent import FeedAgent
+from stages.feed.context import Format
 from stages.prefault import fault_in
 from stages.rehearsal import Twins, no_rehearsal
 from stages.risk.agent import RiskAgent
@@ -144,13 +145,24 @@ def build_agents(
     helper_cpus: Sequence[int],
     journal_folder: Path | None,
     living: Living = tuple,
+    stream_format: Format = Format.BINANCE,
 ) -> dict[str, Agent]:
-    """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`."""
+    """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`.
+
+    stream_format   what the venue's market stream carries; it decides on the kind of books, too
+    """
+    of_orders = stream_format is Format.ITCH
     return {
         "feed": FeedAgent(
-            instruments, config.feed, endpoints.stream_url, endpoints.rest_url, delivery, tuple(helper_cpus)
+            instruments,
+            config.feed,
+            endpoints.stream_url,
+            endpoints.rest_url,
+            delivery,
+            tuple(helper_cpus),
+            stream_format,
         ),
-        "book": BookAgent(instruments, config.book, delivery),
+        "book": BookAgent(instruments, config.book, delivery, of_orders=of_orders),
         "strategy": StrategyAgent(instruments, config.strategy, strategy, delivery),
         "risk": RiskAgent(instruments, config.risk, delivery),
         "router": RouterAgent(

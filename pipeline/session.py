@@ -138,7 +138,9 @@ class _Session:
         from shm import doorbell
         from shm.segment import sweep
         from stages.agent import AgentError
+        from stages.domain.captures.itch import is_itch
         from stages.domain.instruments import InstrumentError, instruments_from_exchange_info
+        from stages.feed.context import Format
         from stages.strategy.loader import load, strategy_path
 
         config = self.config
@@ -156,11 +158,14 @@ class _Session:
             instruments = instruments_from_exchange_info(info, symbols, config.instruments)
             directory.market.write_text(json.dumps({"rest_url": endpoints.rest_url, "symbols": symbols}), "utf-8")
 
+            replay = config.venue.replay
+            stream_format = Format.ITCH if replay and is_itch(replay[0]) else Format.BINANCE
+
             def build(journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
                     run_start_ms=self.started_ns // 1_000_000, helper_cpus=(self.cores.housekeeping,),
-                    journal_folder=journal, living=living_prefixes,
+                    journal_folder=journal, living=living_prefixes, stream_format=stream_format,
                 )  # fmt: skip
 
             agents, twins = build(directory.journal), build(None) if config.launch.placement == "packed" else {}

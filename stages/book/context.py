@@ -60,6 +60,7 @@ STATE = record_dtype(
         ("rehearsal_level", "<i8"),  # from the best
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
+        ("engine", "<i8"),  # address of the books of single orders; 0: these are books of levels
     ],
     256,
 )
@@ -106,6 +107,7 @@ BOOK = record_dtype(
         ("violations", "<i8"),
         ("fault", "<i8"),  # what the last of these found
         ("answered", "<i8"),  # requests for one that have their answer
+        ("is_halted", "<i8"),  # 1: the venue has halted trading
     ],
     192,
 )

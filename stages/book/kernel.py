@@ -22,6 +22,7 @@ from stages.book.context import (
     DEPTH_BID_QUANTITY,
     EVENT_LEVELS,
     EXCHANGE_TIME_NS,
+    FIRST_ID,
     LAST_ID,
     NO_SYMBOL,
     PRICE,
@@ -30,6 +31,7 @@ from stages.book.context import (
     READ_NS,
     Context,
 )
+from stages.book.orders import ADD, EXECUTE, NO_ORDER, apply_order, settle_state, standing
 from stages.domain.messages import (
     BBO,
     DEPTH,
@@ -42,7 +44,7 @@ from stages.domain.messages import (
     NoticeKind,
     Side,
 )
-from stages.domain.orderbook import l2, l2_book, top
+from stages.domain.orderbook import l2, l2_book, l3, top
 from stages.domain.orderbook.book import level_count
 from stages.domain.orderbook.publication import fill_bbo, fill_depth
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
@@ -119,15 +121,16 @@ def rehearse(context: Context) -> None:
     _fill_rows(context, symbol, record["read_ns"])
     _write_row(state["rehearsal_row"], state["depth"], DEPTH_BYTES)
     depth, level = state["depth"], state["rehearsal_level"]
-    if level < min(level_count(book, 0), level_count(book, 1)):
+    if state["engine"] == 0 and level < min(level_count(book, 0), level_count(book, 1)):
         bid_quantity = load_word(depth + DEPTH_BID_QUANTITY + 8 * level)
         ask_quantity = load_word(depth + DEPTH_ASK_QUANTITY + 8 * level)
         record["price"][:2] = load_word(depth + DEPTH_BID_PRICE + 8 * level)
         record["price"][2:] = load_word(depth + DEPTH_ASK_PRICE + 8 * level)
         record["quantity"][1], record["quantity"][3] = bid_quantity, ask_quantity  # beside zeros, which remove
         _apply(context, state["rehearsal"], symbol, LEVELS_PER_SIDE, LEVELS_PER_RECORD)
-    for side in range(2):
-        l2.warm_best(l2_book.side_at(book, side))
+    if state["engine"] == 0:
+        for side in range(2):
+            l2.warm_best(l2_book.side_at(book, side))
     warm(state["bbo_table"] + symbol * state["bbo_row_bytes"], state["bbo_row_bytes"])
     warm(state["depth_table"] + symbol * state["depth_row_bytes"], state["depth_row_bytes"])
     warm(ring.claim(state["output"], 0), 2 * NOTICE_BYTES)
@@ -197,6 +200,9 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
     book = context.books[symbol]
     read_ns = load_word(record + READ_NS)
     last_id = load_word(record + LAST_ID)
+    if kind >= ADD:
+        _end_order_event(context, record, kind, flags, symbol)
+        return
     if kind == TICKER:
         remember_ticker(book["tickers"], book["ticker_count"], record)
         book["ticker_count"] += 1
@@ -204,7 +210,8 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
     if kind == TRADE:
         if flags & AGGREGATE == 0:
             book["volume"] += load_word(record + QUANTITY)
-        _tell_trade(context, symbol, record, SELL if flags & SELLER_AGGRESSED else BUY)
+        price = load_word(record + PRICE)
+        _tell_trade(context, symbol, record, price, SELL if flags & SELLER_AGGRESSED else BUY)
         return
     if kind == RESET:
         _invalidate(context, symbol, read_ns)
@@ -241,6 +248,36 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
 
 
 @kernel
+def _end_order_event(context: Context, record: int, kind: int, flags: int, symbol: int) -> None:
+    """A record about a single order, or about trading in a symbol: apply it, tell a trade, publish."""
+    state, counters = context.state[0], context.counters[0]
+    book = context.books[symbol]
+    if book["is_known"] == 0:
+        counters["diffs_ignored"] += 1
+        return
+    order_side, price = NO_ORDER, load_word(record + PRICE)
+    if kind == ADD:
+        counters["off_grid"] += int(_is_off(price, book["tick"], book["per_tick"]))
+    elif kind == EXECUTE:
+        order_side, own_price = standing(context, load_word(record + FIRST_ID))
+        price = price if price != 0 else own_price
+    code = apply_order(context, record, kind, symbol, load_word(record) >> 32 & 0xFFFF)
+    settle_state(context, symbol, code)
+    book["last_id"] = load_word(record + LAST_ID)
+    book["exchange_time_ns"] = load_word(record + EXCHANGE_TIME_NS)
+    counters["levels"] += int(code == l3.OK)
+    consistent_ns = read_clock(context.clock)
+    note(context.samples, state["update_hop"], consistent_ns - state["popped_ns"])
+    if order_side != NO_ORDER:
+        if flags & AGGREGATE == 0:
+            book["volume"] += load_word(record + QUANTITY)
+        _tell_trade(context, symbol, record, price, BUY if order_side == SELL else SELL)
+    if code != l3.UNKNOWN:
+        _publish(context, symbol, load_word(record + READ_NS))
+    note(context.samples, state["publish_hop"], read_clock(context.clock) - consistent_ns)
+
+
+@kernel
 def _invalidate(context: Context, symbol: int, read_ns: int) -> None:
     """Empty the book and say so: nobody may trade on it before the next snapshot."""
     _forget(context, symbol)
@@ -249,8 +286,14 @@ def _invalidate(context: Context, symbol: int, read_ns: int) -> None:
 
 @primitive
 def _forget(context: Context, symbol: int) -> None:
-    """Empty the book. It is DIRTY, but EMPTY if it never was anything else."""
+    """Empty the book. It is DIRTY, but EMPTY if it never was anything else.
+
+    One of single orders goes on as it is, STALE for good: no snapshot will tell what was missed.
+    """
     book = context.books[symbol]
+    if context.state[0]["engine"] != 0:
+        top.set_state(book["top"], STALE)
+        return
     was_empty = load_word(book["top"] + top.STATE) == EMPTY
     l2_book.clear(book["top"])
     top.set_state(book["top"], EMPTY if was_empty else DIRTY)
@@ -350,14 +393,14 @@ def _tell_pending(context: Context) -> int:
 
 
 @primitive
-def _tell_trade(context: Context, symbol: int, record: int, side: int) -> None:
+def _tell_trade(context: Context, symbol: int, record: int, price: int, side: int) -> None:
     """A notice for one trade, or a count when there is no room."""
     state, book, notice, counters = context.state[0], context.books[symbol], context.notice[0], context.counters[0]
     if ring.room(state["output"], 1) < 1:
         counters["trades_missed"] += 1
         return
     notice["trade_side"] = side
-    notice["trade_price"], notice["trade_quantity"] = load_word(record + PRICE), load_word(record + QUANTITY)
+    notice["trade_price"], notice["trade_quantity"] = price, load_word(record + QUANTITY)
     notice["trade_volume"], notice["exchange_time_ns"] = book["volume"], load_word(record + EXCHANGE_TIME_NS)
     notice["conflated"] = 0
     _fill_notice(context, NOTICE_TRADE, symbol, load_word(record + READ_NS))

@@ -1,5 +1,6 @@
 """The feed's private memory: the layouts of its words, and the Context its kernel works on."""
 
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -73,9 +74,25 @@ STATE = record_dtype(
         ("tap", "<i8"),  # address of the broadcast ring of raw frames, and of room to make its records in
         ("tap_scratch", "<i8"),
         ("frames_tapped", "<i8"),
+        # a block of binary messages, one behind the other
+        ("format", "<i8"),  # Format
+        ("block_end", "<i8"),  # of the block under way; 0: there is none
+        ("framer", "<i8"),  # addresses of what takes a block apart: the framer, the directory
+        ("directory", "<i8"),
+        ("messages", "<i8"),  # binary messages of the stream so far
     ],
-    448,
+    512,
 )
+
+
+class Format(IntEnum):
+    """What the venue's stream frames carry."""
+
+    BINANCE = 0
+    """A JSON document each."""
+    ITCH = 1
+    """A block of ITCH messages each, every one behind its length."""
+
 
 # struct msghdr, iovec, control buffer and an int option value, for recvmsg and setsockopt (Linux, 64 bit).
 MESSAGE = record_dtype(

@@ -28,11 +28,13 @@ from stages.domain.codecs.binance_market import (
     UNRECOGNISED,
     parse_message,
 )
-from stages.domain.codecs.websocket_frames import CLOSE, INCOMPLETE, PONG, TEXT
+from stages.domain.codecs.itch_market import stage_message
+from stages.domain.codecs.websocket_frames import BINARY, CLOSE, INCOMPLETE, PONG, TEXT
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
 from stages.domain.tap import publish_frame
 from stages.domain.warming import warm, warm_records
-from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, TAKEN, Context
+from stages.feed.blocks import begin_block, take_block
+from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, TAKEN, Context, Format
 from stages.feed.reader import read_bytes
 from stages.feed.sync import RECORD_BYTES, accept, lose_sync, stage_reset, take_snapshot
 
@@ -46,6 +48,7 @@ WARM_RECORDS = 8
 """Slots kept warm ahead of both rings: a diff of 32 levels."""
 
 SERVICE = int(Poll.SERVICE)
+BINANCE, ITCH = int(Format.BINANCE), int(Format.ITCH)
 
 
 @kernel
@@ -98,7 +101,11 @@ def rehearse(context: Context) -> None:
     at = state["rehearsal_at"]
     if ring.available(staging, 1) > 0:
         return
-    parse_message(at, at + state["rehearsal_bytes"], state["symbols"], state["symbol_count"], staging, state["read_ns"])
+    if state["format"] == ITCH:
+        stage_message(state["directory"], at, staging, 0, state["read_ns"])
+    else:
+        end = at + state["rehearsal_bytes"]
+        parse_message(at, end, state["symbols"], state["symbol_count"], staging, state["read_ns"])
     warm(ring.claim(staging, 0), WARM_RECORDS * RECORD_BYTES)
     warm(ring.claim(output, 0), WARM_RECORDS * RECORD_BYTES)
     warm_records(context.counters)
@@ -167,6 +174,13 @@ def _take_messages(context: Context) -> int:
     handled = 0
     reads = state["reads"]
     while handled < MESSAGES_PER_POLL and state["hold_is_full"] == 0 and not _is_waiting(context):
+        if state["block_end"] != 0:
+            handled += take_block(context, MESSAGES_PER_POLL)
+            _drain(context)
+            if ring.available(state["staging"], 1) > 0:
+                context.counters[0]["backpressure"] += 1
+                break
+            continue
         code = _next_frame(context, state["reads"] == reads and state["descriptor"] != -1)
         if code == INCOMPLETE:
             break
@@ -175,8 +189,12 @@ def _take_messages(context: Context) -> int:
             continue
         at = load_word(state["cutter"] + websocket_frames.PAYLOAD)
         count = load_word(state["cutter"] + websocket_frames.PAYLOAD_BYTES)
+        if code == BINARY and state["format"] == ITCH:
+            begin_block(context, at, count)
+            continue
         begin_ns = read_clock(context.clock)
-        code = _take_message(context, at, count) if code == TEXT else UNRECOGNISED
+        is_document = code == TEXT and state["format"] == BINANCE
+        code = _take_message(context, at, count) if is_document else UNRECOGNISED
         if code < 0:
             _refuse(context, code, at, count)
             _tap(context, at, count)

@@ -1,0 +1,69 @@
+"""Books of single orders in the book stage: what a market record does to the order engine, and to trading in a symbol.
+
+A book is EMPTY before its first order and VALID from it on, also of a stream that began in the middle of the day: what
+stood in the book before is unknown, and messages about it are counted. A limit that is reached, or missed messages,
+make it STALE for good, since no snapshot of such a feed follows. A symbol whose trading the venue has halted
+is HALTED as long as its book is right.
+"""
+
+from shm.atomics import load_u32, load_word
+from shm.kernel import kernel, primitive
+from stages.book.context import FIRST_ID, PRICE, QUANTITY, Context
+from stages.domain.messages import BookState, MarketKind
+from stages.domain.orderbook import l3, table, top
+from stages.domain.orderbook.engine import LEVEL_KEY, ORDER_LEVEL, book_at, record_at
+
+ADD, EXECUTE, REDUCE = int(MarketKind.ADD), int(MarketKind.EXECUTE), int(MarketKind.REDUCE)
+DELETE, REPLACE, STATUS = int(MarketKind.DELETE), int(MarketKind.REPLACE), int(MarketKind.STATUS)
+EMPTY, VALID, HALTED = int(BookState.EMPTY), int(BookState.VALID), int(BookState.HALTED)
+NO_ORDER = -1
+
+
+@kernel
+def apply_order(context: Context, record: int, kind: int, symbol: int, is_bid: int) -> int:
+    """Do what the record says; returns the code of `l3`."""
+    engine = context.state[0]["engine"]
+    order_id, price = load_word(record + FIRST_ID), load_word(record + PRICE)
+    quantity = load_word(record + QUANTITY)
+    if kind == ADD:
+        return l3.add(engine, symbol, order_id, 1 - is_bid, price, quantity)
+    if kind == EXECUTE:
+        return l3.execute(engine, order_id, quantity)
+    if kind == REDUCE:
+        return l3.cancel(engine, order_id, quantity)
+    if kind == DELETE:
+        return l3.delete(engine, order_id)
+    if kind == REPLACE:
+        return l3.replace(engine, order_id, load_word(record + QUANTITY + 8), price, quantity)
+    context.books[symbol]["is_halted"] = 1 if quantity == 0 else 0
+    return l3.OK
+
+
+@primitive
+def settle_state(context: Context, symbol: int, code: int) -> None:
+    """The book's state after a record that came to `code`."""
+    book = context.books[symbol]
+    state = load_word(book["top"] + top.STATE)
+    if state == EMPTY and code == l3.OK:
+        state = VALID
+    if state in (VALID, HALTED):
+        state = HALTED if book["is_halted"] != 0 else VALID
+    top.set_state(book["top"], state)
+
+
+@kernel
+def standing(context: Context, order_id: int) -> tuple[int, int]:
+    """(side, price) of an order; (NO_ORDER, 0) when no book has it."""
+    engine = context.state[0]["engine"]
+    order = l3.find_order(engine, l3.order_hash(engine, order_id), order_id)
+    if order == 0:
+        return NO_ORDER, 0
+    side = (table.owner_of(order) - 1) & 1
+    key = load_word(record_at(engine, load_u32(order + ORDER_LEVEL)) + LEVEL_KEY)
+    return side, top.signed(key, side)
+
+
+@kernel
+def address_of_book(engine: int, symbol: int) -> int:
+    """Where the book of a symbol begins."""
+    return book_at(engine, symbol)

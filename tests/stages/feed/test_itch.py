@@ -1,0 +1,186 @@
+"""ITCH blocks through feed and book, turned by hand, against the obvious books."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.stepped import SteppedLine, frame, pop
+from stages.book.settings import BookSettings
+from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE
+from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind, Side
+from stages.feed.context import Format
+from tests.oracle import itch as oracle
+from tests.stages.domain.codecs.itch_messages import order_stream
+from tests.stages.feed.stepped import instruments
+
+BINARY = 2
+STOCKS = ("STOCK1", "STOCK3")
+"""Of the four that the streams are about; their locates are 1 and 3."""
+PRICE, SHARES = 10**4, 10**8
+TICK = 1_000_000
+
+
+class Line(SteppedLine):
+    """Feed and book of ITCH; keeps the notices."""
+
+    def __init__(self, *stocks: str, **settings: Any) -> None:
+        names = stocks or STOCKS
+        super().__init__(
+            instruments(*names), stream_format=Format.ITCH, book=BookSettings(orders_max=1_000, **settings)
+        )
+        self.notices: list[np.void] = []
+
+    def play(self, *messages: bytes, per_frame: int = 50) -> None:  # type: ignore[override]
+        for begin in range(0, len(messages), per_frame):
+            self.feed.offer(frame(oracle.framed(*messages[begin : begin + per_frame]), BINARY))
+        idle = 0
+        while idle < 4:
+            moved = [self.step_feed(), self.step_book()]
+            while pop(self.segments[BOOK_TO_STRATEGY].address, self.notice.ctypes.data):
+                self.notices.append(self.notice[0].copy())
+                moved.append(1)
+            idle = 0 if any(moved) else idle + 1
+        self.book.service(0)
+
+    def state(self, symbol: int = 0) -> BookState:
+        return BookState(int(self.row(BBO_TABLE, symbol)[1]["state"]))
+
+
+def head(locate: int, time_ns: int = 1) -> tuple[int, int, int]:
+    return locate, 0, time_ns
+
+
+def add(number: int, side: bytes = b"B", shares: int = 100, price: int = 100_0000, locate: int = 1) -> bytes:
+    return oracle.pack("A", *head(locate), number, side, shares, b"STOCK%d  " % locate, price)
+
+
+def coherent(messages: list[bytes]) -> list[bytes]:
+    """The messages, each with the locate of the order that it is about; none gives a locate another name than its own."""
+    owners: dict[Any, Any] = {}
+    named = set()
+    found = []
+    for message in messages:
+        fields = oracle.unpack(message)
+        letter, locate, about = str(fields[0]), fields[1], fields[4]
+        if letter in ("A", "F"):
+            owners[about] = locate
+        elif letter in "ECXDU":
+            locate = owners.get(about, locate)
+            if letter == "U":
+                owners[fields[5]] = locate
+        if letter in "AF":
+            named.add(locate)
+        elif letter in "PQHRhYKJNOIL" and (letter == "R" or locate not in named):
+            continue  # of random names
+        found.append(message[:1] + int(locate).to_bytes(2, "big") + message[3:])  # type: ignore[call-overload]
+    return found
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 200), st.integers(1, 60))
+@example(119_952, 9, 1)
+def test_rows_show_the_books_of_the_messages(seed: int, count: int, per_frame: int) -> None:
+    messages = coherent(order_stream(seed, count))
+    line, books, named = Line(), oracle.Books(), set()
+    line.play(*messages, per_frame=per_frame)
+    for message in messages:
+        letter, locate, *_ = oracle.unpack(message)
+        if letter in "AFPQHRhYKJNOIL":
+            named.add(locate)
+        if locate in named:
+            books.apply(message)
+    for symbol, locate in enumerate((1, 3)):
+        depth, bbo = line.row(DEPTH_TABLE, symbol)[1], line.row(BBO_TABLE, symbol)[1]
+        for side, name in enumerate(("bid", "ask")):
+            levels = [(price * PRICE, shares * SHARES) for price, shares in books.levels(locate, side).items()]
+            shown = int(depth[f"{name}_levels"])
+            assert shown == min(len(levels), DEPTH_LEVELS)
+            assert int(depth[f"{name}_count"]) == len(levels)
+            found = zip(depth[f"{name}_price"].tolist(), depth[f"{name}_quantity"].tolist(), strict=True)
+            assert list(found)[:shown] == levels[:DEPTH_LEVELS]
+            best = (int(bbo[f"{name}_price"]), int(bbo[f"{name}_quantity"]))
+            assert best == (levels[0] if levels else (0, 0))
+    counters = line.counters("feed")
+    assert counters["messages_in"] == len(messages)
+    assert counters["frames"] == -(-len(messages) // per_frame)
+    without_record = counters["unknown_symbol"] + counters["other_messages"] + counters["overflowed"]
+    assert counters["events"] + without_record == len(messages)
+
+
+def test_an_execution_is_told_as_a_trade_at_the_orders_price_and_then_as_a_book() -> None:
+    line = Line()
+    line.play(add(1, b"S", 300, 101_0000), add(2))
+    line.notices.clear()
+    line.play(oracle.pack("E", *head(1), 1, 100, 7))
+    trade, book = line.notices
+    assert (trade["kind"], book["kind"]) == (NoticeKind.TRADE, NoticeKind.BOOK)
+    assert (int(trade["trade_price"]), int(trade["trade_quantity"])) == (101_0000 * PRICE, 100 * SHARES)
+    assert trade["trade_side"] == Side.BUY
+    assert int(trade["trade_volume"]) == 100 * SHARES
+    assert int(book["ask_quantity"]) == 200 * SHARES
+
+
+def test_an_execution_that_is_not_printable_adds_no_volume() -> None:
+    line = Line()
+    line.play(
+        add(1), oracle.pack("C", *head(1), 1, 40, 7, b"N", 99_0000), oracle.pack("C", *head(1), 1, 60, 8, b"Y", 98_0000)
+    )
+    trades = [notice for notice in line.notices if notice["kind"] == NoticeKind.TRADE]
+    assert [int(trade["trade_price"]) for trade in trades] == [99_0000 * PRICE, 98_0000 * PRICE]
+    assert [int(trade["trade_volume"]) for trade in trades] == [0, 60 * SHARES]
+
+
+def test_a_halt_is_a_state_of_the_symbol_until_trading_goes_on() -> None:
+    line = Line()
+    line.play(add(1), add(2, b"S", 100, 101_0000), add(3, locate=3))
+    assert line.state() == BookState.VALID
+    line.play(oracle.pack("H", *head(1), b"STOCK1  ", b"H", b" ", b"T1  "))
+    assert (line.state(0), line.state(1)) == (BookState.HALTED, BookState.VALID)
+    assert line.notices[-1]["state"] == BookState.HALTED
+    line.play(add(4))
+    assert line.state() == BookState.HALTED
+    assert int(line.row(BBO_TABLE)[1]["bid_quantity"]) == 200 * SHARES
+    line.play(oracle.pack("H", *head(1), b"STOCK1  ", b"T", b" ", b"    "))
+    assert line.state() == BookState.VALID
+    line.play(oracle.pack("h", *head(1), b"STOCK1  ", b"Q", b"H"))
+    assert line.state() == BookState.HALTED
+
+
+def test_a_symbol_that_reaches_its_limit_goes_stale_and_harms_no_other() -> None:
+    line = Line(symbol_orders_max=2)
+    line.play(add(1), add(2), add(3, locate=3))
+    assert (line.state(0), line.state(1)) == (BookState.VALID, BookState.VALID)
+    line.play(add(4), add(5, locate=3))
+    assert (line.state(0), line.state(1)) == (BookState.STALE, BookState.VALID)
+    assert line.counters("book")["orders_over_limit"] == 1
+    line.play(oracle.pack("D", *head(1), 1), oracle.pack("H", *head(1), b"STOCK1  ", b"T", b" ", b"    "))
+    assert line.state() == BookState.STALE
+
+
+def test_orders_from_before_the_start_are_counted_and_change_nothing() -> None:
+    line = Line()
+    line.play(add(1), oracle.pack("D", *head(1), 77), oracle.pack("U", *head(1), 78, 79, 100, 100_0000))
+    assert line.counters("book")["unknown_orders"] == 2
+    assert int(line.row(DEPTH_TABLE)[1]["bid_count"]) == 1
+
+
+def test_a_directory_message_names_a_locate_anew() -> None:
+    line = Line()
+    line.play(
+        oracle.pack(
+            "R", *head(9), b"STOCK1  ", *[b"N", b"N", 100, b"N", b"C", b"Z ", b"P", b"N", b"N", b"1", b"N", 1, b"N"]
+        )
+    )
+    line.play(oracle.pack("A", *head(9), 1, b"B", 100, b"OTHER   ", 100_0000))
+    assert int(line.row(BBO_TABLE)[1]["bid_price"]) == 100_0000 * PRICE
+
+
+def test_damage_in_a_block_is_counted_and_what_follows_is_used() -> None:
+    line = Line()
+    good = oracle.framed(add(1), add(2))
+    line.feed.offer(frame(good + b"\x00\x07Zabcdef" + oracle.framed(add(3), add(4)), BINARY))
+    line.play()
+    assert line.counters("feed")["malformed"] == 1
+    assert int(line.row(BBO_TABLE)[1]["bid_quantity"]) == 400 * SHARES
