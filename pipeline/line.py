@@ -151,7 +151,6 @@ def build_agents(
 
     stream_format   what the venue's market stream carries; it decides on the kind of books, too
     """
-    of_orders = stream_format is Format.ITCH
     return {
         "feed": FeedAgent(
             instruments,
@@ -162,7 +161,7 @@ def build_agents(
             tuple(helper_cpus),
             stream_format,
         ),
-        "book": BookAgent(instruments, config.book, delivery, of_orders=of_orders),
+        "book": BookAgent(instruments, config.book, delivery, of_orders=stream_format is Format.ITCH),
         "strategy": StrategyAgent(instruments, config.strategy, strategy, delivery),
         "risk": RiskAgent(instruments, config.risk, delivery),
         "router": RouterAgent(
@@ -189,7 +188,7 @@ def prepare(
     well, so that all processes of the run stamp on one scale.
     """
     prune_caches()
-    module, complete = _import_line(placement, strategy)
+    module = _import_line(placement, strategy)
     hosted: dict[str, list[Agent]] = (
         {stage: [agents[stage]] for stage in STAGES}
         if placement == "dedicated"
@@ -197,6 +196,7 @@ def prepare(
     )
     loops = {name: Task(name, _loop_of(name, module), _loop_types(hosted[name], twins)) for name in hosted}
     polls = {stage: Task(stage, getattr(module, f"poll_{stage}"), _poll_types(agents[stage])) for stage in STAGES}
+    complete = _completeness_mark(module, [*loops.values()])
     compiled = 0
     if not complete.exists():
         ahead = loops if placement == "dedicated" else polls
@@ -220,6 +220,13 @@ def prepare(
     dispatchers = {name: loop.dispatcher for name, loop in loops.items()}
     callable_polls = {stage: poll.dispatcher for stage, poll in polls.items()}
     return Line(placement, agents, dispatchers, twins, callable_polls, clock, compiled + here.count)
+
+
+def _completeness_mark(module: ModuleType, loops: Sequence[Task]) -> Path:
+    """The file beside a line module that says that its loops are compiled, for contexts of these types."""
+    assert module.__file__ is not None
+    types = "|".join(str(loop.types) for loop in loops)
+    return Path(module.__file__).with_suffix(f".{hash_files((), types)}.complete")
 
 
 def _loop_of(process: str, generated: ModuleType) -> Any:
@@ -289,8 +296,7 @@ def recording_errors(agents: Sequence[Agent], entry: Entry) -> Entry:
     return recorded
 
 
-def _import_line(placement: Placement, strategy: Strategy) -> tuple[ModuleType, Path]:
-    """The line module, and the file that says that all of it is compiled."""
+def _import_line(placement: Placement, strategy: Strategy) -> ModuleType:
     source = _line_source(placement, strategy)
     key = hash_files(strategy.files, source)
     folder = cache_root() / SOURCES_HASH / f"line-{strategy.path.stem}-{key}"
@@ -313,7 +319,7 @@ def _import_line(placement: Placement, strategy: Strategy) -> tuple[ModuleType, 
     started = time.monotonic()
     spec.loader.exec_module(module)
     log.debug("imported %s in %.2f s", path, time.monotonic() - started)
-    return module, folder / f"{placement}.complete"
+    return module
 
 
 _HEAD = '''"""The compiled loop of a {placement} line with strategy {strategy}. Generated; edits are lost."""

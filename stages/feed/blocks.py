@@ -18,12 +18,19 @@ def begin_block(context: Context, at: int, size: int) -> None:
     state["block_end"] = at + size
 
 
-@kernel
+@primitive
 def take_block(context: Context, limit: int) -> int:
     """Stage the events of up to `limit` messages of the block under way. Returns how many messages that were.
 
-    With its last message the block is done with: `block_end` is 0.
+    With its last message the block is done with: `block_end` is 0. A stream of documents has no blocks: 0.
     """
+    return _take_itch(context, context.directory, limit)
+
+
+@kernel
+def _take_itch(context: Context, directory: int | None, limit: int) -> int:
+    if directory is None:
+        return 0
     state, counters = context.state[0], context.counters[0]
     handled = 0
     while handled < limit:
@@ -35,7 +42,7 @@ def take_block(context: Context, limit: int) -> int:
             counters["malformed"] = itch_frames.problem_count(state["framer"])
             break
         state["messages"] += 1
-        code = stage_message(state["directory"], message, state["staging"], state["messages"], state["read_ns"])
+        code = stage_message(directory, message, state["staging"], state["messages"], state["read_ns"])
         if code > 0:
             commit_event(context, 1)
         elif code == NOT_TRADED:

@@ -22,7 +22,6 @@ STATE = record_dtype(
         ("output", "<i8"),  # address of the ring to the book
         ("reader_epoch", "<i8"),  # of the book that is being told
         ("staging", "<i8"),  # address of the private ring where events are made
-        ("symbols", "<i8"),  # address of the symbol names, two words each
         ("symbol_count", "<i8"),
         ("queue_hop", "<i8"),  # histogram addresses
         ("parse_hop", "<i8"),
@@ -75,10 +74,8 @@ STATE = record_dtype(
         ("tap_scratch", "<i8"),
         ("frames_tapped", "<i8"),
         # a block of binary messages, one behind the other
-        ("format", "<i8"),  # Format
         ("block_end", "<i8"),  # of the block under way; 0: there is none
-        ("framer", "<i8"),  # addresses of what takes a block apart: the framer, the directory
-        ("directory", "<i8"),
+        ("framer", "<i8"),  # address of what takes a block apart
         ("messages", "<i8"),  # binary messages of the stream so far
     ],
     512,
@@ -144,7 +141,12 @@ SYNC = record_dtype(
 
 
 class Context(NamedTuple):
-    """What the feed's kernel works on; everything else is behind the addresses in `state`."""
+    """What the feed's kernel works on; everything else is behind the addresses in `state`.
+
+    A stream is of documents or of blocks, and which of both is a matter of type: of `names` and `directory` one is
+    None. Whatever only one kind needs begins with a look at its own, handed in as an argument of its own: then Numba
+    leaves out all that follows before it looks at it, and the other kind's code is never compiled.
+    """
 
     state: NDArray[np.void]
     clock: NDArray[np.int64]
@@ -152,3 +154,7 @@ class Context(NamedTuple):
     sync: NDArray[np.void]
     message: NDArray[np.void]
     samples: NDArray[np.int64]
+    names: int | None
+    """Of documents: address of the symbols' names, two words each."""
+    directory: int | None
+    """Of blocks of ITCH messages: address of what says which symbol a message is about (codecs.itch_market)."""
