@@ -1,13 +1,13 @@
 """Books of single orders in the book stage: what a market record does to the order engine, and to trading in a symbol.
 
-A book is EMPTY before the first message about it and VALID from it on. A message about an order that nobody knows, as in
-a stream that begins in the middle of the day, shows that the book lacks orders: it is DIRTY. A limit that is reached, or
-missed messages, make it STALE. Both are for good, since no snapshot of such a feed follows. A symbol whose trading the
-venue has halted is HALTED as long as its book is right.
+A book is EMPTY before the first message about it and VALID from it on. A message about an order that nobody knows, as
+in a stream that begins in the middle of the day, shows that the book lacks orders: it is DIRTY. A limit that is
+reached, or missed messages, make it STALE. Both are for good, since no snapshot of such a feed follows. A symbol whose
+trading the venue has halted is HALTED as long as its book is right.
 """
 
 from shm.atomics import load_u32, load_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.book.context import FIRST_ID, NO_SYMBOL, PRICE, QUANTITY, Context
 from stages.domain.messages import BookState, MarketKind
 from stages.domain.orderbook import l3, table, top
@@ -19,7 +19,7 @@ EMPTY, VALID, HALTED = int(BookState.EMPTY), int(BookState.VALID), int(BookState
 DIRTY = int(BookState.DIRTY)
 
 
-@kernel
+@routine
 def apply_order(context: Context, engine: int, record: int, symbol: int) -> int:
     """Do what the record says; returns the code of `l3`."""
     head, order_id, price = load_word(record), load_word(record + FIRST_ID), load_word(record + PRICE)
@@ -61,7 +61,7 @@ def settle_state(context: Context, symbol: int, code: int) -> bool:
     return state != before
 
 
-@kernel
+@routine
 def standing(engine: int, order_id: int) -> tuple[int, int, int]:
     """(symbol, side, price) of an order; (NO_SYMBOL, 0, 0) when no book has it."""
     order = l3.find_order(engine, l3.order_hash(engine, order_id), order_id)
