@@ -39,6 +39,7 @@ from shm.segment import Layout, Segment, record_layout
 from stages.agent import Agent, Attention, ColdKernel
 from stages.book.agent import BookAgent
 from stages.book.kernel import poll_once as poll_book_once
+from stages.domain.captures.itch import is_itch
 from stages.domain.edges import edges
 from stages.domain.warming import REHEARSAL_NS, SHARED_REHEARSAL_NS
 from stages.duty import Runner, new_duty, with_bells
@@ -134,6 +135,12 @@ def segments_of(agents: Sequence[Agent]) -> dict[str, bool]:
         for use in agent.uses():
             needed[use.name] = needed.get(use.name, False) or use.writable
     return needed
+
+
+def stream_format_of(config: "Config") -> Format:
+    """What the venue's market stream carries. Raises CaptureError when the file to be played cannot be read."""
+    replay = config.venue.replay
+    return Format.ITCH if replay and is_itch(replay[0]) else Format.BINANCE
 
 
 def build_agents(
