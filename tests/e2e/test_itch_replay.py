@@ -19,15 +19,20 @@ BOOK_FIELDS = ("bid", "bid_qty", "ask", "ask_qty", "bid_levels", "ask_levels")
 
 
 def session() -> list[bytes]:
-    """Orders of four symbols that know each other, among messages of all types but crosses, of which some are empty."""
-    stream = coherent(order_stream(7, 20_000, strangers=0.0, excess=0.0))
+    """Orders of four symbols, each known to the books but one, among messages of all other types but crosses."""
+    stream, books = [], oracle.Books()
+    for message in coherent(order_stream(7, 20_000, strangers=0.0, excess=0.0)):
+        before = books.unknown
+        books.apply(message)
+        if books.unknown == before and message[:1] not in (b"Q", b"h"):
+            stream.append(message)
     last = int.from_bytes(stream[-1][5:11], "big")
     states = [
         oracle.pack("H", locate, 0, last, b"STOCK%d  " % locate, b"H" if locate == HALTED else b"T", b" ", b"    ")
         for locate in LOCATES
     ]
     stranger = oracle.pack("D", STRANGER, 0, last, 10**12)
-    return [*map(directory, LOCATES), *(each for each in stream if each[:1] not in (b"Q", b"h")), *states, stranger]
+    return [*map(directory, LOCATES), *stream, *states, stranger]
 
 
 def number(text: str | None) -> float | None:
