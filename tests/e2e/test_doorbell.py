@@ -36,11 +36,10 @@ def _assert_traded(report: Any, placement: str) -> None:
         assert data[lost] == 0, lost
 
 
-@pytest.mark.parametrize("placement", ["dedicated", "packed"])
-def test_a_line_that_sleeps_trades_and_leaves_nothing_behind(pipeline: Runs, placement: str) -> None:
-    done = pipeline.run_until(lambda report: report["orders"]["acked"] > 0, "--placement", placement, *SLEEPING)
+def test_a_packed_line_that_sleeps_trades_and_leaves_nothing_behind(pipeline: Runs) -> None:
+    done = pipeline.run_until(lambda report: report["orders"]["acked"] > 0, "--placement", "packed", *SLEEPING)
     assert done.code == 0, done.words
-    _assert_traded(done.report, placement)
+    _assert_traded(done.report, "packed")
     assert _left(done.report["run"]) == []
 
 
@@ -48,9 +47,8 @@ def test_a_recorded_session_at_full_speed_waits_for_room_and_wakes_for_it(pipeli
     capture = recorded_data / "binance" / "btcusdt_20240808.gz"
     done = pipeline.run("up", "--json", "--replay", str(capture), "--speed", "max", *SLEEPING)
     assert done.code == 0, done.words
-    data = done.report["market_data"]
-    assert (data["gaps"], data["resyncs"], data["dropped"], data["trades_missed"]) == (0, 0, 0, 0)
-    assert (data["bbo_checked"], data["bbo_mismatches"]) == (3449, 0)
+    _assert_traded(done.report, "dedicated")
+    assert done.report["market_data"]["bbo_checked"] == 3449
     assert _left(done.report["run"]) == []
 
 
