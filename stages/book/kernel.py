@@ -12,7 +12,7 @@ conflated: records wait in the feed's ring until the strategy's has room.
 from shm import ring, seqlock
 from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.book import audit
 from stages.book.check import AGREES, BEYOND, DIFFERS, check_best, remember_ticker
 from stages.book.context import (
@@ -65,7 +65,7 @@ BUY, SELL = int(Side.BUY), int(Side.SELL)
 BBO_BYTES, DEPTH_BYTES, NOTICE_BYTES = BBO.itemsize, DEPTH.itemsize, NOTICE.itemsize
 
 
-@kernel
+@routine
 def poll(context: Context, now_ns: int) -> int:
     """Take up to BATCH records. Returns how many there were, and how many notices went out for no record."""
     state = context.state[0]
@@ -103,6 +103,12 @@ def poll(context: Context, now_ns: int) -> int:
 
 
 @kernel
+def poll_once(context: Context, now_ns: int) -> int:
+    """One `poll`, entered from Python: for lines that are stepped by hand, and to set up rehearsals."""
+    return poll(context, now_ns)
+
+
+@routine
 def rehearse(context: Context) -> None:
     """Remove a level near the best on each side and set it again, and write rows that nobody sees.
 
@@ -136,7 +142,7 @@ def rehearse(context: Context) -> None:
     warm(context.samples.ctypes.data, WARM_SAMPLES_BYTES)
 
 
-@kernel
+@routine
 def _take(context: Context, record: int) -> None:
     """Act on the market record at address `record`."""
     state, counters = context.state[0], context.counters[0]
@@ -165,7 +171,7 @@ def _take(context: Context, record: int) -> None:
         _end_event(context, record, kind, flags, symbol)
 
 
-@kernel
+@routine
 def _apply(context: Context, record: int, symbol: int, bid_count: int, levels: int) -> int:
     """Set the levels of one record; returns how many were off the grid. Not inlined, for the rehearsal's sake."""
     book = context.books[symbol]
@@ -240,7 +246,7 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
         counters["bbo_beyond_snapshot"] += int(outcome == BEYOND)
 
 
-@kernel
+@routine
 def _invalidate(context: Context, symbol: int, read_ns: int) -> None:
     """Empty the book and say so: nobody may trade on it before the next snapshot."""
     _forget(context, symbol)
@@ -257,13 +263,13 @@ def _forget(context: Context, symbol: int) -> None:
     book["is_known"] = book["last_id"] = 0
 
 
-@kernel
+@routine
 def _write_row(row: int, source: int, payload_bytes: int) -> int:
     """The seqlock's write. Not inlined, for the rehearsal's sake."""
     return seqlock.write(row, source, payload_bytes)
 
 
-@kernel
+@routine
 def _fill_rows(context: Context, symbol: int, read_ns: int) -> None:
     """The scratch records of both tables: the book as it is now."""
     state, book = context.state[0], context.books[symbol]
@@ -271,7 +277,7 @@ def _fill_rows(context: Context, symbol: int, read_ns: int) -> None:
     fill_depth(book["top"], state["depth"], book["last_id"], read_ns, book["exchange_time_ns"])
 
 
-@kernel
+@routine
 def _publish(context: Context, symbol: int, read_ns: int) -> None:
     """BBO row, depth row, then the notice: who reads the notice finds rows at least as new."""
     state, book = context.state[0], context.books[symbol]
@@ -296,7 +302,7 @@ def _make_pending(context: Context, symbol: int) -> None:
     context.state[0]["pending_count"] += 1
 
 
-@kernel
+@routine
 def _tell_all(context: Context) -> int:
     """A strategy that has started anew knows nothing: tell it the newest state of each book that has one."""
     for symbol in range(len(context.books)):
@@ -320,7 +326,7 @@ def _fill_notice(context: Context, kind: int, symbol: int, read_ns: int) -> None
     notice["publish_ns"] = read_clock(context.clock)
 
 
-@kernel
+@routine
 def _tell_book(context: Context, symbol: int) -> bool:
     """Send the symbol's pending notice. False when there is no room: it stays pending."""
     state, book, notice = context.state[0], context.books[symbol], context.notice[0]

@@ -14,7 +14,7 @@ that in a packed line a venue that sends nonsense cannot keep the other agents f
 from shm import ring
 from shm.atomics import load_word, store_word
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.agent import Poll
 from stages.domain.codecs import websocket_frames
 from stages.domain.codecs.binance_market import (
@@ -48,7 +48,7 @@ WARM_RECORDS = 8
 SERVICE = int(Poll.SERVICE)
 
 
-@kernel
+@routine
 def poll(context: Context, now_ns: int) -> int:
     """Publish what waits; then read, cut and parse. Returns how many, or Poll.SERVICE."""
     state = context.state[0]
@@ -87,6 +87,12 @@ def poll(context: Context, now_ns: int) -> int:
 
 
 @kernel
+def poll_once(context: Context, now_ns: int) -> int:
+    """One `poll`, entered from Python: for lines that are stepped by hand, and to set up rehearsals."""
+    return poll(context, now_ns)
+
+
+@routine
 def rehearse(context: Context) -> None:
     """Parse a message of our own into free slots and publish nothing: only the caches and branch predictors notice.
 
@@ -125,7 +131,7 @@ def _is_waiting(context: Context) -> bool:
     return (state["lost"] | state["control_opcode"] | state["refused_code"] | state["canonical_bytes"]) != 0
 
 
-@kernel
+@routine
 def _drain(context: Context) -> int:
     """Staging to the book's ring as far as there is room, in one release store. Returns the events completed."""
     state = context.state[0]
@@ -160,7 +166,7 @@ def _next_frame(context: Context, may_read: bool) -> int:
     return code
 
 
-@kernel
+@routine
 def _take_messages(context: Context) -> int:
     """Handle messages until there is none, MESSAGES_PER_POLL are done, or something stands in the way."""
     state = context.state[0]
@@ -211,7 +217,7 @@ def _take_control(context: Context, code: int) -> None:
         state["control_bytes"] = load_word(state["cutter"] + websocket_frames.PAYLOAD_BYTES)
 
 
-@kernel
+@routine
 def _take_message(context: Context, at: int, count: int) -> int:
     """Parse and sort in one message. Returns its kind or an error code."""
     state, counters = context.state[0], context.counters[0]
@@ -225,7 +231,7 @@ def _take_message(context: Context, at: int, count: int) -> int:
     return code
 
 
-@kernel
+@routine
 def _refuse(context: Context, code: int, at: int, count: int) -> None:
     """Count a message that gave no event; the cold side says so, or reads it with more patience."""
     state, counters = context.state[0], context.counters[0]
@@ -244,7 +250,7 @@ def _refuse(context: Context, code: int, at: int, count: int) -> None:
     state["refused_code"], state["refused_at"], state["refused_bytes"] = code, at, count
 
 
-@kernel
+@routine
 def _take_canonical(context: Context) -> None:
     """A message that the cold side has rewritten takes its turn in the order in which it came."""
     state = context.state[0]

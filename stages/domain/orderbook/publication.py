@@ -3,7 +3,7 @@
 import numpy as np
 
 from shm.atomics import load_word, store_word
-from shm.kernel import kernel
+from shm.kernel import routine
 from stages.domain.messages import BBO, DEPTH, DEPTH_LEVELS
 from stages.domain.orderbook import top
 from stages.domain.orderbook.book import depth, level_count
@@ -27,7 +27,7 @@ BID_PRICES, ASK_PRICES = PRICES
 BID_QUANTITIES, ASK_QUANTITIES = QUANTITIES
 
 
-@kernel
+@routine
 def fill_bbo(book: int, target: int, last_id: int, read_ns: int, volume: int) -> None:
     """Write the BBO record at address `target`: the book as it is now."""
     for offset in range(0, 32, 8):
@@ -38,7 +38,7 @@ def fill_bbo(book: int, target: int, last_id: int, read_ns: int, volume: int) ->
     store_word(target + BBO_VOLUME, volume)
 
 
-@kernel
+@routine
 def fill_depth(book: int, target: int, last_id: int, read_ns: int, exchange_time_ns: int) -> None:
     """Write the DEPTH record at address `target`: the best DEPTH_LEVELS levels of both sides as they are now."""
     bids = depth(book, 0, DEPTH_LEVELS, target + BID_PRICES, target + BID_QUANTITIES)
