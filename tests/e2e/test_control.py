@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,15 @@ from shm.segment import NAME_PREFIX, SHM_DIRECTORY
 from tests.e2e.conftest import Done, Runs
 
 pytestmark = pytest.mark.timeout(240)
+
+IMPATIENT = (sys.executable, "-c", """
+import runpy, sys
+from launch.control import client
+client.ask.__defaults__ = (0.5,)
+sys.argv = sys.argv[3:]  # behind the words python, -m, pipeline.cli
+runpy.run_module("pipeline.cli", run_name="__main__", alter_sys=True)
+""")  # fmt: skip
+"""Words before a command that make it wait half a second, not ten, for a supervisor that does not react."""
 
 
 @pytest.fixture
@@ -249,9 +259,9 @@ def test_a_supervisor_that_hangs_is_told_of_and_the_request_still_stands_when_it
     begun = detached()
     supervisor = psutil.Process(begun["pid"])
     supervisor.suspend()
-    done = pipeline.run("down")
+    done = pipeline.run("down", before=IMPATIENT)
     assert done.code == 3
-    assert "does not react" in done.words
+    assert "does not react for 0.5 s" in done.words
     assert f"hint: if it was suspended, `kill -CONT {begun['pid']}` wakes it" in done.words
     supervisor.resume()
     until(lambda: not _lives(supervisor), 60, "it stops")

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
-from tests.e2e.conftest import Runs
+from tests.e2e.conftest import Runs, stage_pids
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -66,7 +65,7 @@ def test_a_stage_killed_asleep_is_started_again_and_woken_as_before(
     found = re.search(r"^run (\S+):", said.read_text(), re.MULTILINE)
     assert found is not None
     assert len([name for name in _left(found[1]) if name.startswith("sem.")]) == len(STAGES)
-    pids = _stage_pids(process.pid)
+    pids = stage_pids(process.pid)
     for stage in ("book", "risk"):
         os.kill(pids[stage], signal.SIGKILL)
     for stage in ("book", "risk"):
@@ -81,9 +80,3 @@ def test_a_stage_killed_asleep_is_started_again_and_woken_as_before(
         "feed": 0, "book": 1, "strategy": 0, "risk": 1, "router": 0,
     }, said.read_text()  # fmt: skip
     assert _left(done.report["run"]) == []
-
-
-def _stage_pids(supervisor: int) -> dict[str, int]:
-    pids = {child.name().removeprefix("pipe:"): child.pid for child in psutil.Process(supervisor).children()}
-    assert pids.keys() >= set(STAGES), pids
-    return pids

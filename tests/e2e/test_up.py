@@ -7,11 +7,10 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import psutil
 import pytest
 
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
-from tests.e2e.conftest import Done, Runs
+from tests.e2e.conftest import Done, Runs, stage_pids
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -82,7 +81,7 @@ def test_a_signal_stops_in_order_cancels_and_exits_clean(
     pipeline: Runs, until: Callable[..., None], number: signal.Signals
 ) -> None:
     process = pipeline.start("up", "--duration", "100s")
-    until(lambda: len(psutil.Process(process.pid).children()) >= 6, 100, "venue and five stages are there")
+    until(lambda: stage_pids(process.pid).keys() == set(STAGES), 100, "five stages are there")
     process.send_signal(number)
     done = pipeline.finish(process)
     assert (done.code, done.report) == (0, None), "a report for people"
@@ -96,16 +95,8 @@ def test_a_stage_that_dies_and_may_not_be_restarted_stops_trading_and_is_named(
     pipeline: Runs, until: Callable[..., None]
 ) -> None:
     process = pipeline.start("up", "--duration", "100s", "--json", "-s", "launch.restart_of.book=never")
-    victim: list[psutil.Process] = []
-
-    def book_is_there() -> bool:
-        for child in psutil.Process(process.pid).children():
-            if any(".page.book" in region.path for region in child.memory_maps()):
-                victim.append(child)
-        return bool(victim)
-
-    until(book_is_there, 100, "the book's process")
-    victim[0].kill()
+    until(lambda: "feed" in stage_pids(process.pid), 100, "the last stage, which is started when the book is ready")
+    os.kill(stage_pids(process.pid)["book"], signal.SIGKILL)
     done = pipeline.finish(process)
     assert done.code == 3, done.words
     assert "book" in done.words
