@@ -39,11 +39,13 @@ from shm.segment import Layout, Segment, record_layout
 from stages.agent import Agent, Attention, ColdKernel
 from stages.book.agent import BookAgent
 from stages.book.kernel import poll_once as poll_book_once
+from stages.domain.captures.itch import is_itch
 from stages.domain.edges import edges
 from stages.domain.warming import REHEARSAL_NS, SHARED_REHEARSAL_NS
 from stages.duty import Runner, new_duty, with_bells
 from stages.errors import PageErrors
 from stages.feed.agent import FeedAgent
+from stages.feed.context import Format
 from stages.feed.kernel import poll_once as poll_feed_once
 from stages.prefault import fault_in
 from stages.rehearsal import Twins, no_rehearsal
@@ -72,7 +74,7 @@ POLLS_ONCE: dict[str, Any] = {"feed": poll_feed_once, "book": poll_book_once}
 """What the twins of a packed line are set up with."""
 
 COMPILE_ORDER = ("router", "feed", "book", "strategy", "risk")
-"""The costliest first: 17, 12, 7, 5 and 3 s of one core here."""
+"""The costliest first: 18, 12, 12, 6 and 3 s of one core here."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -135,6 +137,12 @@ def segments_of(agents: Sequence[Agent]) -> dict[str, bool]:
     return needed
 
 
+def stream_format_of(config: "Config") -> Format:
+    """What the venue's market stream carries. Raises CaptureError when the file to be played cannot be read."""
+    replay = config.venue.replay
+    return Format.ITCH if replay and is_itch(replay[0]) else Format.BINANCE
+
+
 def build_agents(
     config: "Config",
     instruments: NDArray[np.void],
@@ -147,13 +155,23 @@ def build_agents(
     helper_cpus: Sequence[int],
     journal_folder: Path | None,
     living: Living = tuple,
+    stream_format: Format = Format.BINANCE,
 ) -> dict[str, Agent]:
-    """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`."""
+    """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`.
+
+    stream_format   what the venue's market stream carries; it decides on the kind of books, too
+    """
     return {
         "feed": FeedAgent(
-            instruments, config.feed, endpoints.stream_url, endpoints.rest_url, delivery, tuple(helper_cpus)
+            instruments,
+            config.feed,
+            endpoints.stream_url,
+            endpoints.rest_url,
+            delivery,
+            tuple(helper_cpus),
+            stream_format,
         ),
-        "book": BookAgent(instruments, config.book, delivery),
+        "book": BookAgent(instruments, config.book, delivery, of_orders=stream_format is Format.ITCH),
         "strategy": StrategyAgent(instruments, config.strategy, strategy, delivery),
         "risk": RiskAgent(instruments, config.risk, delivery),
         "router": RouterAgent(
@@ -180,7 +198,7 @@ def prepare(
     well, so that all processes of the run stamp on one scale.
     """
     prune_caches()
-    module, complete = _import_line(placement, strategy)
+    module = _import_line(placement, strategy)
     hosted: dict[str, list[Agent]] = (
         {stage: [agents[stage]] for stage in STAGES}
         if placement == "dedicated"
@@ -189,6 +207,7 @@ def prepare(
     loops = {name: _loop_of(name, module) for name in hosted}
     loop_kernels = {name: (loops[name], _loop_types(hosted[name], twins)) for name in hosted}
     ahead = {stage: Task(stage, _needed_by(stage, agents[stage], loop_kernels, module)) for stage in STAGES}
+    complete = _completeness_mark(module, [types for _, types in loop_kernels.values()])
     compiled = 0
     if not complete.exists():
         finished: list[str] = []
@@ -209,6 +228,12 @@ def prepare(
         clock = calibrate()
     complete.touch()
     return Line(placement, agents, loops, twins, clock, compiled + here.count)
+
+
+def _completeness_mark(module: ModuleType, types: Sequence[tuple[numba.types.Type, ...]]) -> Path:
+    """The file beside a line module that says that its loops are compiled for contexts of these types."""
+    assert module.__file__ is not None
+    return Path(module.__file__).with_suffix(f".{hash_files((), str(types))}.complete")
 
 
 def _loop_of(process: str, generated: ModuleType) -> Any:
@@ -289,8 +314,7 @@ def recording_errors(agents: Sequence[Agent], entry: Entry) -> Entry:
     return recorded
 
 
-def _import_line(placement: Placement, strategy: Strategy) -> tuple[ModuleType, Path]:
-    """The line module, and the file that says that all of it is compiled."""
+def _import_line(placement: Placement, strategy: Strategy) -> ModuleType:
     source = _line_source(placement, strategy)
     key = hash_files(strategy.files, source)
     folder = cache_root() / SOURCES_HASH / f"line-{strategy.path.stem}-{key}"
@@ -313,7 +337,7 @@ def _import_line(placement: Placement, strategy: Strategy) -> tuple[ModuleType, 
     started = time.monotonic()
     spec.loader.exec_module(module)
     log.debug("imported %s in %.2f s", path, time.monotonic() - started)
-    return module, folder / f"{placement}.complete"
+    return module
 
 
 _HEAD = '''"""The compiled loop of a {placement} line with strategy {strategy}. Generated; edits are lost."""

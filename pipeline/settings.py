@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,16}$")]
+Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9._-]{1,16}$")]
 
 
 class MarketSettings(BaseModel):
@@ -17,7 +17,7 @@ class MarketSettings(BaseModel):
     )
     symbols: list[Symbol] = Field(
         default_factory=list,
-        max_length=64,
+        max_length=10_000,
         description="symbols traded, upper case; empty: all that the paper venue lists",
     )
     stream_url: str = Field(

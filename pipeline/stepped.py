@@ -25,6 +25,7 @@ from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, FEED_TO_BOOK, edges
 from stages.domain.messages import BBO, DEPTH, MARKET, NOTICE
 from stages.feed.agent import FeedAgent
 from stages.feed.context import Context as FeedContext
+from stages.feed.context import Format
 from stages.feed.kernel import poll as poll_feed
 from stages.feed.kernel import poll_once as poll_feed_once
 from stages.feed.settings import FeedSettings
@@ -141,6 +142,7 @@ class SteppedLine:
         notice_ring: int | None = None,
         feed: FeedSettings | None = None,
         book: BookSettings | None = None,
+        stream_format: Format = Format.BINANCE,
     ) -> None:
         self.symbols = len(instruments)
         self.segments = {name: memory_segment(layout) for name, layout in edges(self.symbols).items()}
@@ -149,8 +151,9 @@ class SteppedLine:
         if notice_ring:
             self.segments[BOOK_TO_STRATEGY] = small_ring(NOTICE, notice_ring)
         nowhere = "ws://127.0.0.1:1", "http://127.0.0.1:1"
-        self.feed = FeedAgent(instruments, feed or FeedSettings(), *nowhere, delivery)
-        self.book = BookAgent(instruments, book or BookSettings(), delivery)
+        self.feed = FeedAgent(instruments, feed or FeedSettings(), *nowhere, delivery, stream_format=stream_format)
+        of_orders = stream_format is not Format.BINANCE
+        self.book = BookAgent(instruments, book or BookSettings(), delivery, of_orders=of_orders)
         self.pages: dict[str, NDArray[Any]] = {}
         for agent in (self.feed, self.book):
             self._attach(agent)

@@ -21,6 +21,8 @@ VENUE_USAGE = 2
 """Exit code by which the paper exchange refuses its configuration or a capture."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.2, 5.0
 HTTP_TIMEOUT_S = 10.0
+SYMBOLS_ASKED_MAX = 100
+"""Of more than these all are asked for: a URL has its limits."""
 
 
 def read_credentials(api_key_file: Path, private_key_file: Path) -> Credentials:
@@ -74,7 +76,7 @@ def fetch_exchange_info(
 ) -> dict[str, Any]:
     """GET /api/v3/exchangeInfo, tried again with growing pauses while the venue is not there. Raises PipelineError."""
     url = f"{rest_url.rstrip('/')}/api/v3/exchangeInfo"
-    if symbols:
+    if 0 < len(symbols) <= SYMBOLS_ASKED_MAX:
         url += f"?symbols={json.dumps(symbols, separators=(',', ':'))}"
     pause_s, waited_s = RETRY_FIRST_S, 0.0
     with urllib3.PoolManager(retries=False, timeout=HTTP_TIMEOUT_S) as pool:

@@ -39,6 +39,8 @@ DRAIN_BYTES_MAX = 1 << 20
 NEXT_NS, SINK = 0, 1
 
 ORDER_ID = 1
+OPENING_POLLS = 128
+"""More than it takes to make the twin book and to send the canned message."""
 
 
 class Rehearsal(NamedTuple):
@@ -98,11 +100,8 @@ class Twins:
     def _feed_once(self, polls: Mapping[str, Callable[..., int]]) -> None:
         """Snapshot, then the canned message: the twin book is valid, the message has been through feed and book."""
         feed: Any = self._agents["feed"]
-        message, snapshot = feed.rehearsal_input()
-        feed.use_memory()
-        feed.offer_snapshot(0, snapshot)
-        feed.offer(message)
-        for _ in range(8):
+        self._canned = feed.open_rehearsal()
+        for _ in range(OPENING_POLLS):
             polls["feed"](feed.context, 0)
             feed.service(0)
             polls["book"](self._agents["book"].context, 0)
@@ -117,11 +116,10 @@ class Twins:
     def _feed_words(self) -> list[tuple[int, int]]:
         feed: Any = self._agents["feed"]
         state, sync = feed.context.state, feed.context.sync
-        message, _ = feed.rehearsal_input()
-        start = int(state["source_end"][0]) - len(message)
+        start = int(state["source_end"][0]) - len(self._canned.frame)
         return [
             _word(state, "source_at", start),
-            _word(sync, "last_id", feed.rehearsal_id),
+            _word(sync, "last_id", self._canned.last_id),
         ]
 
     def _risk_words(self) -> list[tuple[int, int]]:

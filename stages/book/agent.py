@@ -15,8 +15,9 @@ from shm.ring import cursors
 from shm.segment import Segment, record_layout, seqlock_layout
 from shm.seqlock import row_bytes
 from stages.agent import Agent, Array, Hop, SegmentUse
-from stages.book.context import TICKER_BYTES, TICKERS_KEPT, new_context
-from stages.book.memory import side_bytes, symbol_bytes
+from stages.book.context import TICKER_BYTES, TICKERS_KEPT, Context, new_context
+from stages.book.memory import order_capacity, side_bytes, symbol_bytes
+from stages.book.orders import address_of_book
 from stages.book.settings import BookSettings
 from stages.domain.edges import (
     BBO_TABLE,
@@ -28,11 +29,19 @@ from stages.domain.edges import (
     RINGS,
 )
 from stages.domain.messages import BBO, BOOK_CHECK, CHECK_REQUEST, DEPTH, NOTICE, BookState
-from stages.domain.orderbook import l2, top
+from stages.domain.orderbook import l2, l3, top
+from stages.domain.orderbook.engine import COUNTERS, engine_bytes, format_engine
 from stages.domain.orderbook.integrity import FAULTS
 from stages.domain.orderbook.l2_book import format_l2_book
 
 log = logging.getLogger(__name__)
+
+REFUSALS = (l3.DUPLICATE, l3.BAD_QUANTITY, l3.BAD_PRICE, l3.TOO_MUCH)
+LIMITS = (l3.FULL_ORDERS, l3.FULL_SYMBOL, l3.FULL_LEVELS, l3.FULL_TABLE, l3.FULL_QUANTITY)
+"""Results by which a book goes stale."""
+
+
+_EMPTIED, _GIVEN_UP = "emptied, and stale until its next snapshot", "given up, and stale from now on"
 
 
 class BookAgent(Agent):
@@ -40,13 +49,14 @@ class BookAgent(Agent):
 
     instruments   INSTRUMENT array; a symbol's index in it is its index everywhere
     delivery      "conflate": never waits for the strategy; "every": waits, so that every event is told
+    of_orders     books of single orders, in the place of books of price levels
     """
 
     name = "book"
     counters = (
         Counter("messages_in", "market events taken from the feed", "events"),
         Counter("messages_out", "notices published to the strategy", "notices"),
-        Counter("levels", "price levels set or removed", "levels"),
+        Counter("levels", "price levels set or removed; in books of orders, messages applied", "levels"),
         Counter("conflated", "events merged into a later notice because the strategy's ring was full", "events"),
         Counter("trades_missed", "trades not told because the strategy's ring was full", "trades"),
         Counter("off_grid", "levels whose price or quantity is off the instrument's grid; legal", "levels"),
@@ -58,25 +68,47 @@ class BookAgent(Agent):
         Counter("half_events", "events of which the feed or an earlier book took a part with it", "events"),
         Counter("checks", "integrity checks of a book that came to their end", "checks"),
         Counter("violations", "of these, which found the book broken: it is emptied and goes stale", "checks"),
+        Counter("unknown_orders", "messages about orders that no book has: theirs is dirty from now on", "messages"),
+        Counter("orders_refused", "messages that no book took: duplicate ids, bad quantities or prices", "messages"),
+        Counter("orders_over_limit", "orders for which there was no room; their books are stale", "orders"),
         Counter("levels_dropped", "deepest levels forgotten because a side had levels_max; it goes stale", "levels"),
     )
     hops = (Hop("feed>book"), Hop("book.update", 100, "ns_per_level"), Hop("book.publish"))
 
-    def __init__(self, instruments: NDArray[np.void], settings: BookSettings, delivery: str) -> None:
+    def __init__(
+        self, instruments: NDArray[np.void], settings: BookSettings, delivery: str, *, of_orders: bool = False
+    ) -> None:
         if delivery not in ("conflate", "every"):
             raise ValueError(f"delivery={delivery!r} must be conflate or every")
         symbols = len(instruments)
-        self.context = new_context(symbols, np.zeros(1, self.page())["counters"])
         self._symbols, self._levels_max = symbols, settings.levels_max
         self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
         self._told_dropped, self._told_violations = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
+        self._stale: set[int] = set()
+        self._told_over_limit = 0
+        self.context = self._with_orders(settings) if of_orders else self._with_levels(settings)
+        for book, instrument in zip(self.context.books, instruments, strict=True):
+            book["tick"], book["lot"] = instrument["tick"], instrument["lot"]
+            book["per_tick"], book["per_lot"] = 1 / instrument["tick"], 1 / instrument["lot"]
+        state = self.context.state[0]
+        state["must_deliver"] = delivery == "every"
+        state["bbo_row_bytes"], state["depth_row_bytes"] = row_bytes(BBO.itemsize), row_bytes(DEPTH.itemsize)
+        audit = self.context.audit[0]
+        audit["row_bytes"] = row_bytes(BOOK_CHECK.itemsize)
+        audit["check"] = self.context.check.ctypes.data
+        self._rehearsal_row = np.zeros(row_bytes(DEPTH.itemsize) // 8, np.int64)
+        state["rehearsal_row"] = self._rehearsal_row.ctypes.data
+        for name in ("notice", "bbo", "depth", "rehearsal"):
+            state[name] = getattr(self.context, name).ctypes.data
+
+    def _with_levels(self, settings: BookSettings) -> Context:
+        """A context over empty books of levels."""
+        context = self._new_context(levels_max=settings.levels_max)
         book_bytes = symbol_bytes(settings.levels_max)
-        self._books = np.zeros(symbols * book_bytes + WRITER_SEPARATION_BYTES, np.uint8)
+        self._books = np.zeros(self._symbols * book_bytes + WRITER_SEPARATION_BYTES, np.uint8)
         first = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
-        self._tickers = np.zeros((symbols, TICKERS_KEPT, TICKER_BYTES // 8), np.int64)
-        for symbol, (book, tickers, instrument) in enumerate(
-            zip(self.context.books, self._tickers, instruments, strict=True)
-        ):
+        self._tickers = np.zeros((self._symbols, TICKERS_KEPT, TICKER_BYTES // 8), np.int64)
+        for symbol, (book, tickers) in enumerate(zip(context.books, self._tickers, strict=True)):
             book["top"] = address = first + symbol * book_bytes
             bids = address + top.BOOK_BYTES
             asks = bids + side_bytes(settings.levels_max)
@@ -84,18 +116,21 @@ class BookAgent(Agent):
                 l2.format_side(side, settings.levels_max)
             format_l2_book(address, bids, asks)
             book["tickers"] = tickers.ctypes.data
-            book["tick"], book["lot"] = instrument["tick"], instrument["lot"]
-            book["per_tick"], book["per_lot"] = 1 / instrument["tick"], 1 / instrument["lot"]
-        state = self.context.state[0]
-        state["must_deliver"] = delivery == "every"
-        state["bbo_row_bytes"], state["depth_row_bytes"] = row_bytes(BBO.itemsize), row_bytes(DEPTH.itemsize)
-        audit = self.context.audit[0]
-        audit["row_bytes"], audit["levels_max"] = row_bytes(BOOK_CHECK.itemsize), settings.levels_max
-        audit["check"] = self.context.check.ctypes.data
-        self._rehearsal_row = np.zeros(row_bytes(DEPTH.itemsize) // 8, np.int64)
-        state["rehearsal_row"] = self._rehearsal_row.ctypes.data
-        for name in ("notice", "bbo", "depth", "rehearsal"):
-            state[name] = getattr(self.context, name).ctypes.data
+        return context
+
+    def _with_orders(self, settings: BookSettings) -> Context:
+        """A context over empty books of orders."""
+        capacity = order_capacity(settings, self._symbols)
+        self._books = np.zeros(engine_bytes(capacity) + WRITER_SEPARATION_BYTES, np.uint8)
+        engine = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
+        format_engine(engine, capacity, is_zeroed=True)
+        context = self._new_context(engine=engine)
+        for symbol, book in enumerate(context.books):
+            book["top"], book["is_known"] = address_of_book(engine, symbol), 1
+        return context
+
+    def _new_context(self, *, levels_max: int | None = None, engine: int | None = None) -> Context:
+        return new_context(self._symbols, np.zeros(1, self.page())["counters"], levels_max, engine)
 
     def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
         self.context.state[0]["rehearsal_interval_ns"] = interval_ns
@@ -141,11 +176,35 @@ class BookAgent(Agent):
                 state["must_invalidate"] = 1
 
     def is_synced(self) -> bool:
+        if self.context.engine is not None:
+            return True  # no snapshot will come: there is nothing to wait for
         return all(peek(int(book["top"]) + top.STATE) == BookState.VALID for book in self.context.books)
 
     def service(self, now_ns: int) -> None:
+        if self.context.engine is not None:
+            self._count_orders(self.context.engine)
         self._tell_full()
         self._tell_broken()
+
+    def _count_orders(self, engine: int) -> None:
+        """What the engine has counted, into the page; which symbols have reached a limit is said once."""
+        counters = self.context.counters[0]
+        counted = {code: peek(engine + COUNTERS - 8 * code) for code in l3.CODES}
+        counters["unknown_orders"], counters["crossed"] = counted[l3.UNKNOWN], counted[l3.CROSSED]
+        counters["orders_refused"] = sum(counted[code] for code in REFUSALS)
+        counters["orders_over_limit"] = over_limit = sum(counted[code] for code in LIMITS)
+        if over_limit == self._told_over_limit:
+            return
+        self._told_over_limit = over_limit
+        states = [peek(int(book["top"]) + top.STATE) for book in self.context.books]
+        stale = {symbol for symbol, state in enumerate(states) if state == BookState.STALE}
+        if stale - self._stale:
+            log.error(
+                "no room for more orders (%s): stale from now on, and not traded: %s; raise book.orders_max",
+                ", ".join(l3.CODES[code] for code in LIMITS if counted[code]),
+                ", ".join(self._names[symbol] for symbol in sorted(stale - self._stale)),
+            )
+        self._stale |= stale
 
     def _tell_full(self) -> None:
         counters, dropped = self.context.counters[0], self.context.books["dropped"]
@@ -162,8 +221,8 @@ class BookAgent(Agent):
         for symbol in np.flatnonzero(violations > self._told_violations):
             fault = FAULTS[int(self.context.books[symbol]["fault"])]
             log.error(
-                "%s: the integrity check found its book broken (%s); it is emptied, and stale until its next snapshot",
-                self._names[symbol], fault,
+                "%s: the integrity check found its book broken (%s); it is %s",
+                self._names[symbol], fault, _GIVEN_UP if self.context.levels_max is None else _EMPTIED,
             )  # fmt: skip
         self._told_violations[:] = violations
 

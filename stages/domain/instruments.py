@@ -20,7 +20,7 @@ from stages.domain.instrument_settings import InstrumentSettings
 from stages.domain.messages import PRICE_EXPONENT
 
 SYMBOL_BYTES = 16
-MAXIMUM_SYMBOLS = 64
+MAXIMUM_SYMBOLS = 10_000
 """Of those that are traded."""
 LARGEST = 2**62
 """No limit is larger; what a venue says beyond it changes nothing real."""

@@ -37,6 +37,18 @@ class MarketKind(IntEnum):
     """levels[0]; `first_id` is the trade id."""
     RESET = 5
     """The book is invalid until the next snapshot."""
+    # Of books of single orders. levels[0] is the order's, among the bids or not; `first_id` is the order.
+    ADD = 6
+    EXECUTE = 7
+    """So much of the order was traded, at its own price where this one is 0."""
+    REDUCE = 8
+    """So much of the order was withdrawn."""
+    DELETE = 9
+    REPLACE = 10
+    """The order gives way to another, whose id is in quantity[1], on its side."""
+    STATUS = 11
+    """A halt of the symbol's trading has ended (quantity[0] = 1) or begun (0). There may be several at a time: the kind
+    of this one, below 63, is in quantity[1]."""
 
 
 class MarketFlag(IntEnum):
@@ -47,7 +59,7 @@ class MarketFlag(IntEnum):
     """Last record of its event: only now may the book publish."""
     SELLER_AGGRESSED = 4
     AGGREGATE = 8
-    """The trade is an aggregate (aggTrade): it repeats single trades and adds no volume."""
+    """The trade is told again elsewhere (aggTrade repeats single trades, a cross its executions): it adds no volume."""
 
 
 # Levels 0..bid_count-1 are bids, the rest up to level_count asks.
@@ -79,9 +91,11 @@ class BookState(IntEnum):
     EMPTY = 0
     VALID = 1
     DIRTY = 2
-    """Was valid; waits for a snapshot."""
+    """Was valid, or lacks orders that were there before its stream began; waits for a snapshot."""
     STALE = 3
     """A limit was reached: what the book shows is not all there is, until the next snapshot."""
+    HALTED = 4
+    """The book is right, but the venue has halted trading in the symbol."""
 
 
 class NoticeKind(IntEnum):
@@ -277,6 +291,7 @@ class Reason(IntEnum):
     TRADING_STOPPED = 15
     UNKNOWN_ORDER = 16
     MALFORMED_ORDER = 17
+    TRADING_HALTED = 18
     ROUTER_FULL = 100
     NOT_CONNECTED = 101
     NO_ANSWER = 102

@@ -1,7 +1,6 @@
 """The feed stage's cold side: connecting, control frames, snapshots, messages that need patience."""
 
 import ctypes
-import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +17,8 @@ from shm.histogram import HISTOGRAM_BYTES
 from shm.layout import record_at
 from shm.segment import Segment
 from stages.agent import BYTES_SLEEP_NS_MAX, Agent, Array, Attention, Hop, SegmentUse
-from stages.domain.codecs import websocket_frames
+from stages.domain.codecs import itch_frames, websocket_frames
+from stages.domain.codecs.itch_market import Directory
 from stages.domain.edges import FEED_TO_BOOK, RINGS
 from stages.domain.messages import MARKET
 from stages.domain.samples import new_samples
@@ -33,9 +33,11 @@ from stages.feed.context import (
     SYNC,
     SYNCED,
     Context,
+    Format,
 )
 from stages.feed.guarded import Guarded
 from stages.feed.refused import RefusedMessages
+from stages.feed.rehearsed import Rehearsed, rehearsed
 from stages.feed.settings import FeedSettings
 from stages.feed.snapshot_desk import SnapshotDesk
 from stages.feed.snapshots import Backoff
@@ -48,8 +50,8 @@ STAGING_RECORDS = 16_384
 STABLE_NS = 30_000_000_000
 """A connection that has stood this long was a good one: the next reconnect starts with the shortest pause."""
 
-REHEARSAL_ID = 50_000_000_000
-"""Update id before the first of a rehearsed message; as long as a real one."""
+ITCH_STREAM = "itch"
+"""What the paper exchange calls its stream of ITCH blocks."""
 
 _CHANNELS = {"depth": "depth@100ms", "trade": "trade", "bookTicker": "bookTicker", "aggTrade": "aggTrade"}
 
@@ -61,6 +63,7 @@ class FeedAgent(Agent):
     stream_url    ws://host:port of the market streams, without path
     rest_url      http://host:port of the REST interface, without path
     delivery      "conflate": live, what gets too old is skipped; "every": a replay, nothing is skipped or times out
+    stream_format what the stream carries; of binary messages nothing is ever skipped, for no snapshot would mend it
     helper_cpus   where the helper thread runs
     """
 
@@ -102,15 +105,18 @@ class FeedAgent(Agent):
         rest_url: str,
         delivery: str,
         helper_cpus: tuple[int, ...] = (),
+        stream_format: Format = Format.BINANCE,
     ) -> None:
         if delivery not in ("conflate", "every"):
             raise ValueError(f"delivery={delivery!r} must be conflate or every")
         self._settings = settings
         self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
-        self._url = f"{stream_url}/stream?streams=" + "/".join(
-            f"{name.lower()}@{_CHANNELS[stream]}" for name in self._names for stream in settings.streams
-        )
-        self._must_deliver, self._helper_cpus = delivery == "every", helper_cpus
+        streams = [f"{name.lower()}@{_CHANNELS[stream]}" for name in self._names for stream in settings.streams]
+        if stream_format is not Format.BINANCE:
+            streams = [ITCH_STREAM]
+        self._url = f"{stream_url}/stream?streams=" + "/".join(streams)
+        self._format, self._helper_cpus = stream_format, helper_cpus
+        self._must_deliver = delivery == "every" or stream_format is not Format.BINANCE
         self._connection: Connection | None = None
         self._has_connected = False
         self._connected_ns = 0
@@ -127,6 +133,8 @@ class FeedAgent(Agent):
     def _allocate(self, instruments: NDArray[np.void]) -> None:
         """All private memory; the kernel sees it by address."""
         settings, count = self._settings, len(instruments)
+        self._symbols = np.ascontiguousarray(instruments["symbol"]).astype("S16")
+        self._directory = Directory(instruments) if self._format is Format.ITCH else None
         self.context = Context(
             np.zeros(1, STATE),
             np.zeros(CLOCK_WORDS, np.int64),
@@ -134,8 +142,9 @@ class FeedAgent(Agent):
             np.zeros(count, SYNC),
             np.zeros(1, MESSAGE),
             new_samples(),
+            self._symbols.ctypes.data if self._directory is None else None,
+            None if self._directory is None else self._directory.address,
         )
-        self._symbols = np.ascontiguousarray(instruments["symbol"]).astype("S16")
         buffer_bytes = 2 * settings.frame_bytes_max + (1 << 20)
         self._buffer = Guarded(buffer_bytes)
         self._cutter = np.zeros(websocket_frames.CUTTER_BYTES // 8, np.int64)
@@ -145,7 +154,7 @@ class FeedAgent(Agent):
         state = self.context.state[0]
         state["staging"] = staging
         state["tap_scratch"] = self._tap_scratch.ctypes.data
-        state["symbols"], state["symbol_count"] = self._symbols.ctypes.data, count
+        state["symbol_count"] = count
         state["buffer"] = self._buffer.address
         state["buffer_end"] = state["buffer"] + buffer_bytes
         state["cutter"] = self._cutter.ctypes.data
@@ -155,10 +164,14 @@ class FeedAgent(Agent):
         state["backlog_limit_ns"] = settings.backlog_limit_ms * 1_000_000
         state["must_deliver"] = self._must_deliver
         state["descriptor"] = NO_DESCRIPTOR
-        rehearsal = rehearsal_message(self._names[0])
-        self._rehearsal = Guarded(len(rehearsal))
-        self._rehearsal.place(rehearsal)
-        state["rehearsal_at"], state["rehearsal_bytes"] = self._rehearsal.address, len(rehearsal)
+        self._framer = itch_frames.new_framer()
+        state["framer"] = self._framer.ctypes.data
+        if self._directory is not None:
+            self.context.sync["status"] = SYNCED
+        self._rehearsed: Rehearsed = rehearsed(self._format, self._names[0])
+        self._rehearsal = Guarded(len(self._rehearsed.message))
+        self._rehearsal.place(self._rehearsed.message)
+        state["rehearsal_at"], state["rehearsal_bytes"] = self._rehearsal.address, len(self._rehearsed.message)
         self._empty_buffer()
         for sync, hold in zip(self.context.sync, self._hold, strict=True):
             sync["hold"] = hold.ctypes.data
@@ -196,6 +209,8 @@ class FeedAgent(Agent):
         return State.RUNNING if self.context.counters[0]["frames"] else State.READY
 
     def is_synced(self) -> bool:
+        if self._format is not Format.BINANCE:
+            return True  # no snapshot will come: there is nothing to wait for
         return bool((self.context.sync["status"] == SYNCED).all())
 
     def quiesce(self) -> None:
@@ -242,15 +257,14 @@ class FeedAgent(Agent):
         state["source_at"] = self._source.ctypes.data
         state["source_end"] = state["source_at"] + len(self._source)
 
-    rehearsal_id = REHEARSAL_ID
-
-    def rehearsal_input(self) -> tuple[bytes, bytes]:
-        """(a frame with the rehearsed message, the depth reply it follows), of the first symbol."""
-        text = rehearsal_message(self._names[0])
-        levels = [[[f"{60_000 + side * step}.12000000", "1.00000000"] for step in range(1, 41)] for side in (-1, 1)]
-        snapshot = {"lastUpdateId": REHEARSAL_ID, "bids": levels[0], "asks": levels[1]}
-        frame = bytes([0x81, 126]) + len(text).to_bytes(2, "big") + text
-        return frame, json.dumps(snapshot, separators=(",", ":")).encode("ascii")
+    def open_rehearsal(self) -> Rehearsed:
+        """Make the first symbol's book, and offer the canned frame that changes it; what can be offered again."""
+        self.use_memory()
+        if self._rehearsed.snapshot:
+            self.offer_snapshot(0, self._rehearsed.snapshot)
+        self.offer(self._rehearsed.opening)
+        self.offer(self._rehearsed.frame)
+        return self._rehearsed
 
     def offer_snapshot(self, symbol: int, body: bytes) -> None:
         """Hand in a depth reply as if it had just been fetched: stepped runs and tests."""
@@ -258,7 +272,7 @@ class FeedAgent(Agent):
 
     def _empty_buffer(self) -> None:
         state = self.context.state[0]
-        state["fill"] = state["buffer"]
+        state["fill"], state["block_end"] = state["buffer"], 0
         websocket_frames.start(int(state["cutter"]), int(state["buffer"]))
 
     def _is_drained(self) -> bool:
@@ -356,17 +370,6 @@ class FeedAgent(Agent):
         except OSError as error:
             self.context.state[0]["lost"] = error.errno or END_OF_STREAM
             log.debug("cannot write to the venue: %s", error)
-
-
-def rehearsal_message(symbol: str) -> bytes:
-    """A depth update of ten levels, of the form and length that the venue sends."""
-    bids = ",".join(f'["{60_000 - level}.12000000","0.{level:08}"]' for level in range(1, 6))
-    asks = ",".join(f'["{60_000 + level}.12000000","0.{level:08}"]' for level in range(1, 6))
-    text = (
-        f'{{"stream":"{symbol.lower()}@depth@100ms","data":{{"e":"depthUpdate","E":1700000000000,"s":"{symbol}",'
-        f'"U":{REHEARSAL_ID + 1},"u":{REHEARSAL_ID + 10},"b":[{bids}],"a":[{asks}]}}}}'
-    )
-    return text.encode("ascii")
 
 
 def _loss(code: int) -> str:

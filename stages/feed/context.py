@@ -1,5 +1,6 @@
 """The feed's private memory: the layouts of its words, and the Context its kernel works on."""
 
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,6 @@ STATE = record_dtype(
         ("output", "<i8"),  # address of the ring to the book
         ("reader_epoch", "<i8"),  # of the book that is being told
         ("staging", "<i8"),  # address of the private ring where events are made
-        ("symbols", "<i8"),  # address of the symbol names, two words each
         ("symbol_count", "<i8"),
         ("queue_hop", "<i8"),  # histogram addresses
         ("parse_hop", "<i8"),
@@ -73,9 +73,23 @@ STATE = record_dtype(
         ("tap", "<i8"),  # address of the broadcast ring of raw frames, and of room to make its records in
         ("tap_scratch", "<i8"),
         ("frames_tapped", "<i8"),
+        # a block of binary messages, one behind the other
+        ("block_end", "<i8"),  # of the block under way; 0: there is none
+        ("framer", "<i8"),  # address of what takes a block apart
+        ("messages", "<i8"),  # binary messages of the stream so far
     ],
-    448,
+    512,
 )
+
+
+class Format(IntEnum):
+    """What the venue's stream frames carry."""
+
+    BINANCE = 0
+    """A JSON document each."""
+    ITCH = 1
+    """A block of ITCH messages each, every one behind its length."""
+
 
 # struct msghdr, iovec, control buffer and an int option value, for recvmsg and setsockopt (Linux, 64 bit).
 MESSAGE = record_dtype(
@@ -127,7 +141,12 @@ SYNC = record_dtype(
 
 
 class Context(NamedTuple):
-    """What the feed's kernel works on; everything else is behind the addresses in `state`."""
+    """What the feed's kernel works on; everything else is behind the addresses in `state`.
+
+    A stream is of documents or of blocks, and which of both is a matter of type: of `names` and `directory` one is
+    None. Whatever only one kind needs begins with a look at its own, handed in as an argument of its own: then Numba
+    leaves out all that follows before it looks at it, and the other kind's code is never compiled.
+    """
 
     state: NDArray[np.void]
     clock: NDArray[np.int64]
@@ -135,3 +154,7 @@ class Context(NamedTuple):
     sync: NDArray[np.void]
     message: NDArray[np.void]
     samples: NDArray[np.int64]
+    names: int | None
+    """Of documents: address of the symbols' names, two words each."""
+    directory: int | None
+    """Of blocks of ITCH messages: address of what says which symbol a message is about (codecs.itch_market)."""

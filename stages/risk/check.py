@@ -24,7 +24,7 @@ LIMIT = int(OrderType.LIMIT)
 MARKET = int(OrderType.MARKET)
 GTC = int(TimeInForce.GTC)
 FOK = int(TimeInForce.FOK)
-VALID = int(BookState.VALID)
+VALID, HALTED = int(BookState.VALID), int(BookState.HALTED)
 
 NONE = int(Reason.NONE)
 QUANTITY_BELOW_MINIMUM = int(Reason.QUANTITY_BELOW_MINIMUM)
@@ -43,6 +43,7 @@ UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
 NO_LIMIT_CONFIGURED = int(Reason.NO_LIMIT_CONFIGURED)
 TRADING_STOPPED = int(Reason.TRADING_STOPPED)
 MALFORMED_ORDER = int(Reason.MALFORMED_ORDER)
+TRADING_HALTED = int(Reason.TRADING_HALTED)
 
 
 @primitive
@@ -79,6 +80,8 @@ def check_record(order: np.void, symbols: int) -> int:
 @primitive
 def check_market(bbo: np.void, version: int, now_ns: int, age_ns_max: int) -> int:
     """Reason not to trust the best bid and ask, NONE when they are a market. Fails closed."""
+    if version >= 1 and bbo["state"] == HALTED:
+        return TRADING_HALTED
     if version < 1 or bbo["state"] != VALID:
         return MARKET_DATA_INVALID
     if bbo["bid_quantity"] <= 0 or bbo["ask_quantity"] <= 0 or bbo["bid_price"] <= 0:

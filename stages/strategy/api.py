@@ -118,6 +118,8 @@ class Book(NamedTuple):
     version: int
     exchange_time_ns: int
     read_ns: int
+    is_halted: bool
+    """The venue has halted trading in the symbol: new orders are denied, cancels pass. Such a book is not valid."""
 
 
 class Trade(NamedTuple):

@@ -47,7 +47,7 @@ NOTICE_BYTES = NOTICE.itemsize
 REPORT_BYTES = REPORT.itemsize
 BOOK_NOTICE = int(NoticeKind.BOOK)
 TRADE_NOTICE = int(NoticeKind.TRADE)
-VALID = int(BookState.VALID)
+VALID, HALTED = int(BookState.VALID), int(BookState.HALTED)
 MARKET_DATA = int(Origin.MARKET_DATA)
 REPORT_ORIGIN = int(Origin.REPORT)
 OF_ITSELF = int(Origin.TIMER)
@@ -361,6 +361,7 @@ def book_event(context: Context) -> Book:
         notice["version"],
         notice["exchange_time_ns"],
         notice["read_ns"],
+        np.int64(notice["state"]) == HALTED,
     )
 
 

@@ -22,7 +22,7 @@ CLIENT_ID_RANGE = "^[a-zA-Z0-9-_]{1,36}$"
 
 _DECIMAL = re.compile(DECIMAL_RANGE, re.ASCII)
 _LONG = re.compile(LONG_RANGE, re.ASCII)
-_SYMBOL = re.compile("^[A-Z0-9_.-]{1,20}$", re.ASCII)
+SYMBOL = re.compile("^[A-Z0-9_.-]{1,20}$", re.ASCII)
 _CLIENT_ID = re.compile("^[a-zA-Z0-9_-]{1,36}$", re.ASCII)
 _MICROSECONDS_FROM = 10**15  # a timestamp this large can only be in microseconds
 
@@ -62,7 +62,7 @@ class Params:
 
     def symbol(self) -> str:
         value = self.required("symbol")
-        if not _SYMBOL.match(value):
+        if not SYMBOL.match(value):
             raise errors.illegal_characters("symbol", SYMBOL_RANGE)
         return value
 

@@ -9,13 +9,15 @@ from typing import Any
 
 from aiohttp import web
 
+from stages.domain.captures import itch as itch_capture
 from stages.domain.captures.binance_description import describe
-from stages.venue import fixed, instruments
+from stages.venue import fixed, instruments, itch_replay
 from stages.venue.account import Account
 from stages.venue.authentication import Authenticator
 from stages.venue.errors import VenueConfigurationError
 from stages.venue.exchange import Exchange
 from stages.venue.hub import Hub
+from stages.venue.itch_replay import ItchReplay
 from stages.venue.limits import Limits
 from stages.venue.operations import Operations
 from stages.venue.replay import ReplaySource, replayed_instruments
@@ -38,20 +40,27 @@ class Venue:
         is_replay = bool(settings.replay)
         known = {item.symbol: item for item in map(instruments.from_settings, settings.symbols)}
         listed = list(known.values())
-        description = describe(settings.replay) if is_replay else None
+        is_itch = is_replay and itch_capture.is_itch(settings.replay[0])
+        description = describe(settings.replay) if is_replay and not is_itch else None
+        itch_description = itch_capture.describe(settings.replay) if is_itch else None
         self.warnings = description.warnings if description is not None else []
         if description is not None:
             listed = replayed_instruments(description, known)
-        account = Account({asset: fixed.parse(amount) for asset, amount in settings.balances.items()})
+        elif itch_description is not None:
+            listed = itch_replay.listed(itch_description, known)
+        opening = itch_replay.balances(listed) if itch_description is not None else {}
+        account = Account(opening | {asset: fixed.parse(amount) for asset, amount in settings.balances.items()})
         for item in listed:
             account.balance(item.base_asset)
             account.balance(item.quote_asset)
         exchange = Exchange(listed, account, maker_fee_bps=settings.maker_fee_bps, taker_fee_bps=settings.taker_fee_bps)
         authenticator = Authenticator(settings)
         operations = Operations(exchange, Limits(settings), settings)
-        self._source: ReplaySource | SyntheticSource
+        self._source: ReplaySource | ItchReplay | SyntheticSource
         if description is not None:
             self._source = ReplaySource(exchange, self._hub, description, speed=settings.speed, notify=notify)
+        elif itch_description is not None:
+            self._source = ItchReplay(exchange, self._hub, itch_description, speed=settings.speed, notify=notify)
         else:
             self._source = SyntheticSource(
                 exchange, self._hub, seed=settings.seed, events_per_second=settings.events_per_second

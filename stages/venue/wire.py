@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import ClientError, web
 
-TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 _connection_numbers = itertools.count(1)
 _encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 

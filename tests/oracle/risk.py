@@ -104,6 +104,8 @@ class Risk:
         if order.lots > limits.maximum_lots:
             return Reason.QUANTITY_EXCEEDS_MAXIMUM
         market = self.markets[order.symbol]
+        if market.is_published and market.state == BookState.HALTED:
+            return Reason.TRADING_HALTED
         if not market.is_published or market.state != BookState.VALID or not 0 < market.bid < market.ask <= 2**62:
             return Reason.MARKET_DATA_INVALID
         if market.bid_quantity <= 0 or market.ask_quantity <= 0:

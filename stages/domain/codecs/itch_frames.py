@@ -82,6 +82,15 @@ def size_of_type(framer: int, message: int) -> int:
 
 
 @primitive
+def problem_count(framer: int) -> int:
+    """How often something was no good frame, of all PROBLEMS together."""
+    total = 0
+    for problem in range(len(PROBLEMS)):
+        total += load_word(framer + _PROBLEM_COUNT + 8 * problem)
+    return total
+
+
+@primitive
 def next_message(framer: int, end: int, is_last: bool) -> int:
     """Address of the next good message before `end`, which is counted; 0 when there is none.
 

@@ -101,7 +101,7 @@ markets = st.tuples(
     st.integers(0, 1),
     st.integers(-3, 3),  # ticks the bid moves
     st.integers(-1, 200),  # spread in ticks
-    st.sampled_from([BookState.VALID] * 6 + [BookState.DIRTY, BookState.EMPTY, BookState.STALE]),
+    st.sampled_from([BookState.VALID] * 6 + [BookState.DIRTY, BookState.EMPTY, BookState.STALE, BookState.HALTED]),
     st.sampled_from([10**8, 10**8, 10**8, 0]),
 )
 orders = st.tuples(
@@ -223,6 +223,20 @@ def test_a_cancel_passes_when_the_order_works_and_is_refused_when_it_does_not() 
         Reason.UNKNOWN_ORDER,
         0,
     )
+
+
+def test_a_halt_denies_new_orders_and_lets_cancels_pass() -> None:
+    line = Line()
+    line.market(0, BIDS[0], BIDS[0] + TICK, 0)
+    line.order(order_id=1, symbol=0, side=0, price_ticks=6_000_000, quantity_lots=100)
+    line.poll()
+    line.market(0, BIDS[0], BIDS[0] + TICK, 0, state=BookState.HALTED)
+    line.order(order_id=1, symbol=0, side=0, kind=OrderKind.CANCEL)
+    line.order(order_id=2, symbol=0, side=0, price_ticks=6_000_000, quantity_lots=100)
+    line.poll()
+    assert [int(order["kind"]) for order in line.forwarded()] == [OrderKind.NEW, OrderKind.CANCEL]
+    (answer,) = line.answers()
+    assert (answer["kind"], answer["reason"]) == (ReportKind.DENIED, Reason.TRADING_HALTED)
 
 
 def test_cancels_pass_when_trading_is_stopped_and_the_rate_is_used_up() -> None:

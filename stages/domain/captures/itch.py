@@ -1,0 +1,156 @@
+"""Recorded ITCH 5.0 files for whoever plays them: messages in order, each with its time, and what they are about.
+
+A file that is damaged ends where the damage begins, and says so: `pipeline verify` looks at what is behind it.
+"""
+
+import logging
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from stages.domain.captures.binance import CaptureError
+from stages.domain.captures.pieces import DamagedFileError, pieces
+from stages.domain.codecs.itch import MESSAGES
+from stages.domain.codecs.itch_frames import LENGTH_BYTES
+
+log = logging.getLogger("capture.itch")
+
+LOOK_MESSAGES = 16
+"""So many good frames at its beginning make a file one of ITCH; fewer, if it ends there."""
+_CODES = {">u8": "Q", ">u4": "I", ">u2": "H"}
+_LENGTHS = {ord(letter): dtype.itemsize for letter, dtype in MESSAGES.items()}
+_NAMED = {
+    ord(letter): int(dtype.fields["stock"][1])
+    for letter, dtype in MESSAGES.items()
+    if dtype.fields is not None and "stock" in dtype.fields
+}
+_LOCATE = struct.Struct(">H")
+_TIME = struct.Struct(">HI")
+LOCATE_AT, TIME_AT = 1, 5
+STOCK_BYTES = 8
+
+
+def unpacker(letter: str) -> tuple[struct.Struct, tuple[str, ...]]:
+    """(struct, names of its fields) of all of a message of this type."""
+    dtype = MESSAGES[letter]
+    assert dtype.names is not None
+    assert dtype.fields is not None
+    kinds = [dtype.fields[name][0] for name in dtype.names]
+    return struct.Struct(">" + "".join(_CODES.get(kind.str, f"{kind.itemsize}s") for kind in kinds)), dtype.names
+
+
+def time_ns(message: bytes) -> int:
+    """Of a message, since midnight."""
+    high, low = _TIME.unpack_from(message, TIME_AT)
+    return int(high << 32 | low)
+
+
+def locate(message: bytes) -> int:
+    """The number of the security that a message is about."""
+    return int(_LOCATE.unpack_from(message, LOCATE_AT)[0])
+
+
+def stock(message: bytes) -> str | None:
+    """The security's name, if the message has it."""
+    at = _NAMED.get(message[0])
+    return None if at is None else message[at : at + STOCK_BYTES].decode("ascii", "replace").strip()
+
+
+class DamagedCaptureError(CaptureError):
+    """What follows is no frame of a message."""
+
+
+def messages(file: str) -> Iterator[bytes]:
+    """The messages of a file. Raises CaptureError when it cannot be read, DamagedCaptureError after its good part."""
+    rest, offset = b"", 0
+    source = pieces(file)
+    while True:
+        try:
+            piece = next(source, b"")
+        except DamagedFileError as error:
+            raise DamagedCaptureError(f"{file}: {error.what}, at offset {error.offset}", _HINT) from None
+        except OSError as error:
+            raise CaptureError(f"{file}: {error.strerror or error}", "check the path") from None
+        content, at = rest + piece, 0
+        while len(content) - at > LENGTH_BYTES:
+            size = content[at] << 8 | content[at + 1]
+            if _LENGTHS.get(content[at + LENGTH_BYTES]) != size:
+                raise DamagedCaptureError(f"{file}: no ITCH message at offset {offset + at}", _HINT)
+            end = at + LENGTH_BYTES + size
+            if end > len(content):
+                break
+            yield content[at + LENGTH_BYTES : end]
+            at = end
+        rest, offset = content[at:], offset + at
+        if not piece:
+            break
+    if rest.strip(b"\0"):
+        raise DamagedCaptureError(f"{file}: cut short, {len(rest)} bytes are left over at offset {offset}", _HINT)
+
+
+_HINT = "what comes before it is played; `pipeline verify` looks at the rest"
+
+
+def is_itch(file: str) -> bool:
+    """Whether a file begins with ITCH messages."""
+    try:
+        found = list(islice(messages(file), LOOK_MESSAGES))
+    except DamagedCaptureError:
+        return False
+    return bool(found)
+
+
+@dataclass
+class ItchDescription:
+    """What a list of ITCH files holds, in playing order."""
+
+    files: list[str]
+    symbols: dict[str, int] = field(default_factory=dict)
+    """Messages by the security's name."""
+    message_count: int = 0
+    first_ns: int = 0
+    damage: list[str] = field(default_factory=list)
+
+
+def played(files: Sequence[str], damage: list[str] | None = None) -> Iterator[bytes]:
+    """The messages of all files, one after the other, up to where one is damaged; that is noted in `damage`."""
+    for file in files:
+        try:
+            yield from messages(file)
+        except DamagedCaptureError as error:
+            if damage is not None:
+                damage.append(error.message)
+            return
+
+
+def describe(files: Sequence[str]) -> ItchDescription:
+    """Read all files once. Raises CaptureError when there is nothing to play."""
+    found = ItchDescription(list(files))
+    names: dict[int, str] = {}
+    counts: dict[int, int] = {}
+    for message in played(files, found.damage):
+        if not found.message_count:
+            found.first_ns = time_ns(message)
+        found.message_count += 1
+        number = locate(message)
+        counts[number] = counts.get(number, 0) + 1
+        if number not in names and (name := stock(message)):
+            names[number] = name
+    if not names:
+        raise CaptureError(f"{', '.join(files)}: no ITCH message names a security", "give an ITCH 5.0 file")
+    for number, name in names.items():
+        found.symbols[name] = found.symbols.get(name, 0) + counts[number]
+    for what in found.damage:
+        log.warning("%s; %s", what, _HINT)
+    return found
+
+
+def fields(message: bytes, _cache: dict[int, Any] = {}) -> dict[str, Any]:  # noqa: B006 - the cache is the point
+    """The message's fields by name: integers, and bytes for letters and names."""
+    kind = message[0]
+    if kind not in _cache:
+        _cache[kind] = unpacker(chr(kind))
+    layout, names = _cache[kind]
+    return dict(zip(names, layout.unpack(message), strict=True))

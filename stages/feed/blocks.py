@@ -1,0 +1,57 @@
+"""Blocks of binary messages: one stream frame, or packet, taken apart over as many polls as it needs."""
+
+from shm.atomics import store_word
+from shm.clock import now_ns as read_clock
+from shm.kernel import primitive, routine
+from stages.domain.codecs import itch_frames
+from stages.domain.codecs.itch_market import NOT_TRADED, TOO_LARGE, stage_message
+from stages.domain.samples import note
+from stages.feed.context import Context
+from stages.feed.sync import commit_event
+
+
+@primitive
+def begin_block(context: Context, at: int, size: int) -> None:
+    """The `size` bytes at `at` are the block under way; they stay until it is done with."""
+    state = context.state[0]
+    store_word(state["framer"] + itch_frames.POSITION, at)
+    state["block_end"] = at + size
+
+
+@primitive
+def take_block(context: Context, limit: int) -> int:
+    """Stage the events of up to `limit` messages of the block under way. Returns how many messages that were.
+
+    With its last message the block is done with: `block_end` is 0. A stream of documents has no blocks: 0.
+    """
+    return _take_itch(context, context.directory, limit)
+
+
+@routine
+def _take_itch(context: Context, directory: int | None, limit: int) -> int:
+    if directory is None:
+        return 0
+    state, counters = context.state[0], context.counters[0]
+    handled = 0
+    while handled < limit:
+        begin_ns = read_clock(context.clock)
+        message = itch_frames.next_message(state["framer"], state["block_end"], True)
+        if message == 0:
+            state["block_end"] = 0
+            counters["frames"] += 1
+            counters["malformed"] = itch_frames.problem_count(state["framer"])
+            break
+        state["messages"] += 1
+        code = stage_message(directory, message, state["staging"], state["messages"], state["read_ns"])
+        if code > 0:
+            commit_event(context, 1)
+        elif code == NOT_TRADED:
+            counters["unknown_symbol"] += 1
+        elif code == TOO_LARGE:
+            counters["overflowed"] += 1
+        else:
+            counters["other_messages"] += 1
+        counters["messages_in"] += 1
+        note(context.samples, state["parse_hop"], read_clock(context.clock) - begin_ns)
+        handled += 1
+    return handled
