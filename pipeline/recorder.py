@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from shm.segment import NAME_PREFIX, Segment, owner_of
-from stages.domain.captures.writer import LINES, PACKETS, CaptureWriter
+from stages.domain.captures.writer import PACKETS, CaptureWriter
 from stages.domain.tap import TAP, FrameReader
 from stages.feed.snapshots import SnapshotError, fetch, new_pool
 
-_BINARY = b"\0"
-"""No JSON text begins so; every block of ITCH messages does, whose lengths are below 256."""
 IDLE_S = 0.002
 FLUSH_S = 1.0
 """What a crash of the recorder can cost."""
@@ -41,13 +39,11 @@ class Recorder:
         self.run = run
         self._tap = Segment.observe(f"{NAME_PREFIX}{run}.{TAP}")
         self._reader = FrameReader(self._tap.address)
-        self._texts = CaptureWriter(folder, run, rotate_bytes, LINES)
-        self._packets = CaptureWriter(folder, run, rotate_bytes, PACKETS)
-        self._writers = (self._texts, self._packets)
+        self._writer = CaptureWriter(folder, run, rotate_bytes)
+        self._is_text: bool | None = None
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
         self._snapshots: deque[tuple[str, bytes]] = deque()
         self._without_diff: dict[bytes, str] = {}
-        self._wants_snapshots = not self._reader.is_from_the_start
         self._rest_url, self._symbols, self._say = rest_url, list(symbols), say
 
     def record(self, is_over: Callable[[], bool]) -> None:
@@ -61,22 +57,19 @@ class Recorder:
             if now_s - looked_s >= FLUSH_S:
                 looked_s = now_s
             if now_s - flushed_s >= FLUSH_S:
-                for writer in self._writers:
-                    writer.flush()
+                self._writer.flush()
                 flushed_s = now_s
             if last:
                 break
             time.sleep(IDLE_S)
-        for writer in self._writers:
-            writer.close()
+        self._writer.close()
 
     def document(self) -> dict[str, Any]:
         """What came of it."""
         return {
-            "run": self.run, "files": [str(path) for writer in self._writers for path in writer.files],
-            "frames": sum(writer.frames_written for writer in self._writers),
-            "lost_frames": self._reader.lost_frames,
-            "bytes": sum(writer.bytes_written for writer in self._writers),
+            "run": self.run, "files": [str(path) for path in self._writer.files],
+            "frames": self._writer.frames_written, "lost_frames": self._reader.lost_frames,
+            "bytes": self._writer.bytes_written,
         }  # fmt: skip
 
     def _run_lives_since(self, looked_s: float) -> bool:
@@ -88,12 +81,9 @@ class Recorder:
     def _turn(self) -> bool:
         """Write what is there to read, a batch at most; whether there may be more."""
         for read_ns, raw in self._reader.read():
-            if raw.startswith(_BINARY):
-                self._packets.add(read_ns + self._epoch_ns, raw)
-                continue
-            self._texts.add(read_ns + self._epoch_ns, raw)
-            if self._wants_snapshots:
-                self._begin_fetching()
+            if self._is_text is None:
+                self._begin(is_text=raw.startswith(b"{"))
+            self._writer.add(read_ns + self._epoch_ns, raw)
             if self._without_diff:
                 self._without_diff.pop(raw[: raw.find(b"@depth") + 6], None)
         for _ in range(len(self._snapshots)):
@@ -101,11 +91,18 @@ class Recorder:
             if symbol in self._without_diff.values():
                 self._snapshots.append((symbol, body))
             else:
-                self._texts.add(0, body)
+                self._writer.add(0, body)
         return self._reader.found_something
 
+    def _begin(self, *, is_text: bool) -> None:
+        """The first frame tells what kind all are of."""
+        self._is_text = is_text
+        if not is_text:
+            self._writer.form = PACKETS
+        elif not self._reader.is_from_the_start:
+            self._begin_fetching()
+
     def _begin_fetching(self) -> None:
-        self._wants_snapshots = False
         self._without_diff = {f'{{"stream":"{symbol.lower()}@depth'.encode(): symbol for symbol in self._symbols}
         threading.Thread(target=self._fetch, daemon=True).start()
 

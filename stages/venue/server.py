@@ -43,7 +43,8 @@ class Venue:
         is_itch = is_replay and itch_capture.is_itch(settings.replay[0])
         description = describe(settings.replay) if is_replay and not is_itch else None
         itch_description = itch_capture.describe(settings.replay) if is_itch else None
-        self.warnings = description.warnings if description is not None else []
+        played = description or itch_description
+        self.warnings = played.warnings if played is not None else []
         if description is not None:
             listed = replayed_instruments(description, known)
         elif itch_description is not None:

@@ -89,7 +89,7 @@ def describe(files: Sequence[str]) -> Description:
             first = found.damage.get(file)
             raise CaptureError(
                 f"{file}: holds no market data" + (f"; line {first[0].line}: {first[0].what}" if first else ""),
-                "give a capture of Binance market streams: a line is `<receive ns> <raw JSON>`",
+                "played are Binance market streams, in lines `<receive ns> <raw JSON>`, and ITCH 5.0, in files or pcaps",
             )
         for snapshot in snapshots:
             _claim(found, file, snapshot)

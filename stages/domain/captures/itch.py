@@ -5,7 +5,6 @@ It comes in files of frames, or in captures of the network (`udp_feeds`).
 A file that is damaged ends where the damage begins, and says so: `pipeline verify` looks at what is behind it.
 """
 
-import logging
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,6 @@ from stages.domain.captures.pieces import DamagedFileError, pieces
 from stages.domain.captures.udp_feeds import UdpFeeds
 from stages.domain.codecs.itch import MESSAGES
 from stages.domain.codecs.itch_frames import LENGTH_BYTES
-
-log = logging.getLogger("capture.itch")
 
 LOOK_MESSAGES = 16
 """So many good frames at its beginning make a file one of ITCH; fewer, if it ends there."""
@@ -128,6 +125,11 @@ class ItchDescription:
     first_ns: int = 0
     damage: list[str] = field(default_factory=list)
 
+    @property
+    def warnings(self) -> list[str]:
+        """The damage, and what became of it."""
+        return [f"{what}; {_HINT}" for what in self.damage]
+
 
 def played(files: Sequence[str], damage: list[str] | None = None) -> Iterator[bytes]:
     """The messages of all files, one after the other, up to where one is damaged; that is noted in `damage`."""
@@ -157,8 +159,6 @@ def describe(files: Sequence[str]) -> ItchDescription:
         raise CaptureError(f"{', '.join(files)}: no ITCH message names a security", "give an ITCH 5.0 file")
     for number, name in names.items():
         found.symbols[name] = found.symbols.get(name, 0) + counts[number]
-    for what in found.damage:
-        log.warning("%s; %s", what, _HINT)
     return found
 
 

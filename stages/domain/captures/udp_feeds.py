@@ -31,7 +31,10 @@ RECENT_PACKETS = 1 << 16
 SESSIONS_MAX = 64
 _OUTPUT_BYTES = WINDOW * arbitration.SLOT_BYTES + (1 << 16)
 _LENGTHS = lengths_by_type().tolist()
-_SESSION = re.compile(rb"[ -~]{10}|\0{10}")
+_SESSION = re.compile(rb"[ -~]*\0*")
+"""What names are made of, padded with blanks; some senders pad with zeros."""
+_ANY_SESSION = b"0123456789"
+assert len(_ANY_SESSION) == SESSION_BYTES
 MOLD, FRAMES, MESSAGE, RAW = "mold", "frames", "message", "raw"
 
 
@@ -125,9 +128,10 @@ class UdpFeeds:
         return datagram.payload[:whole]
 
     def _take_mold(self, datagram: Datagram) -> bytes:
-        packet = np.frombuffer(datagram.payload, np.uint8)
-        if len(packet) < HEADER_BYTES:
-            what = f"a MoldUDP64 packet of {len(packet)} bytes, less than its header"
+        # Each session has an arbiter of its own, which is shown one name that it likes.
+        packet = np.frombuffer(_ANY_SESSION + datagram.payload[SESSION_BYTES:], np.uint8)
+        if len(datagram.payload) < HEADER_BYTES:
+            what = f"a MoldUDP64 packet of {len(datagram.payload)} bytes, less than its header"
             self.oddities.append(Oddity("malformed_packet", what, datagram.offset))
             return b""
         session = self._session_of(datagram)
@@ -227,7 +231,7 @@ def _format_of(payload: bytes) -> str | None:
 
 def _is_mold(payload: bytes) -> bool:
     """Whether the blocks of a packet end where it ends; a packet without messages is its header alone."""
-    if len(payload) < HEADER_BYTES or not _SESSION.match(payload):
+    if len(payload) < HEADER_BYTES or not _SESSION.fullmatch(payload[:SESSION_BYTES]):
         return False
     count = int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big")
     at = HEADER_BYTES

@@ -44,7 +44,9 @@ class CaptureWriter:
     def __init__(self, folder: Path, prefix: str, rotate_bytes: int, form: Form = LINES) -> None:
         """Make the folder. Raises OSError."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder, self._prefix, self._rotate_bytes, self._form = folder, prefix, rotate_bytes, form
+        self._folder, self._prefix, self._rotate_bytes = folder, prefix, rotate_bytes
+        self.form = form
+        """To be set before anything is written."""
         self._records: list[bytes] = []
         self._held_bytes = 0
         self._descriptor = -1
@@ -58,7 +60,7 @@ class CaptureWriter:
     def add(self, receive_ns: int, raw: bytes) -> None:
         """A frame more; times never go back. Raises OSError."""
         self._last_ns = max(self._last_ns, receive_ns)
-        record = self._form.record(self._last_ns, raw)
+        record = self.form.record(self._last_ns, raw)
         self._records.append(record)
         self._held_bytes += len(record)
         if self._held_bytes >= FLUSH_BYTES:
@@ -70,7 +72,7 @@ class CaptureWriter:
             return
         if self._descriptor < 0:
             self._open()
-        head = b"" if self._file_bytes else self._form.head
+        head = b"" if self._file_bytes else self.form.head
         member = gzip.compress(head + b"".join(self._records), COMPRESSION, mtime=0)
         try:
             written = 0
@@ -98,7 +100,7 @@ class CaptureWriter:
     def _open(self) -> None:
         while self._descriptor < 0:
             self._number += 1
-            path = self._folder / f"{self._prefix}-{self._number:04}{self._form.suffix}"
+            path = self._folder / f"{self._prefix}-{self._number:04}{self.form.suffix}"
             try:
                 self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             except FileExistsError:

@@ -104,6 +104,13 @@ def test_sessions_side_by_side_are_kept_apart(tmp_path: Path) -> None:
     assert feeds.count("duplicates") == feeds.count("gaps") == 0
 
 
+@pytest.mark.parametrize("name", [b"", b"S", b"S\0\0\0\0\0\0\0\0\0", bytes(10)])
+def test_names_of_sessions_are_padded_with_anything(tmp_path: Path, name: bytes) -> None:
+    sent = [udp(packet(name, 1 + at, MESSAGES[at : at + 10])) for at in range(0, 300, 10)]
+    feeds, frames, _ = feeds_of(tmp_path, *sent)
+    assert (frames, oddities(feeds)) == (oracle.framed(*MESSAGES), {})
+
+
 def test_messages_come_alone_and_framed_too(tmp_path: Path) -> None:
     alone = [udp(message, 5) for message in MESSAGES[:9]]
     framed = [udp(oracle.framed(*MESSAGES[at : at + 3]), 6) for at in range(9, 30, 3)]
