@@ -98,7 +98,9 @@ def test_books_of_a_stage_that_was_killed_in_the_middle_are_stale_until_the_end(
         for each in range(1, 40_000)
     )
     file.write_bytes(oracle.framed(directory(1), *orders))
-    process = pipeline.start("up", "--json", "--replay", str(file), "-s", "book.orders_max=50000")
+    said = tmp_path / "words"
+    with said.open("w") as words:
+        process = pipeline.start("up", "--json", "--replay", str(file), "-s", "book.orders_max=50000", stderr=words)
 
     def has(state: str, **restarts: int) -> bool:
         status = pipeline.run("status", "--json")
@@ -109,12 +111,13 @@ def test_books_of_a_stage_that_was_killed_in_the_middle_are_stale_until_the_end(
             stages[stage]["restarts"] == count for stage, count in restarts.items()
         )
 
-    until(lambda: has("valid", book=0, feed=0), 300, "orders in the book")
+    until(lambda: "starting; logs in" in said.read_text(), 300, "compiled kernels")
+    until(lambda: has("valid", book=0, feed=0), 100, "orders in the book")
     os.kill(stage_pids(process.pid)["book"], signal.SIGKILL)
     until(lambda: has("stale", book=1, feed=0), 120, "a new book")
     os.kill(stage_pids(process.pid)["feed"], signal.SIGKILL)
     until(lambda: has("stale", book=1, feed=1), 120, "a new feed")
     process.send_signal(signal.SIGINT)
     done = pipeline.finish(process)
-    assert done.code == 0, done.words
+    assert done.code == 0, said.read_text()
     assert done.report["books"]["STOCK1"]["state"] == "stale"
