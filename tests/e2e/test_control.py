@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
-from tests.e2e.conftest import Done, Runs
+from tests.e2e.conftest import Done, Runs, stage_pids
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -95,8 +95,10 @@ def test_a_run_in_the_background_is_asked_and_stopped(
     targets = {descriptor: str(Path(f"/proc/{pid}/fd/{descriptor}").readlink()) for descriptor in (0, 1, 2)}
     log = str(folder / "logs" / "supervisor.log")
     assert targets == {0: os.devnull, 1: log, 2: log}
-    for child in psutil.Process(pid).children():
-        assert not _sockets(pid) & _sockets(child.pid), "a stage has inherited a control socket"
+    stages = stage_pids(pid)
+    assert stages
+    for child in stages.values():
+        assert not _sockets(pid) & _sockets(child), "a stage has inherited a control socket"
     assert _sockets(pid)
 
     place = _socket(pipeline)
