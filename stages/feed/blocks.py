@@ -15,7 +15,7 @@ def begin_block(context: Context, at: int, size: int) -> None:
     """The `size` bytes at `at` are the block under way; they stay until it is done with."""
     state = context.state[0]
     store_word(state["framer"] + itch_frames.POSITION, at)
-    state["block_end"] = at + size
+    state["block_at"], state["block_end"] = at, at + size
 
 
 @primitive

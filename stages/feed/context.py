@@ -74,6 +74,7 @@ STATE = record_dtype(
         ("tap_scratch", "<i8"),
         ("frames_tapped", "<i8"),
         # a block of binary messages, one behind the other
+        ("block_at", "<i8"),  # where the newest block begins
         ("block_end", "<i8"),  # of the block under way; 0: there is none
         ("framer", "<i8"),  # address of what takes a block apart
         ("messages", "<i8"),  # binary messages of the stream so far

@@ -185,8 +185,11 @@ def _take_messages(context: Context) -> int:
     reads = state["reads"]
     while handled < MESSAGES_PER_POLL and state["hold_is_full"] == 0 and not _is_waiting(context):
         if state["block_end"] != 0:
+            end = state["block_end"]
             handled += take_block(context, MESSAGES_PER_POLL)
             _drain(context)
+            if state["block_end"] == 0:
+                _tap(context, state["block_at"], end - state["block_at"])  # when the book has it
             if ring.available(state["staging"], 1) > 0:
                 context.counters[0]["backpressure"] += 1
                 break

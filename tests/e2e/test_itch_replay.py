@@ -49,7 +49,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def replayed(pipeline: Runs, file: Path, *arguments: str) -> Done:
+def replayed(pipeline: Runs, file: Path | str, *arguments: str) -> Done:
     return pipeline.finish(
         pipeline.start(
             "up", "--json", "--replay", str(file), "--speed", "max", "-s", "book.orders_max=50000", *arguments
@@ -59,10 +59,11 @@ def replayed(pipeline: Runs, file: Path, *arguments: str) -> Done:
 
 
 @pytest.mark.parametrize("placement", ["packed", "dedicated"])
-def test_a_session_ends_in_the_books_that_verify_finds_in_its_file(
-    pipeline: Runs, recorded: Path, placement: str
+def test_a_session_ends_in_the_books_that_verify_finds_in_its_file_and_in_what_the_run_has_recorded(
+    pipeline: Runs, recorded: Path, placement: str, tmp_path: Path
 ) -> None:
-    done = replayed(pipeline, recorded, "--placement", placement)
+    recording = ("-s", "record.enabled=true", "-s", f"record.folder={tmp_path}")
+    done = replayed(pipeline, recorded, "--placement", placement, *recording)
     assert done.code == 0, done.words
     letters = Counter(chr(message[0]) for message in session())
     counters: dict[str, Any] = done.report["counters"]
@@ -84,7 +85,14 @@ def test_a_session_ends_in_the_books_that_verify_finds_in_its_file(
         assert [number(found[name]) for name in BOOK_FIELDS] == [number(expected[name]) for name in BOOK_FIELDS]
         assert found["state"] == {HALTED: "halted", STRANGER: "dirty"}.get(locate, "valid")
 
-    again = replayed(pipeline, recorded, "--placement", placement)
+    assert done.report["recording"]["lost_frames"] == 0
+    (own,) = done.report["recording"]["files"]
+    checked = pipeline.run("verify", own, "--json")
+    assert (checked.code, checked.report["books"]) == (0, verified.report["books"]), checked.words
+    assert checked.report["files"][0]["messages"] == file["messages"]
+    assert checked.report["files"][0]["problems"] == file["problems"]
+
+    again = replayed(pipeline, own, "--placement", placement)
     assert (again.code, again.report["compiled_kernels"]) == (0, 0), again.words
     assert again.report["books"] == done.report["books"]
 
