@@ -44,6 +44,7 @@ from stages.duty import Runner, new_duty, with_bells
 from stages.errors import PageErrors
 from stages.feed.agent import FeedAgent
 from stages.feed.context import Format
+from stages.feed.lines_agent import LinesAgent
 from stages.prefault import fault_in
 from stages.rehearsal import Twins, no_rehearsal
 from stages.risk.agent import RiskAgent
@@ -149,11 +150,12 @@ def build_agents(
 ) -> dict[str, Agent]:
     """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`.
 
-    stream_format   what the venue's market stream carries; it decides on the kind of books, too
+    stream_format   what the venue's market stream carries; it, or what the feed's lines do, decides on the kind of
+                    books, too
     """
-    of_orders = stream_format is Format.ITCH
-    return {
-        "feed": FeedAgent(
+    feed: Agent
+    if config.feed.source == "venue":
+        feed = FeedAgent(
             instruments,
             config.feed,
             endpoints.stream_url,
@@ -161,7 +163,12 @@ def build_agents(
             delivery,
             tuple(helper_cpus),
             stream_format,
-        ),
+        )
+    else:
+        feed = LinesAgent(instruments, config.feed)
+    of_orders = config.feed.source == "itch" or stream_format is Format.ITCH
+    return {
+        "feed": feed,
         "book": BookAgent(instruments, config.book, delivery, of_orders=of_orders),
         "strategy": StrategyAgent(instruments, config.strategy, strategy, delivery),
         "risk": RiskAgent(instruments, config.risk, delivery),

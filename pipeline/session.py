@@ -160,6 +160,8 @@ class _Session:
 
             replay = config.venue.replay
             stream_format = Format.ITCH if replay and is_itch(replay[0]) else Format.BINANCE
+            if replay and stream_format is not Format.ITCH and config.feed.source == "itch":
+                raise UsageError(f'feed.source = "itch", but {replay[0]} is no ITCH file', 'set feed.source = "venue"')
 
             def build(journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(

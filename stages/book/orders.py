@@ -2,8 +2,8 @@
 
 A book is EMPTY before its first order and VALID from it on, also of a stream that began in the middle of the day: what
 stood in the book before is unknown, and messages about it are counted. A limit that is reached, or missed messages,
-make it STALE for good, since no snapshot of such a feed follows. A symbol whose trading the venue has halted
-is HALTED as long as its book is right.
+make it STALE until the session ends, since no snapshot of such a feed follows; another session begins with empty
+books. A symbol whose trading the venue has halted is HALTED as long as its book is right.
 """
 
 from shm.atomics import load_u32, load_word
@@ -15,6 +15,7 @@ from stages.domain.orderbook.engine import LEVEL_KEY, ORDER_LEVEL, book_at, reco
 
 ADD, EXECUTE, REDUCE = int(MarketKind.ADD), int(MarketKind.EXECUTE), int(MarketKind.REDUCE)
 DELETE, REPLACE, STATUS = int(MarketKind.DELETE), int(MarketKind.REPLACE), int(MarketKind.STATUS)
+START = int(MarketKind.START)
 EMPTY, VALID, HALTED = int(BookState.EMPTY), int(BookState.VALID), int(BookState.HALTED)
 NO_ORDER = -1
 
@@ -35,7 +36,9 @@ def apply_order(context: Context, record: int, kind: int, symbol: int, is_bid: i
         return l3.delete(engine, order_id)
     if kind == REPLACE:
         return l3.replace(engine, order_id, load_word(record + QUANTITY + 8), price, quantity)
-    context.books[symbol]["is_halted"] = 1 if quantity == 0 else 0
+    if kind == START:
+        l3.clear(engine, symbol)
+    context.books[symbol]["is_halted"] = 1 if kind == STATUS and quantity == 0 else 0
     return l3.OK
 
 

@@ -48,6 +48,8 @@ class MarketKind(IntEnum):
     """The order gives way to another, whose id is in quantity[1], on its side."""
     STATUS = 11
     """Trading in the symbol goes on (quantity[0] = 1) or is halted (0)."""
+    START = 12
+    """Another session begins: no order of the one before is left."""
 
 
 class MarketFlag(IntEnum):

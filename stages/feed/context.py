@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.layout import record_dtype
+from stages.domain.codecs import arbitration
 
 NO_DESCRIPTOR = -1
 MEMORY_SOURCE = -2
@@ -77,6 +78,7 @@ STATE = record_dtype(
         # a block of binary messages, one behind the other
         ("format", "<i8"),  # Format
         ("block_end", "<i8"),  # of the block under way; 0: there is none
+        ("block_at", "<i8"),  # its next message, where no framer keeps that
         ("framer", "<i8"),  # addresses of what takes a block apart: the framer, the directory
         ("directory", "<i8"),
         ("messages", "<i8"),  # binary messages of the stream so far
@@ -85,13 +87,54 @@ STATE = record_dtype(
 )
 
 
+# Of a feed that reads datagrams.
+LINES = record_dtype(
+    [
+        ("descriptors", "<i8", arbitration.LINES),  # lines A and B, then answers to requests
+        ("count", "<i8"),
+        ("turn", "<i8"),  # whose it is to be read
+        ("line", "<i8"),  # that brought the datagram under way
+        ("datagrams", "<i8", arbitration.LINES),
+        ("error", "<i8"),  # errno of a receive, for the cold side, and by which line
+        ("error_line", "<i8"),
+    ],
+    192,
+)
+
+# Of one whose datagrams are MoldUDP64 packets.
+PACKETS = record_dtype(
+    [
+        ("arbiter", "<i8"),  # address
+        ("patience_ns", "<i8"),  # how long a gap may be open
+        ("request_interval_ns", "<i8"),  # how long before its messages are asked for, and again; 0: never
+        ("requested_ns", "<i8"),
+        ("is_request_wanted", "<i8"),  # 1: for the cold side
+        ("gaps", "<i8"),  # counts of the arbiter that the books have been told of
+        ("lost", "<i8"),
+        ("sessions", "<i8"),
+    ],
+    64,
+)
+
+# Of one whose datagrams are raw messages.
+RAW = record_dtype(
+    [
+        ("reader", "<i8"),  # addresses
+        ("table", "<i8"),
+    ],
+    64,
+)
+
+
 class Format(IntEnum):
-    """What the venue's stream frames carry."""
+    """What the venue's stream frames, or the lines' datagrams, carry."""
 
     BINANCE = 0
     """A JSON document each."""
     ITCH = 1
     """A block of ITCH messages each, every one behind its length."""
+    RAW = 2
+    """Raw messages, in datagrams only."""
 
 
 # struct msghdr, iovec, control buffer and an int option value, for recvmsg and setsockopt (Linux, 64 bit).
@@ -144,11 +187,18 @@ SYNC = record_dtype(
 
 
 class Context(NamedTuple):
-    """What the feed's kernel works on; everything else is behind the addresses in `state`."""
+    """What the feed's kernel works on; everything else is behind the addresses in `state`.
+
+    Bytes come from a stream or as datagrams, and which of both is a matter of type: what only the others need is None.
+    """
 
     state: NDArray[np.void]
     clock: NDArray[np.int64]
     counters: NDArray[np.void]
     sync: NDArray[np.void]
-    message: NDArray[np.void]
+    message: NDArray[np.void] | None
     samples: NDArray[np.int64]
+    lines: NDArray[np.void] | None = None
+    """Of a feed that reads datagrams, and what it makes of them: one of the two below."""
+    packets: NDArray[np.void] | None = None
+    raw: NDArray[np.void] | None = None

@@ -1,0 +1,55 @@
+"""Datagrams into the receive buffer, one at a time: from the sockets of several lines in turn, or from memory."""
+
+from shm.atomics import load_word
+from shm.clock import now_ns as read_clock
+from shm.kernel import kernel, primitive
+from shm.libc import EAGAIN, EINTR, MSG_DONTWAIT, errno_value, memmove, recv
+from stages.feed.context import MEMORY_SOURCE, Context
+
+DATAGRAM_BYTES_MAX = 65_536
+"""Room for one; the longest that UDP can carry has 65,507."""
+NOTHING = -1
+LINE_SHIFT = 32
+"""In memory a datagram stands behind a word, its size and its line << LINE_SHIFT, in whole words."""
+
+
+@kernel
+def receive(context: Context) -> int:
+    """Read one datagram into the buffer; `lines` says by which line. Returns its bytes, or NOTHING."""
+    state, lines = context.state[0], context.lines[0]
+    if state["descriptor"] == MEMORY_SOURCE:
+        return _copy_next(context)
+    for _ in range(lines["count"]):
+        line = lines["turn"]
+        lines["turn"] = line + 1 if line + 1 < lines["count"] else 0
+        size = recv(lines["descriptors"][line], state["buffer"], DATAGRAM_BYTES_MAX, MSG_DONTWAIT)
+        if size >= 0:
+            _note_read(context, line)
+            return size
+        error = errno_value()
+        if error not in (EAGAIN, EINTR):
+            lines["error"], lines["error_line"] = error, line
+    return NOTHING
+
+
+@primitive
+def _copy_next(context: Context) -> int:
+    state = context.state[0]
+    at = state["source_at"]
+    if at >= state["source_end"]:
+        return NOTHING
+    size, line = load_word(at) & 0xFFFF, load_word(at) >> LINE_SHIFT
+    memmove(state["buffer"], at + 8, size)
+    state["source_at"] = at + 8 + (size + 7) // 8 * 8
+    _note_read(context, line)
+    return size
+
+
+@primitive
+def _note_read(context: Context, line: int) -> None:
+    state = context.state[0]
+    state["read_ns"] = read_clock(context.clock)
+    state["reads"] += 1
+    context.lines[0]["line"] = line
+    context.lines[0]["datagrams"][line] += 1
+    context.counters[0]["datagrams"] += 1
