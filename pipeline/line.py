@@ -196,7 +196,7 @@ def prepare(
     well, so that all processes of the run stamp on one scale.
     """
     prune_caches()
-    module, complete = _import_line(placement, strategy)
+    module = _import_line(placement, strategy)
     hosted: dict[str, list[Agent]] = (
         {stage: [agents[stage]] for stage in STAGES}
         if placement == "dedicated"
@@ -204,6 +204,7 @@ def prepare(
     )
     loops = {name: Task(name, _loop_of(name, module), _loop_types(hosted[name], twins)) for name in hosted}
     polls = {stage: Task(stage, getattr(module, f"poll_{stage}"), _poll_types(agents[stage])) for stage in STAGES}
+    complete = _completeness_mark(module, [*loops.values()])
     compiled = 0
     if not complete.exists():
         ahead = loops if placement == "dedicated" else polls
@@ -227,6 +228,13 @@ def prepare(
     dispatchers = {name: loop.dispatcher for name, loop in loops.items()}
     callable_polls = {stage: poll.dispatcher for stage, poll in polls.items()}
     return Line(placement, agents, dispatchers, twins, callable_polls, clock, compiled + here.count)
+
+
+def _completeness_mark(module: ModuleType, loops: Sequence[Task]) -> Path:
+    """The file beside a line module that says that its loops are compiled, for contexts of these types."""
+    assert module.__file__ is not None
+    types = "|".join(str(loop.types) for loop in loops)
+    return Path(module.__file__).with_suffix(f".{hash_files((), types)}.complete")
 
 
 def _loop_of(process: str, generated: ModuleType) -> Any:
@@ -296,8 +304,7 @@ def recording_errors(agents: Sequence[Agent], entry: Entry) -> Entry:
     return recorded
 
 
-def _import_line(placement: Placement, strategy: Strategy) -> tuple[ModuleType, Path]:
-    """The line module, and the file that says that all of it is compiled."""
+def _import_line(placement: Placement, strategy: Strategy) -> ModuleType:
     source = _line_source(placement, strategy)
     key = hash_files(strategy.files, source)
     folder = cache_root() / SOURCES_HASH / f"line-{strategy.path.stem}-{key}"
@@ -320,7 +327,7 @@ def _import_line(placement: Placement, strategy: Strategy) -> tuple[ModuleType, 
     started = time.monotonic()
     spec.loader.exec_module(module)
     log.debug("imported %s in %.2f s", path, time.monotonic() - started)
-    return module, folder / f"{placement}.complete"
+    return module
 
 
 _HEAD = '''"""The compiled loop of a {placement} line with strategy {strategy}. Generated; edits are lost."""

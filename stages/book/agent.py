@@ -15,7 +15,7 @@ from shm.ring import cursors
 from shm.segment import Segment, record_layout, seqlock_layout
 from shm.seqlock import row_bytes
 from stages.agent import Agent, Array, Hop, SegmentUse
-from stages.book.context import TICKER_BYTES, TICKERS_KEPT, new_context
+from stages.book.context import TICKER_BYTES, TICKERS_KEPT, Context, new_context
 from stages.book.memory import side_bytes, symbol_bytes
 from stages.book.orders import address_of_book
 from stages.book.settings import BookSettings
@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 REFUSALS = (l3.DUPLICATE, l3.BAD_QUANTITY, l3.BAD_PRICE, l3.TOO_MUCH)
 LIMITS = (l3.FULL_ORDERS, l3.FULL_SYMBOL, l3.FULL_LEVELS, l3.FULL_TABLE, l3.FULL_QUANTITY)
 """Results by which a book goes stale."""
+
+
+_EMPTIED, _GIVEN_UP = "emptied, and stale until its next snapshot", "given up, and stale from now on"
 
 
 class BookAgent(Agent):
@@ -78,36 +81,34 @@ class BookAgent(Agent):
         if delivery not in ("conflate", "every"):
             raise ValueError(f"delivery={delivery!r} must be conflate or every")
         symbols = len(instruments)
-        self.context = new_context(symbols, np.zeros(1, self.page())["counters"])
         self._symbols, self._levels_max = symbols, settings.levels_max
         self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
         self._told_dropped, self._told_violations = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
         self._stale: set[int] = set()
         self._told_over_limit = 0
+        self.context = self._with_orders(settings) if of_orders else self._with_levels(settings)
         for book, instrument in zip(self.context.books, instruments, strict=True):
             book["tick"], book["lot"] = instrument["tick"], instrument["lot"]
             book["per_tick"], book["per_lot"] = 1 / instrument["tick"], 1 / instrument["lot"]
-        if of_orders:
-            self._allocate_orders(settings)
-        else:
-            self._allocate_levels(settings)
         state = self.context.state[0]
         state["must_deliver"] = delivery == "every"
         state["bbo_row_bytes"], state["depth_row_bytes"] = row_bytes(BBO.itemsize), row_bytes(DEPTH.itemsize)
         audit = self.context.audit[0]
-        audit["row_bytes"], audit["levels_max"] = row_bytes(BOOK_CHECK.itemsize), settings.levels_max
+        audit["row_bytes"] = row_bytes(BOOK_CHECK.itemsize)
         audit["check"] = self.context.check.ctypes.data
         self._rehearsal_row = np.zeros(row_bytes(DEPTH.itemsize) // 8, np.int64)
         state["rehearsal_row"] = self._rehearsal_row.ctypes.data
         for name in ("notice", "bbo", "depth", "rehearsal"):
             state[name] = getattr(self.context, name).ctypes.data
 
-    def _allocate_levels(self, settings: BookSettings) -> None:
+    def _with_levels(self, settings: BookSettings) -> Context:
+        """A context over empty books of levels."""
+        context = self._new_context(levels_max=settings.levels_max)
         book_bytes = symbol_bytes(settings.levels_max)
         self._books = np.zeros(self._symbols * book_bytes + WRITER_SEPARATION_BYTES, np.uint8)
         first = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
         self._tickers = np.zeros((self._symbols, TICKERS_KEPT, TICKER_BYTES // 8), np.int64)
-        for symbol, (book, tickers) in enumerate(zip(self.context.books, self._tickers, strict=True)):
+        for symbol, (book, tickers) in enumerate(zip(context.books, self._tickers, strict=True)):
             book["top"] = address = first + symbol * book_bytes
             bids = address + top.BOOK_BYTES
             asks = bids + side_bytes(settings.levels_max)
@@ -115,16 +116,22 @@ class BookAgent(Agent):
                 l2.format_side(side, settings.levels_max)
             format_l2_book(address, bids, asks)
             book["tickers"] = tickers.ctypes.data
+        return context
 
-    def _allocate_orders(self, settings: BookSettings) -> None:
+    def _with_orders(self, settings: BookSettings) -> Context:
+        """A context over empty books of orders."""
         each = settings.symbol_orders_max or None
         capacity = Capacity.of(self._symbols, settings.orders_max, symbol_orders_max=each)
         self._books = np.zeros(engine_bytes(capacity) + WRITER_SEPARATION_BYTES, np.uint8)
         engine = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
         format_engine(engine, capacity)
-        self.context.state[0]["engine"] = engine
-        for symbol, book in enumerate(self.context.books):
+        context = self._new_context(engine=engine)
+        for symbol, book in enumerate(context.books):
             book["top"], book["is_known"] = address_of_book(engine, symbol), 1
+        return context
+
+    def _new_context(self, *, levels_max: int | None = None, engine: int | None = None) -> Context:
+        return new_context(self._symbols, np.zeros(1, self.page())["counters"], levels_max, engine)
 
     def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
         self.context.state[0]["rehearsal_interval_ns"] = interval_ns
@@ -170,19 +177,19 @@ class BookAgent(Agent):
                 state["must_invalidate"] = 1
 
     def is_synced(self) -> bool:
-        if self.context.state[0]["engine"]:
+        if self.context.engine is not None:
             return True  # no snapshot will come: there is nothing to wait for
         return all(peek(int(book["top"]) + top.STATE) == BookState.VALID for book in self.context.books)
 
     def service(self, now_ns: int) -> None:
-        if self.context.state[0]["engine"]:
-            self._count_orders()
+        if self.context.engine is not None:
+            self._count_orders(self.context.engine)
         self._tell_full()
         self._tell_broken()
 
-    def _count_orders(self) -> None:
+    def _count_orders(self, engine: int) -> None:
         """What the engine has counted, into the page; which symbols have reached a limit is said once."""
-        engine, counters = int(self.context.state[0]["engine"]), self.context.counters[0]
+        counters = self.context.counters[0]
         counted = {code: peek(engine + COUNTERS - 8 * code) for code in l3.CODES}
         counters["unknown_orders"], counters["crossed"] = counted[l3.UNKNOWN], counted[l3.CROSSED]
         counters["orders_refused"] = sum(counted[code] for code in REFUSALS)
@@ -215,8 +222,8 @@ class BookAgent(Agent):
         for symbol in np.flatnonzero(violations > self._told_violations):
             fault = FAULTS[int(self.context.books[symbol]["fault"])]
             log.error(
-                "%s: the integrity check found its book broken (%s); it is emptied, and stale until its next snapshot",
-                self._names[symbol], fault,
+                "%s: the integrity check found its book broken (%s); it is %s",
+                self._names[symbol], fault, _GIVEN_UP if self.context.levels_max is None else _EMPTIED,
             )  # fmt: skip
         self._told_violations[:] = violations
 

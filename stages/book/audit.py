@@ -1,20 +1,23 @@
 """Integrity checks of the books while they are used: one step in an idle poll, and one in any poll when somebody waits.
 
 In idle time the checks go round the symbols, a step every STEP_NS. A request puts its symbol before them; the answer
-is the row in the table of checks that names it. A book that is found wrong is emptied and STALE until its next
-snapshot: what is in it cannot be trusted, not even to be walked through.
+is the row in the table of checks that names it. A book that is found wrong is STALE: what is in it cannot be trusted,
+not even to be walked through. One of levels is emptied and waits for its next snapshot, one of orders is given up.
 """
 
 from shm import seqlock
 from shm.atomics import load_relaxed, load_word
 from shm.kernel import kernel, primitive
 from stages.book.context import NO_SYMBOL, Context
-from stages.domain.messages import BOOK_CHECK, CHECK_REQUEST
-from stages.domain.orderbook import audit, l2_book
+from stages.domain.messages import BOOK_CHECK, CHECK_REQUEST, BookState
+from stages.domain.orderbook import audit, l2_book, top
 from stages.domain.orderbook.integrity import SOUND
 
 STEP_NS = 50_000
 """Least time between two steps that nobody waits for. A side of 1,000 levels takes 50 to 120 of them."""
+ORDERS_MAX = 64
+"""Of a level that are looked at, three cache misses each."""
+STALE = int(BookState.STALE)
 CHECK_BYTES, REQUEST_BYTES = BOOK_CHECK.itemsize, CHECK_REQUEST.itemsize
 
 
@@ -39,7 +42,9 @@ def look(context: Context, now_ns: int) -> int:
         _choose(context)
     symbol = state["symbol"]
     book = context.books[symbol]
-    fault = audit.level_step(context.audit.ctypes.data, book["top"])
+    fault = _step_levels(context, context.levels_max, book["top"])
+    if fault == audit.MORE:
+        fault = _step_orders(context, context.engine, book["top"])
     if fault == audit.MORE:
         return NO_SYMBOL
     book["checks"] += 1
@@ -49,10 +54,31 @@ def look(context: Context, now_ns: int) -> int:
         book["fault"] = fault
         context.counters[0]["violations"] += 1
         book["is_known"] = book["last_id"] = 0
-        l2_book.restore(book["top"], state["levels_max"])
+        top.set_state(book["top"], STALE)
+        _restore_levels(context.levels_max, book["top"])
     _tell(context, fault, now_ns)
     _choose(context)
     return symbol if fault != SOUND else NO_SYMBOL
+
+
+@primitive
+def _step_levels(context: Context, levels_max: int | None, book: int) -> int:
+    if levels_max is None:
+        return audit.MORE
+    return audit.level_step(context.audit.ctypes.data, book)
+
+
+@primitive
+def _step_orders(context: Context, engine: int | None, book: int) -> int:
+    if engine is None:
+        return audit.MORE
+    return audit.order_step(context.audit.ctypes.data, book, ORDERS_MAX)
+
+
+@primitive
+def _restore_levels(levels_max: int | None, book: int) -> None:
+    if levels_max is not None:
+        l2_book.restore(book, levels_max)
 
 
 @primitive

@@ -31,7 +31,7 @@ from stages.book.context import (
     READ_NS,
     Context,
 )
-from stages.book.orders import ADD, EXECUTE, NO_ORDER, apply_order, settle_state, standing
+from stages.book.orders import ADD, EXECUTE, STATUS, apply_order, is_change, settle_state, standing
 from stages.domain.messages import (
     BBO,
     DEPTH,
@@ -45,8 +45,7 @@ from stages.domain.messages import (
     Side,
 )
 from stages.domain.orderbook import l2, l2_book, l3, top
-from stages.domain.orderbook.book import level_count
-from stages.domain.orderbook.publication import fill_bbo, fill_depth
+from stages.domain.orderbook.publication import fill_bbo, fill_level_depth, fill_order_depth
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
 from stages.domain.warming import warm, warm_records
 
@@ -106,37 +105,44 @@ def poll(context: Context, now_ns: int) -> int:
 
 @kernel
 def rehearse(context: Context) -> None:
-    """Remove a level near the best on each side and set it again, and write rows that nobody sees.
+    """Fill rows that nobody sees, and remove a level near the best on each side and set it again.
 
     Only the caches notice. Between two diffs other code, and other guests of the machine, take them: without this an
     event costs 1.8 times as much after 10 idle ms. Each rehearsal takes the next symbol, and in time another level.
     """
-    state, record = context.state[0], context.rehearsal[0]
+    state = context.state[0]
     symbol = state["rehearsal_symbol"]
     state["rehearsal_symbol"] = symbol + 1
     if symbol + 1 >= len(context.books):
         state["rehearsal_symbol"] = 0
         state["rehearsal_level"] = (state["rehearsal_level"] + 1) % DEPTH_LEVELS
-    book = context.books[symbol]["top"]
-    _fill_rows(context, symbol, record["read_ns"])
+    _fill_rows(context, symbol, context.rehearsal[0]["read_ns"])
     _write_row(state["rehearsal_row"], state["depth"], DEPTH_BYTES)
-    depth, level = state["depth"], state["rehearsal_level"]
-    if state["engine"] == 0 and level < min(level_count(book, 0), level_count(book, 1)):
-        bid_quantity = load_word(depth + DEPTH_BID_QUANTITY + 8 * level)
-        ask_quantity = load_word(depth + DEPTH_ASK_QUANTITY + 8 * level)
-        record["price"][:2] = load_word(depth + DEPTH_BID_PRICE + 8 * level)
-        record["price"][2:] = load_word(depth + DEPTH_ASK_PRICE + 8 * level)
-        record["quantity"][1], record["quantity"][3] = bid_quantity, ask_quantity  # beside zeros, which remove
-        _apply(context, state["rehearsal"], symbol, LEVELS_PER_SIDE, LEVELS_PER_RECORD)
-    if state["engine"] == 0:
-        for side in range(2):
-            l2.warm_best(l2_book.side_at(book, side))
+    _rehearse_levels(context, context.levels_max, symbol)
     warm(state["bbo_table"] + symbol * state["bbo_row_bytes"], state["bbo_row_bytes"])
     warm(state["depth_table"] + symbol * state["depth_row_bytes"], state["depth_row_bytes"])
     warm(ring.claim(state["output"], 0), 2 * NOTICE_BYTES)
     warm_records(context.counters)
     warm_records(context.books)
     warm(context.samples.ctypes.data, WARM_SAMPLES_BYTES)
+
+
+@primitive
+def _rehearse_levels(context: Context, levels_max: int | None, symbol: int) -> None:
+    """The depth record that was just filled says what is there."""
+    if levels_max is None:
+        return
+    state, record, book = context.state[0], context.rehearsal[0], context.books[symbol]["top"]
+    depth, level = state["depth"], state["rehearsal_level"]
+    if level < min(context.depth[0]["bid_count"], context.depth[0]["ask_count"]):
+        bid_quantity = load_word(depth + DEPTH_BID_QUANTITY + 8 * level)
+        ask_quantity = load_word(depth + DEPTH_ASK_QUANTITY + 8 * level)
+        record["price"][:2] = load_word(depth + DEPTH_BID_PRICE + 8 * level)
+        record["price"][2:] = load_word(depth + DEPTH_ASK_PRICE + 8 * level)
+        record["quantity"][1], record["quantity"][3] = bid_quantity, ask_quantity  # beside zeros, which remove
+        _apply(context, state["rehearsal"], symbol, LEVELS_PER_SIDE, LEVELS_PER_RECORD)
+    for side in range(2):
+        l2.warm_best(l2_book.side_at(book, side))
 
 
 @kernel
@@ -153,19 +159,35 @@ def _take(context: Context, record: int) -> None:
         state["popped_ns"] = read_clock(context.clock)
         note(context.samples, state["transport_hop"], state["popped_ns"] - load_word(record + PUBLISH_NS))
         if kind == SNAPSHOT:
-            _forget(context, symbol)
+            _forget(context, context.levels_max, symbol)
     elif state["open_symbol"] != symbol:
         counters["half_events"] += 1  # the rest of an event whose beginning an earlier book took with it
         return
-    if kind == SNAPSHOT or (kind == DIFF and context.books[symbol]["is_known"] != 0):
-        levels = head >> 48 & 0xFFFF
-        top.begin_update(context.books[symbol]["top"])
-        counters["off_grid"] += _apply(context, record, symbol, head >> 32 & 0xFFFF, levels)
-        counters["levels"] += levels
+    _take_levels(context, context.levels_max, record, symbol)
     if flags & END:
         state["open_symbol"] = NO_SYMBOL
         counters["messages_in"] += 1
-        _end_event(context, record, kind, flags, symbol)
+        if kind == TRADE:
+            price = load_word(record + PRICE)
+            _take_trade(context, symbol, record, price, SELL if flags & SELLER_AGGRESSED else BUY)
+        elif kind == RESET:
+            _invalidate(context, symbol, load_word(record + READ_NS))
+        else:
+            _end_levels(context, context.levels_max, record, symbol)
+            _take_order(context, context.engine, record, symbol)
+
+
+@primitive
+def _take_levels(context: Context, levels_max: int | None, record: int, symbol: int) -> None:
+    """The levels of one record of a snapshot or a diff, if there are any."""
+    if levels_max is None:
+        return
+    counters, head = context.counters[0], load_word(record)
+    kind, bid_count, levels = head & 0xFF, head >> 32 & 0xFFFF, head >> 48 & 0xFFFF
+    if kind == SNAPSHOT or (kind == DIFF and context.books[symbol]["is_known"] != 0):
+        top.begin_update(context.books[symbol]["top"])
+        counters["off_grid"] += _apply(context, record, symbol, bid_count, levels)
+        counters["levels"] += levels
 
 
 @kernel
@@ -194,27 +216,24 @@ def _is_off(mantissa: int, step: int, per_step: float) -> bool:
 
 
 @primitive
-def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int) -> None:
-    """The event is complete: its effect on the book's state, then publish."""
-    state, counters = context.state[0], context.counters[0]
-    book = context.books[symbol]
-    read_ns = load_word(record + READ_NS)
-    last_id = load_word(record + LAST_ID)
-    if kind >= ADD:
-        _end_order_event(context, record, kind, flags, symbol)
+def _take_trade(context: Context, symbol: int, record: int, price: int, side: int) -> None:
+    """Somebody aggressed on this side, at this price."""
+    if load_word(record) >> 8 & AGGREGATE == 0:
+        context.books[symbol]["volume"] += load_word(record + QUANTITY)
+    _tell_trade(context, symbol, record, price, side)
+
+
+@primitive
+def _end_levels(context: Context, levels_max: int | None, record: int, symbol: int) -> None:
+    """A snapshot, diff or ticker is complete: its effect on the book's state, then publish."""
+    if levels_max is None:
         return
+    state, counters, kind = context.state[0], context.counters[0], load_word(record) & 0xFF
+    book = context.books[symbol]
+    last_id = load_word(record + LAST_ID)
     if kind == TICKER:
         remember_ticker(book["tickers"], book["ticker_count"], record)
         book["ticker_count"] += 1
-        return
-    if kind == TRADE:
-        if flags & AGGREGATE == 0:
-            book["volume"] += load_word(record + QUANTITY)
-        price = load_word(record + PRICE)
-        _tell_trade(context, symbol, record, price, SELL if flags & SELLER_AGGRESSED else BUY)
-        return
-    if kind == RESET:
-        _invalidate(context, symbol, read_ns)
         return
     if kind == DIFF and book["is_known"] == 0:
         counters["diffs_ignored"] += 1
@@ -235,7 +254,7 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
     levels = load_word(record + EVENT_LEVELS)
     if levels > 0:
         note(context.samples, state["update_hop"], (consistent_ns - state["popped_ns"]) // levels)
-    _publish(context, symbol, read_ns)
+    _publish(context, symbol, load_word(record + READ_NS))
     note(context.samples, state["publish_hop"], read_clock(context.clock) - consistent_ns)
     if kind == DIFF:
         deepest_bid, deepest_ask = book["deepest_bid"], book["deepest_ask"]
@@ -247,32 +266,32 @@ def _end_event(context: Context, record: int, kind: int, flags: int, symbol: int
         counters["bbo_beyond_snapshot"] += int(outcome == BEYOND)
 
 
-@kernel
-def _end_order_event(context: Context, record: int, kind: int, flags: int, symbol: int) -> None:
+@primitive
+def _take_order(context: Context, engine: int | None, record: int, symbol: int) -> None:
     """A record about a single order, or about trading in a symbol: apply it, tell a trade, publish."""
-    state, counters = context.state[0], context.counters[0]
+    if engine is None:
+        return
+    state, counters, kind = context.state[0], context.counters[0], load_word(record) & 0xFF
+    price, own_price, order_side = load_word(record + PRICE), 0, BUY
+    if kind not in (ADD, STATUS):
+        owner, order_side, own_price = standing(engine, load_word(record + FIRST_ID))
+        symbol = owner if owner != NO_SYMBOL else symbol  # whatever the message says: it is this book that changes
     book = context.books[symbol]
     if book["is_known"] == 0:
         counters["diffs_ignored"] += 1
         return
-    order_side, price = NO_ORDER, load_word(record + PRICE)
     if kind == ADD:
         counters["off_grid"] += int(_is_off(price, book["tick"], book["per_tick"]))
-    elif kind == EXECUTE:
-        order_side, own_price = standing(context, load_word(record + FIRST_ID))
-        price = price if price != 0 else own_price
-    code = apply_order(context, record, kind, symbol, load_word(record) >> 32 & 0xFFFF)
+    code = apply_order(context, engine, record, symbol)
     settle_state(context, symbol, code)
     book["last_id"] = load_word(record + LAST_ID)
     book["exchange_time_ns"] = load_word(record + EXCHANGE_TIME_NS)
     counters["levels"] += int(code == l3.OK)
     consistent_ns = read_clock(context.clock)
     note(context.samples, state["update_hop"], consistent_ns - state["popped_ns"])
-    if order_side != NO_ORDER:
-        if flags & AGGREGATE == 0:
-            book["volume"] += load_word(record + QUANTITY)
-        _tell_trade(context, symbol, record, price, BUY if order_side == SELL else SELL)
-    if code != l3.UNKNOWN:
+    if is_change(code):
+        if kind == EXECUTE:
+            _take_trade(context, symbol, record, price if price != 0 else own_price, 1 - order_side)
         _publish(context, symbol, load_word(record + READ_NS))
     note(context.samples, state["publish_hop"], read_clock(context.clock) - consistent_ns)
 
@@ -280,18 +299,18 @@ def _end_order_event(context: Context, record: int, kind: int, flags: int, symbo
 @kernel
 def _invalidate(context: Context, symbol: int, read_ns: int) -> None:
     """Empty the book and say so: nobody may trade on it before the next snapshot."""
-    _forget(context, symbol)
+    _forget(context, context.levels_max, symbol)
     _publish(context, symbol, read_ns)
 
 
 @primitive
-def _forget(context: Context, symbol: int) -> None:
-    """Empty the book. It is DIRTY, but EMPTY if it never was anything else.
+def _forget(context: Context, levels_max: int | None, symbol: int) -> None:
+    """Empty a book of levels. It is DIRTY, but EMPTY if it never was anything else.
 
-    One of single orders goes on as it is, STALE for good: no snapshot will tell what was missed.
+    One of orders goes on as it is, STALE for good: no snapshot will tell what was missed.
     """
     book = context.books[symbol]
-    if context.state[0]["engine"] != 0:
+    if levels_max is None:
         top.set_state(book["top"], STALE)
         return
     was_empty = load_word(book["top"] + top.STATE) == EMPTY
@@ -311,7 +330,22 @@ def _fill_rows(context: Context, symbol: int, read_ns: int) -> None:
     """The scratch records of both tables: the book as it is now."""
     state, book = context.state[0], context.books[symbol]
     fill_bbo(book["top"], state["bbo"], book["last_id"], read_ns, book["volume"])
-    fill_depth(book["top"], state["depth"], book["last_id"], read_ns, book["exchange_time_ns"])
+    _fill_level_depth(context, context.levels_max, symbol, read_ns)
+    _fill_order_depth(context, context.engine, symbol, read_ns)
+
+
+@primitive
+def _fill_level_depth(context: Context, levels_max: int | None, symbol: int, read_ns: int) -> None:
+    if levels_max is not None:
+        state, book = context.state[0], context.books[symbol]
+        fill_level_depth(book["top"], state["depth"], book["last_id"], read_ns, book["exchange_time_ns"])
+
+
+@primitive
+def _fill_order_depth(context: Context, engine: int | None, symbol: int, read_ns: int) -> None:
+    if engine is not None:
+        state, book = context.state[0], context.books[symbol]
+        fill_order_depth(book["top"], state["depth"], book["last_id"], read_ns, book["exchange_time_ns"])
 
 
 @kernel

@@ -1,14 +1,14 @@
 """Books of single orders in the book stage: what a market record does to the order engine, and to trading in a symbol.
 
-A book is EMPTY before its first order and VALID from it on, also of a stream that began in the middle of the day: what
-stood in the book before is unknown, and messages about it are counted. A limit that is reached, or missed messages,
-make it STALE until the session ends, since no snapshot of such a feed follows; another session begins with empty
-books. A symbol whose trading the venue has halted is HALTED as long as its book is right.
+A book is EMPTY before the first message about it and VALID from it on, also of a stream that began in the middle of the
+day: what stood in the book before is unknown, and messages about it are counted. A limit that is reached, or missed
+messages, make it STALE until the session ends, since no snapshot of such a feed follows; another session begins with
+empty books. A symbol whose trading the venue has halted is HALTED as long as its book is right.
 """
 
 from shm.atomics import load_u32, load_word
 from shm.kernel import kernel, primitive
-from stages.book.context import FIRST_ID, PRICE, QUANTITY, Context
+from stages.book.context import FIRST_ID, NO_SYMBOL, PRICE, QUANTITY, Context
 from stages.domain.messages import BookState, MarketKind
 from stages.domain.orderbook import l3, table, top
 from stages.domain.orderbook.engine import LEVEL_KEY, ORDER_LEVEL, book_at, record_at
@@ -17,15 +17,13 @@ ADD, EXECUTE, REDUCE = int(MarketKind.ADD), int(MarketKind.EXECUTE), int(MarketK
 DELETE, REPLACE, STATUS = int(MarketKind.DELETE), int(MarketKind.REPLACE), int(MarketKind.STATUS)
 START = int(MarketKind.START)
 EMPTY, VALID, HALTED = int(BookState.EMPTY), int(BookState.VALID), int(BookState.HALTED)
-NO_ORDER = -1
 
 
 @kernel
-def apply_order(context: Context, record: int, kind: int, symbol: int, is_bid: int) -> int:
+def apply_order(context: Context, engine: int, record: int, symbol: int) -> int:
     """Do what the record says; returns the code of `l3`."""
-    engine = context.state[0]["engine"]
-    order_id, price = load_word(record + FIRST_ID), load_word(record + PRICE)
-    quantity = load_word(record + QUANTITY)
+    head, order_id, price = load_word(record), load_word(record + FIRST_ID), load_word(record + PRICE)
+    kind, is_bid, quantity = head & 0xFF, head >> 32 & 0xFFFF, load_word(record + QUANTITY)
     if kind == ADD:
         return l3.add(engine, symbol, order_id, 1 - is_bid, price, quantity)
     if kind == EXECUTE:
@@ -43,6 +41,12 @@ def apply_order(context: Context, record: int, kind: int, symbol: int, is_bid: i
 
 
 @primitive
+def is_change(code: int) -> bool:
+    """Whether what came to this code has changed a book: applied, more than there was to take, or over a limit."""
+    return code == l3.OK or code == l3.TOO_MUCH or l3.FULL_QUANTITY <= code <= l3.FULL_ORDERS
+
+
+@primitive
 def settle_state(context: Context, symbol: int, code: int) -> None:
     """The book's state after a record that came to `code`."""
     book = context.books[symbol]
@@ -55,15 +59,14 @@ def settle_state(context: Context, symbol: int, code: int) -> None:
 
 
 @kernel
-def standing(context: Context, order_id: int) -> tuple[int, int]:
-    """(side, price) of an order; (NO_ORDER, 0) when no book has it."""
-    engine = context.state[0]["engine"]
+def standing(engine: int, order_id: int) -> tuple[int, int, int]:
+    """(symbol, side, price) of an order; (NO_SYMBOL, 0, 0) when no book has it."""
     order = l3.find_order(engine, l3.order_hash(engine, order_id), order_id)
     if order == 0:
-        return NO_ORDER, 0
-    side = (table.owner_of(order) - 1) & 1
+        return NO_SYMBOL, 0, 0
+    owner = table.owner_of(order) - 1
     key = load_word(record_at(engine, load_u32(order + ORDER_LEVEL)) + LEVEL_KEY)
-    return side, top.signed(key, side)
+    return owner >> 1, owner & 1, top.signed(key, owner & 1)
 
 
 @kernel

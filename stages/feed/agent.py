@@ -137,6 +137,8 @@ class FeedAgent(Agent):
     def _allocate(self, instruments: NDArray[np.void]) -> None:
         """All private memory; the kernel sees it by address."""
         settings, count = self._settings, len(instruments)
+        self._symbols = np.ascontiguousarray(instruments["symbol"]).astype("S16")
+        self._directory = Directory(instruments) if self._format is Format.ITCH else None
         self.context = Context(
             np.zeros(1, STATE),
             np.zeros(CLOCK_WORDS, np.int64),
@@ -144,8 +146,9 @@ class FeedAgent(Agent):
             np.zeros(count, SYNC),
             np.zeros(1, MESSAGE),
             new_samples(),
+            self._symbols.ctypes.data if self._directory is None else None,
+            None if self._directory is None else self._directory.address,
         )
-        self._symbols = np.ascontiguousarray(instruments["symbol"]).astype("S16")
         buffer_bytes = 2 * settings.frame_bytes_max + (1 << 20)
         self._buffer = Guarded(buffer_bytes)
         self._cutter = np.zeros(websocket_frames.CUTTER_BYTES // 8, np.int64)
@@ -155,7 +158,7 @@ class FeedAgent(Agent):
         state = self.context.state[0]
         state["staging"] = staging
         state["tap_scratch"] = self._tap_scratch.ctypes.data
-        state["symbols"], state["symbol_count"] = self._symbols.ctypes.data, count
+        state["symbol_count"] = count
         state["buffer"] = self._buffer.address
         state["buffer_end"] = state["buffer"] + buffer_bytes
         state["cutter"] = self._cutter.ctypes.data
@@ -165,11 +168,9 @@ class FeedAgent(Agent):
         state["backlog_limit_ns"] = settings.backlog_limit_ms * 1_000_000
         state["must_deliver"] = self._must_deliver
         state["descriptor"] = NO_DESCRIPTOR
-        self._framer, self._directory = itch_frames.new_framer(), None
-        state["format"], state["framer"] = self._format, self._framer.ctypes.data
-        if self._format is Format.ITCH:
-            self._directory = Directory(instruments)
-            state["directory"] = self._directory.address
+        self._framer = itch_frames.new_framer()
+        state["framer"] = self._framer.ctypes.data
+        if self._directory is not None:
             self.context.sync["status"] = SYNCED
         self._rehearsed: Rehearsed = rehearsed(self._format, self._names[0])
         self._rehearsal = Guarded(len(self._rehearsed.message))

@@ -18,15 +18,22 @@ def begin_block(context: Context, at: int, size: int) -> None:
     state["block_end"] = at + size
 
 
-@kernel
+@primitive
 def take_block(context: Context, limit: int) -> int:
     """Stage the events of up to `limit` messages of the block under way. Returns how many messages that were.
 
-    With its last message the block is done with: `block_end` is 0.
+    With its last message the block is done with: `block_end` is 0. A stream of documents has no blocks: 0.
     """
+    return _take_itch(context, context.directory, limit)
+
+
+@kernel
+def _take_itch(context: Context, directory: int | None, limit: int) -> int:
+    if directory is None:
+        return 0
     handled = 0
     while handled < limit:
-        if take_message(context) == 0:
+        if take_message(context, directory) == 0:
             context.state[0]["block_end"] = 0
             context.counters[0]["frames"] += 1
             break
@@ -35,7 +42,7 @@ def take_block(context: Context, limit: int) -> int:
 
 
 @kernel
-def take_message(context: Context) -> int:
+def take_message(context: Context, directory: int) -> int:
     """Stage the event of the block's next message, if it makes one. Returns 1; 0 when the block has no more."""
     state, counters = context.state[0], context.counters[0]
     begin_ns = read_clock(context.clock)
@@ -44,7 +51,7 @@ def take_message(context: Context) -> int:
         counters["malformed"] = itch_frames.problem_count(state["framer"])
         return 0
     state["messages"] += 1
-    code = stage_message(state["directory"], message, state["staging"], state["messages"], state["read_ns"])
+    code = stage_message(directory, message, state["staging"], state["messages"], state["read_ns"])
     if code > 0:
         commit_event(context, 1)
     elif code == NOT_TRADED:

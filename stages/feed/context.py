@@ -23,7 +23,6 @@ STATE = record_dtype(
         ("output", "<i8"),  # address of the ring to the book
         ("reader_epoch", "<i8"),  # of the book that is being told
         ("staging", "<i8"),  # address of the private ring where events are made
-        ("symbols", "<i8"),  # address of the symbol names, two words each
         ("symbol_count", "<i8"),
         ("queue_hop", "<i8"),  # histogram addresses
         ("parse_hop", "<i8"),
@@ -76,11 +75,9 @@ STATE = record_dtype(
         ("tap_scratch", "<i8"),
         ("frames_tapped", "<i8"),
         # a block of binary messages, one behind the other
-        ("format", "<i8"),  # Format
         ("block_end", "<i8"),  # of the block under way; 0: there is none
         ("block_at", "<i8"),  # its next message, where no framer keeps that
-        ("framer", "<i8"),  # addresses of what takes a block apart: the framer, the directory
-        ("directory", "<i8"),
+        ("framer", "<i8"),  # address of what takes a block apart
         ("messages", "<i8"),  # binary messages of the stream so far
     ],
     512,
@@ -127,14 +124,12 @@ RAW = record_dtype(
 
 
 class Format(IntEnum):
-    """What the venue's stream frames, or the lines' datagrams, carry."""
+    """What the venue's stream frames carry."""
 
     BINANCE = 0
     """A JSON document each."""
     ITCH = 1
     """A block of ITCH messages each, every one behind its length."""
-    RAW = 2
-    """Raw messages, in datagrams only."""
 
 
 # struct msghdr, iovec, control buffer and an int option value, for recvmsg and setsockopt (Linux, 64 bit).
@@ -189,7 +184,10 @@ SYNC = record_dtype(
 class Context(NamedTuple):
     """What the feed's kernel works on; everything else is behind the addresses in `state`.
 
-    Bytes come from a stream or as datagrams, and which of both is a matter of type: what only the others need is None.
+    Bytes come as a stream or as datagrams; a stream is of documents or of blocks, datagrams are packets of blocks, or
+    raw. Which of them is a matter of type: what belongs to the others is None. Whatever only one kind needs begins with
+    a look at its own, handed in as an argument of its own: then Numba leaves out all that follows before it looks at
+    it, and the other kind's code is never compiled.
     """
 
     state: NDArray[np.void]
@@ -198,7 +196,11 @@ class Context(NamedTuple):
     sync: NDArray[np.void]
     message: NDArray[np.void] | None
     samples: NDArray[np.int64]
+    names: int | None = None
+    """Of documents: address of the symbols' names, two words each."""
+    directory: int | None = None
+    """Of blocks of ITCH messages: address of what says which symbol a message is about (codecs.itch_market)."""
     lines: NDArray[np.void] | None = None
-    """Of a feed that reads datagrams, and what it makes of them: one of the two below."""
+    """Of datagrams (then there is no `message`), and of one of their kinds each:"""
     packets: NDArray[np.void] | None = None
     raw: NDArray[np.void] | None = None

@@ -37,7 +37,7 @@ from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
 from stages.domain.tap import publish_frame
 from stages.domain.warming import warm, warm_records
 from stages.feed.blocks import begin_block, take_block
-from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, TAKEN, Context, Format
+from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, TAKEN, Context
 from stages.feed.packets import is_request_wanted, take_packets
 from stages.feed.raw_datagrams import take_raw
 from stages.feed.reader import read_bytes
@@ -53,7 +53,6 @@ WARM_RECORDS = 8
 """Slots kept warm ahead of both rings: a diff of 32 levels."""
 
 SERVICE = int(Poll.SERVICE)
-BINANCE, ITCH = int(Format.BINANCE), int(Format.ITCH)
 
 
 @kernel
@@ -62,20 +61,14 @@ def poll(context: Context, now_ns: int) -> int:
     state = context.state[0]
     handled = _drain(context)
     if ring.available(state["staging"], 1) > 0:
-        handled += _wait_for_room(context, now_ns)
+        handled += _wait_for_room(context, context.names, now_ns)
     else:
         if state["is_skipping"] != 0:
             _end_skip(context)
         if state["reset_wanted"] != 0:
             state["reset_wanted"] = 0
             _reset_all(context)
-        elif state["snapshot_symbol"] != NO_SYMBOL:
-            take_snapshot(context)
-            if state["snapshot_code"] == TAKEN:
-                _tap(context, state["snapshot_at"], state["snapshot_bytes"])
-        elif state["canonical_bytes"] > 0:
-            _take_canonical(context)
-        elif state["is_quiesced"] == 0:
+        elif not _take_handed_in(context, context.names) and state["is_quiesced"] == 0:
             handled += _take_frames(context, context.message)
             handled += take_packets(context, context.packets, now_ns, MESSAGES_PER_POLL)
             handled += take_raw(context, context.raw, MESSAGES_PER_POLL)
@@ -105,19 +98,30 @@ def rehearse(context: Context) -> None:
     """
     state = context.state[0]
     staging, output = state["staging"], state["output"]
-    at = state["rehearsal_at"]
     if ring.available(staging, 1) > 0:
         return
-    if state["format"] == ITCH:
-        stage_message(state["directory"], at, staging, 0, state["read_ns"])
-    else:
-        end = at + state["rehearsal_bytes"]
-        parse_message(at, end, state["symbols"], state["symbol_count"], staging, state["read_ns"])
+    _rehearse_document(context, context.names)
+    _rehearse_block(context, context.directory)
     warm(ring.claim(staging, 0), WARM_RECORDS * RECORD_BYTES)
     warm(ring.claim(output, 0), WARM_RECORDS * RECORD_BYTES)
     warm_records(context.counters)
     warm_records(context.sync)
     warm(context.samples.ctypes.data, WARM_SAMPLES_BYTES)
+
+
+@primitive
+def _rehearse_document(context: Context, names: int | None) -> None:
+    if names is not None:
+        state = context.state[0]
+        at, count = state["rehearsal_at"], state["symbol_count"]
+        parse_message(at, at + state["rehearsal_bytes"], names, count, state["staging"], state["read_ns"])
+
+
+@primitive
+def _rehearse_block(context: Context, directory: int | None) -> None:
+    if directory is not None:
+        state = context.state[0]
+        stage_message(directory, state["rehearsal_at"], state["staging"], 0, state["read_ns"])
 
 
 @primitive
@@ -205,12 +209,11 @@ def _take_frames(context: Context, message: NDArray[np.void] | None) -> int:
             continue
         at = load_word(state["cutter"] + websocket_frames.PAYLOAD)
         count = load_word(state["cutter"] + websocket_frames.PAYLOAD_BYTES)
-        if code == BINARY and state["format"] == ITCH:
+        if code == BINARY and context.directory is not None:
             begin_block(context, at, count)
             continue
         begin_ns = read_clock(context.clock)
-        is_document = code == TEXT and state["format"] == BINANCE
-        code = _take_message(context, at, count) if is_document else UNRECOGNISED
+        code = _take_message(context, context.names, at, count) if code == TEXT else UNRECOGNISED
         if code < 0:
             _refuse(context, code, at, count)
             _tap(context, at, count)
@@ -245,13 +248,30 @@ def _take_control(context: Context, code: int) -> None:
         state["control_bytes"] = load_word(state["cutter"] + websocket_frames.PAYLOAD_BYTES)
 
 
+@primitive
+def _take_handed_in(context: Context, names: int | None) -> bool:
+    """What the cold side has brought, if there is something: a snapshot, or a document that it has rewritten."""
+    if names is None:
+        return False
+    state = context.state[0]
+    if state["snapshot_symbol"] != NO_SYMBOL:
+        take_snapshot(context)
+        if state["snapshot_code"] == TAKEN:
+            _tap(context, state["snapshot_at"], state["snapshot_bytes"])
+        return True
+    if state["canonical_bytes"] > 0:
+        _take_canonical(context)
+        return True
+    return False
+
+
 @kernel
-def _take_message(context: Context, at: int, count: int) -> int:
-    """Parse and sort in one message. Returns its kind or an error code."""
+def _take_message(context: Context, names: int | None, at: int, count: int) -> int:
+    """Parse and sort in one document. Returns its kind or an error code."""
+    if names is None:
+        return UNRECOGNISED
     state, counters = context.state[0], context.counters[0]
-    code, records = parse_message(
-        at, at + count, state["symbols"], state["symbol_count"], state["staging"], state["read_ns"]
-    )
+    code, records = parse_message(at, at + count, names, state["symbol_count"], state["staging"], state["read_ns"])
     if code > 0:
         counters["frames"] += 1
         counters["messages_in"] += 1
@@ -282,7 +302,7 @@ def _refuse(context: Context, code: int, at: int, count: int) -> None:
 def _take_canonical(context: Context) -> None:
     """A message that the cold side has rewritten takes its turn in the order in which it came."""
     state = context.state[0]
-    code = _take_message(context, state["canonical_at"], state["canonical_bytes"])
+    code = _take_message(context, context.names, state["canonical_at"], state["canonical_bytes"])
     if code < 0:
         if code == UNRECOGNISED:
             context.counters[0]["malformed"] += 1
@@ -293,8 +313,10 @@ def _take_canonical(context: Context) -> None:
 
 
 @primitive
-def _wait_for_room(context: Context, now_ns: int) -> int:
-    """Events wait for the book. Live, when the oldest unread byte gets too old, drop messages up to now."""
+def _wait_for_room(context: Context, names: int | None, now_ns: int) -> int:
+    """Events wait for the book. Live, when the oldest unread byte gets too old, drop documents up to now."""
+    if names is None:
+        return 0  # of binary messages nothing is dropped: no snapshot would mend it
     state = context.state[0]
     if state["is_skipping"] == 0:
         if state["must_deliver"] != 0 or now_ns - state["read_ns"] <= state["backlog_limit_ns"]:
@@ -351,10 +373,19 @@ def _end_skip(context: Context) -> None:
 
 @primitive
 def _reset_all(context: Context) -> None:
-    """Tell the book that no book is valid, and wait for snapshots."""
+    """Tell the book that no book is valid."""
+    for symbol in range(len(context.sync)):
+        stage_reset(context, symbol)
+    _lose_all(context, context.names)
+
+
+@primitive
+def _lose_all(context: Context, names: int | None) -> None:
+    """Of documents: wait for a snapshot of each symbol."""
+    if names is None:
+        return
     for symbol in range(len(context.sync)):
         lose_sync(context, symbol)
-        stage_reset(context, symbol)
     state = context.state[0]
     state["hold_is_full"] = 0
     if state["snapshot_symbol"] != NO_SYMBOL:

@@ -30,7 +30,6 @@ from stages.feed.context import (
     STATE,
     SYNC,
     Context,
-    Format,
 )
 from stages.feed.datagrams import DATAGRAM_BYTES_MAX, LINE_SHIFT
 from stages.feed.line_watch import LineWatch
@@ -43,7 +42,6 @@ log = logging.getLogger(__name__)
 
 GUARD_BYTES = 64
 """Before and behind the buffer: kernels load whole words."""
-FORMATS = {"itch": Format.ITCH, "raw": Format.RAW}
 
 
 class LinesAgent(Agent):
@@ -65,17 +63,15 @@ class LinesAgent(Agent):
         self._watch: LineWatch | None = None
         self._requests: RequestDesk | None = None
         self._told_end = False
-        stream_format = FORMATS[settings.source]
         self._arbiter: Arbiter | None = None
-        self._allocate(stream_format, len(instruments))
-        if stream_format is Format.ITCH:
+        self._allocate(len(instruments))
+        if settings.source == "itch":
             self._allocate_packets(instruments)
         else:
             self._allocate_raw(instruments)
 
-    def _allocate(self, stream_format: Format, symbols: int) -> None:
+    def _allocate(self, symbols: int) -> None:
         """All private memory; the kernel sees it by address."""
-        is_raw = stream_format is Format.RAW
         self.context = Context(
             np.zeros(1, STATE),
             np.zeros(CLOCK_WORDS, np.int64),
@@ -83,25 +79,24 @@ class LinesAgent(Agent):
             np.zeros(symbols, SYNC),
             None,
             new_samples(),
-            np.zeros(1, LINES),
-            None if is_raw else np.zeros(1, PACKETS),
-            np.zeros(1, RAW) if is_raw else None,
+            lines=np.zeros(1, LINES),
         )
         self._buffer = np.zeros(DATAGRAM_BYTES_MAX + 2 * GUARD_BYTES, np.uint8)
         self._staging_memory, staging = new_staging()
         state = self.context.state[0]
-        state["staging"], state["format"] = staging, stream_format
+        state["staging"] = staging
         state["buffer"] = self._buffer.ctypes.data + GUARD_BYTES
         state["descriptor"], state["snapshot_symbol"] = NO_DESCRIPTOR, NO_SYMBOL
         state["must_deliver"] = 1
 
     def _allocate_packets(self, instruments: NDArray[np.void]) -> None:
         settings, state = self._settings, self.context.state[0]
-        assert self.context.packets is not None
-        packets = self.context.packets[0]
+        words = np.zeros(1, PACKETS)
+        packets = words[0]
         self._arbiter = Arbiter(settings.gap_window_messages, settings.first_sequence)
         self._framer, self._directory = itch_frames.new_framer(), Directory(instruments)
-        state["framer"], state["directory"] = self._framer.ctypes.data, self._directory.address
+        state["framer"] = self._framer.ctypes.data
+        self.context = self.context._replace(directory=self._directory.address, packets=words)
         packets["arbiter"] = self._arbiter.address
         packets["patience_ns"] = round(settings.gap_timeout_ms * 1e6)
         packets["request_interval_ns"] = round(settings.request_interval_ms * 1e6) if settings.request_server else 0
@@ -110,10 +105,11 @@ class LinesAgent(Agent):
         state["rehearsal_at"], state["rehearsal_bytes"] = self._rehearsal.ctypes.data, len(self._rehearsed.message)
 
     def _allocate_raw(self, instruments: NDArray[np.void]) -> None:
-        assert self.context.raw is not None
         self._reader = raw.new_reader()
         self._table = SymbolTable(instruments, self._settings.symbol_ids)
-        self.context.raw["reader"], self.context.raw["table"] = self._reader.ctypes.data, self._table.address
+        words = np.zeros(1, RAW)
+        words["reader"], words["table"] = self._reader.ctypes.data, self._table.address
+        self.context = self.context._replace(raw=words)
 
     def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
         self.context.state[0]["rehearsal_interval_ns"] = interval_ns

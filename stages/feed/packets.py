@@ -49,7 +49,7 @@ def take_packets(context: Context, packets: NDArray[np.void] | None, now_ns: int
         if block != 0:
             state["messages"] = load_word(arbiter + EXPECTED) - 2  # which is that of the message before
             begin_block(context, block, LENGTH_BYTES + load_big_u16(block))
-            take_message(context)
+            take_message(context, context.directory)
             state["block_end"] = 0
             context.counters[0]["frames"] += 1
             handled += 1
@@ -97,7 +97,7 @@ def _stage_session(context: Context, sessions: int) -> None:
     """Another session has begun; before the first one there was nothing to forget."""
     packets = context.packets[0]
     if packets["sessions"] > 0:
-        forget_locates(context.state[0]["directory"])
+        forget_locates(context.directory)
         for symbol in range(len(context.sync)):
             stage_event(context, START, symbol)
     packets["sessions"] = sessions

@@ -9,7 +9,7 @@ A cursor, CURSOR_BYTES, keeps how far a pass has come; `begin`, then `step` unti
 from shm.atomics import load_u32, load_word, store_word
 from shm.kernel import kernel, primitive
 from stages.domain.orderbook import integrity, l2, l2_book, top, tree
-from stages.domain.orderbook.book import is_of_orders, level_count
+from stages.domain.orderbook.book import is_of_orders, order_level_count
 from stages.domain.orderbook.engine import (
     BOOK_ORDERS,
     COUNT,
@@ -58,8 +58,12 @@ def step(cursor: int, book: int, orders_max: int) -> int:
     Costs about 50 ns for books of levels, three cache misses an order for books of orders; and for those, on coming to
     a side, once the tree's nodes. A book with the mark of an update under way is left alone: MORE.
     """
-    if not is_of_orders(book):
-        return level_step(cursor, book)
+    return order_step(cursor, book, orders_max) if is_of_orders(book) else level_step(cursor, book)
+
+
+@kernel
+def order_step(cursor: int, book: int, orders_max: int) -> int:
+    """`step` for a book that is known to be one of orders."""
     side = load_word(cursor + SIDE)
     if top.is_dirty(book):
         return MORE
@@ -73,7 +77,7 @@ def step(cursor: int, book: int, orders_max: int) -> int:
 
 @kernel
 def level_step(cursor: int, book: int) -> int:
-    """`step` for a book that is known to be one of levels: compiles nothing of what orders need."""
+    """`step` for a book that is known to be one of levels."""
     side = load_word(cursor + SIDE)
     if top.is_dirty(book):
         return MORE
@@ -96,8 +100,9 @@ def _end(cursor: int, book: int) -> int:
 
 
 @primitive
-def _end_side(cursor: int, book: int, side: int) -> int:
-    if not _has_changed(cursor, book) and load_word(cursor + SIDE_LEVELS) != level_count(book, side):
+def _end_side(cursor: int, book: int, side: int, levels: int) -> int:
+    """All of a side that says to have so many levels has been looked at."""
+    if not _has_changed(cursor, book) and load_word(cursor + SIDE_LEVELS) != levels:
         return COUNTS
     store_word(cursor + SIDE, side + 1)
     _begin_side(cursor, book)
@@ -122,7 +127,7 @@ def _level_step(cursor: int, book: int, side: int) -> int:
     if fault != SOUND:
         return fault
     if index >= load_word(address + l2.BLOCKS):
-        return _end_side(cursor, book, side)
+        return _end_side(cursor, book, side, l2.level_count(address))
     fault = integrity.block_fault(address, index)
     if fault == SOUND:
         _count_levels(cursor, load_word(l2.block_at(address, index) + l2.LIVE))
@@ -145,7 +150,7 @@ def _order_step(cursor: int, book: int, side: int, orders_max: int) -> int:
     if place < 0:
         number = load_u32(node_at(engine, number) + WORSE)
         if number == 0:
-            return _end_side(cursor, book, side)
+            return _end_side(cursor, book, side, order_level_count(book, side))
         place = load_u32(node_at(engine, number) + COUNT) - 1
     leaf = node_at(engine, number)
     fault = integrity.node_fault(leaf)

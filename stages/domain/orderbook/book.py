@@ -33,13 +33,18 @@ def is_of_orders(book: int) -> bool:
 @primitive
 def level_count(book: int, side: int) -> int:
     """Levels of a side. O(1)."""
-    if is_of_orders(book):
-        return load_u32(side_at(book, side) + SIDE_LEVELS)
-    return l2.level_count(l2_book.side_at(book, side))
+    return order_level_count(book, side) if is_of_orders(book) else l2.level_count(l2_book.side_at(book, side))
 
 
 @primitive
-def _order_book_depth(book: int, side: int, levels: int, prices: int, quantities: int) -> int:
+def order_level_count(book: int, side: int) -> int:
+    """`level_count` of a book of orders."""
+    return load_u32(side_at(book, side) + SIDE_LEVELS)
+
+
+@kernel
+def order_depth(book: int, side: int, levels: int, prices: int, quantities: int) -> int:
+    """`depth` of a book of orders."""
     engine = engine_of(book)
     wanted = min(levels, load_u32(side_at(book, side) + SIDE_LEVELS))
     leaf = node_at(engine, tree.best_leaf(engine, side_at(book, side)))
@@ -59,14 +64,20 @@ def _order_book_depth(book: int, side: int, levels: int, prices: int, quantities
 
 
 @kernel
+def level_depth(book: int, side: int, levels: int, prices: int, quantities: int) -> int:
+    """`depth` of a book of levels."""
+    return l2.copy_best(l2_book.side_at(book, side), levels, 1 - 2 * side, prices, quantities)
+
+
+@kernel
 def depth(book: int, side: int, levels: int, prices: int, quantities: int) -> int:
     """Copy the best `levels` levels of a side, best first, to two arrays of int64 at addresses; zeros fill them up.
 
     Returns how many there were. O(levels).
     """
     if is_of_orders(book):
-        return _order_book_depth(book, side, levels, prices, quantities)
-    return l2.copy_best(l2_book.side_at(book, side), levels, 1 - 2 * side, prices, quantities)
+        return order_depth(book, side, levels, prices, quantities)
+    return level_depth(book, side, levels, prices, quantities)
 
 
 @kernel

@@ -3,10 +3,10 @@
 import numpy as np
 
 from shm.atomics import load_word, store_word
-from shm.kernel import kernel
+from shm.kernel import kernel, primitive
 from stages.domain.messages import BBO, DEPTH, DEPTH_LEVELS
-from stages.domain.orderbook import top
-from stages.domain.orderbook.book import depth, level_count
+from stages.domain.orderbook import l2, l2_book, top
+from stages.domain.orderbook.book import level_depth, order_depth, order_level_count
 
 
 def _offsets(dtype: np.dtype, *fields: str) -> tuple[int, ...]:
@@ -39,14 +39,27 @@ def fill_bbo(book: int, target: int, last_id: int, read_ns: int, volume: int) ->
 
 
 @kernel
-def fill_depth(book: int, target: int, last_id: int, read_ns: int, exchange_time_ns: int) -> None:
-    """Write the DEPTH record at address `target`: the best DEPTH_LEVELS levels of both sides as they are now."""
-    bids = depth(book, 0, DEPTH_LEVELS, target + BID_PRICES, target + BID_QUANTITIES)
-    asks = depth(book, 1, DEPTH_LEVELS, target + ASK_PRICES, target + ASK_QUANTITIES)
-    store_word(target + BID_LEVELS, bids)
-    store_word(target + ASK_LEVELS, asks)
-    store_word(target + BID_COUNT, level_count(book, 0))
-    store_word(target + ASK_COUNT, level_count(book, 1))
+def fill_level_depth(book: int, target: int, last_id: int, read_ns: int, exchange_time_ns: int) -> None:
+    """Write the DEPTH record at address `target`: the best DEPTH_LEVELS levels of both sides of a book of levels."""
+    store_word(target + BID_LEVELS, level_depth(book, 0, DEPTH_LEVELS, target + BID_PRICES, target + BID_QUANTITIES))
+    store_word(target + ASK_LEVELS, level_depth(book, 1, DEPTH_LEVELS, target + ASK_PRICES, target + ASK_QUANTITIES))
+    store_word(target + BID_COUNT, l2.level_count(l2_book.side_at(book, 0)))
+    store_word(target + ASK_COUNT, l2.level_count(l2_book.side_at(book, 1)))
+    _fill_rest(book, target, last_id, read_ns, exchange_time_ns)
+
+
+@kernel
+def fill_order_depth(book: int, target: int, last_id: int, read_ns: int, exchange_time_ns: int) -> None:
+    """The same of a book of orders."""
+    store_word(target + BID_LEVELS, order_depth(book, 0, DEPTH_LEVELS, target + BID_PRICES, target + BID_QUANTITIES))
+    store_word(target + ASK_LEVELS, order_depth(book, 1, DEPTH_LEVELS, target + ASK_PRICES, target + ASK_QUANTITIES))
+    store_word(target + BID_COUNT, order_level_count(book, 0))
+    store_word(target + ASK_COUNT, order_level_count(book, 1))
+    _fill_rest(book, target, last_id, read_ns, exchange_time_ns)
+
+
+@primitive
+def _fill_rest(book: int, target: int, last_id: int, read_ns: int, exchange_time_ns: int) -> None:
     store_word(target + LAST_ID, last_id)
     store_word(target + EXCHANGE_TIME_NS, exchange_time_ns)
     store_word(target + READ_NS, read_ns)

@@ -13,7 +13,7 @@ from shm.atomics import JIT, peek
 from stages.domain.messages import BBO, DEPTH, DEPTH_LEVELS, BookState
 from stages.domain.orderbook import l2_book, l3, top
 from stages.domain.orderbook.engine import BOOK_ORDERS, SIDES, Capacity
-from stages.domain.orderbook.publication import fill_bbo, fill_depth
+from stages.domain.orderbook.publication import fill_bbo, fill_level_depth, fill_order_depth
 from tests.stages.domain.orderbook.engines import Engine, Face, LevelBook
 
 FAR = 2**62 - 1
@@ -102,6 +102,7 @@ def published(book: Face) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Its BBO and DEPTH records."""
     bbo, depth = np.zeros(1, BBO), np.zeros(1, DEPTH)
     fill_bbo(book.address, bbo.ctypes.data, 7, 8, 6)
+    fill_depth = fill_level_depth if isinstance(book, LevelBook) else fill_order_depth
     fill_depth(book.address, depth.ctypes.data, 7, 8, 9)
     return bbo, depth
 
