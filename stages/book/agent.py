@@ -124,7 +124,7 @@ class BookAgent(Agent):
         capacity = Capacity.of(self._symbols, settings.orders_max, symbol_orders_max=each)
         self._books = np.zeros(engine_bytes(capacity) + WRITER_SEPARATION_BYTES, np.uint8)
         engine = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
-        format_engine(engine, capacity)
+        format_engine(engine, capacity, is_zeroed=True)
         context = self._new_context(engine=engine)
         for symbol, book in enumerate(context.books):
             book["top"], book["is_known"] = address_of_book(engine, symbol), 1

@@ -105,7 +105,7 @@ BOOK = record_dtype(
         ("violations", "<i8"),
         ("fault", "<i8"),  # what the last of these found
         ("answered", "<i8"),  # requests for one that have their answer
-        ("is_halted", "<i8"),  # 1: the venue has halted trading
+        ("halts", "<i8"),  # a bit for each kind of halt that the venue has declared and not ended
     ],
     192,
 )

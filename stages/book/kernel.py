@@ -31,7 +31,7 @@ from stages.book.context import (
     READ_NS,
     Context,
 )
-from stages.book.orders import ADD, EXECUTE, STATUS, apply_order, is_change, settle_state, standing
+from stages.book.orders import ADD, EXECUTE, START, STATUS, apply_order, is_change, settle_state, standing
 from stages.domain.messages import (
     BBO,
     DEPTH,
@@ -273,7 +273,7 @@ def _take_order(context: Context, engine: int | None, record: int, symbol: int) 
         return
     state, counters, kind = context.state[0], context.counters[0], load_word(record) & 0xFF
     price, own_price, order_side = load_word(record + PRICE), 0, BUY
-    if kind not in (ADD, STATUS):
+    if kind not in (ADD, STATUS, START):
         owner, order_side, own_price = standing(engine, load_word(record + FIRST_ID))
         symbol = owner if owner != NO_SYMBOL else symbol  # whatever the message says: it is this book that changes
     book = context.books[symbol]
@@ -283,15 +283,15 @@ def _take_order(context: Context, engine: int | None, record: int, symbol: int) 
     if kind == ADD:
         counters["off_grid"] += int(_is_off(price, book["tick"], book["per_tick"]))
     code = apply_order(context, engine, record, symbol)
-    settle_state(context, symbol, code)
+    has_turned = settle_state(context, symbol, code)
     book["last_id"] = load_word(record + LAST_ID)
     book["exchange_time_ns"] = load_word(record + EXCHANGE_TIME_NS)
     counters["levels"] += int(code == l3.OK)
     consistent_ns = read_clock(context.clock)
     note(context.samples, state["update_hop"], consistent_ns - state["popped_ns"])
-    if is_change(code):
-        if kind == EXECUTE:
-            _take_trade(context, symbol, record, price if price != 0 else own_price, 1 - order_side)
+    if is_change(code) and kind == EXECUTE:
+        _take_trade(context, symbol, record, price if price != 0 else own_price, 1 - order_side)
+    if is_change(code) or has_turned:
         _publish(context, symbol, load_word(record + READ_NS))
     note(context.samples, state["publish_hop"], read_clock(context.clock) - consistent_ns)
 

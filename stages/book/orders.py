@@ -1,9 +1,10 @@
 """Books of single orders in the book stage: what a market record does to the order engine, and to trading in a symbol.
 
-A book is EMPTY before the first message about it and VALID from it on, also of a stream that began in the middle of the
-day: what stood in the book before is unknown, and messages about it are counted. A limit that is reached, or missed
-messages, make it STALE until the session ends, since no snapshot of such a feed follows; another session begins with
-empty books. A symbol whose trading the venue has halted is HALTED as long as its book is right.
+A book is EMPTY before the first message about it and VALID from it on. A message about an order that nobody knows, as
+in a stream that begins in the middle of the day, shows that the book lacks orders: it is DIRTY. A limit that is
+reached, or missed messages, make it STALE. Both are for as long as the session lasts, since no snapshot of such a feed
+follows; another session begins with empty books. A symbol whose trading the venue has halted is HALTED as long as its
+book is right.
 """
 
 from shm.atomics import load_u32, load_word
@@ -17,6 +18,7 @@ ADD, EXECUTE, REDUCE = int(MarketKind.ADD), int(MarketKind.EXECUTE), int(MarketK
 DELETE, REPLACE, STATUS = int(MarketKind.DELETE), int(MarketKind.REPLACE), int(MarketKind.STATUS)
 START = int(MarketKind.START)
 EMPTY, VALID, HALTED = int(BookState.EMPTY), int(BookState.VALID), int(BookState.HALTED)
+DIRTY = int(BookState.DIRTY)
 
 
 @kernel
@@ -36,7 +38,11 @@ def apply_order(context: Context, engine: int, record: int, symbol: int) -> int:
         return l3.replace(engine, order_id, load_word(record + QUANTITY + 8), price, quantity)
     if kind == START:
         l3.clear(engine, symbol)
-    context.books[symbol]["is_halted"] = 1 if kind == STATUS and quantity == 0 else 0
+        context.books[symbol]["halts"] = 0
+        return l3.OK
+    halt = 1 << load_word(record + QUANTITY + 8)
+    halts = context.books[symbol]["halts"]
+    context.books[symbol]["halts"] = halts | halt if quantity == 0 else halts & ~halt
     return l3.OK
 
 
@@ -47,15 +53,18 @@ def is_change(code: int) -> bool:
 
 
 @primitive
-def settle_state(context: Context, symbol: int, code: int) -> None:
-    """The book's state after a record that came to `code`."""
+def settle_state(context: Context, symbol: int, code: int) -> bool:
+    """The book's state after a record that came to `code`; whether it is another one."""
     book = context.books[symbol]
-    state = load_word(book["top"] + top.STATE)
+    before = state = load_word(book["top"] + top.STATE)
     if state == EMPTY and code == l3.OK:
         state = VALID
+    if state in (EMPTY, VALID, HALTED) and code == l3.UNKNOWN:
+        state = DIRTY
     if state in (VALID, HALTED):
-        state = HALTED if book["is_halted"] != 0 else VALID
+        state = HALTED if book["halts"] != 0 else VALID
     top.set_state(book["top"], state)
+    return state != before
 
 
 @kernel

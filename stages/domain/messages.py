@@ -47,7 +47,8 @@ class MarketKind(IntEnum):
     REPLACE = 10
     """The order gives way to another, whose id is in quantity[1], on its side."""
     STATUS = 11
-    """Trading in the symbol goes on (quantity[0] = 1) or is halted (0)."""
+    """A halt of the symbol's trading has ended (quantity[0] = 1) or begun (0). There may be several at a time: the kind
+    of this one, below 63, is in quantity[1]."""
     START = 12
     """Another session begins: no order of the one before is left."""
 

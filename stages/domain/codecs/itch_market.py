@@ -8,7 +8,7 @@ named yet, or about a security that is not traded here, gives no record.
     E C          EXECUTE      C with its own price; one that is not printable adds no volume
     X D U        REDUCE, DELETE, REPLACE
     P Q          TRADE        of orders not shown, of a cross; an empty cross gives no record
-    H h          STATUS       trading goes on, or not (halted, paused, quotation only)
+    H h          STATUS       trading goes on, or not (halted, paused, quotation only); h: on one market
 
 ITCH prices have 4 decimals and quantities none; records have the exponents of the instrument table.
 """
@@ -55,6 +55,7 @@ _NAMES, _SYMBOL_COUNT, _LOCATES, _STOCK_OFFSETS, _PRICE_SCALES, _QUANTITY_SCALES
     for name in ("names", "symbol_count", "locates", "stock_offsets", "price_scales", "quantity_scales")
 )
 _TRADING_STATE, _HALT_ACTION = field_offset(MESSAGES["H"], "trading_state"), field_offset(MESSAGES["h"], "halt_action")
+_MARKET = field_offset(MESSAGES["h"], "market_code")
 _PRINTABLE = field_offset(MESSAGES["C"], "printable")
 _CROSS_SHARES, _CROSS_PRICE = field_offset(MESSAGES["Q"], "shares"), field_offset(MESSAGES["Q"], "cross_price")
 
@@ -64,6 +65,8 @@ STATUS, TRADE = int(MarketKind.STATUS), int(MarketKind.TRADE)
 _A, _F, _E, _C, _X, _D, _U = (ord(letter) for letter in "AFECXDU")
 _P, _Q, _R, _H, _OPERATIONAL = (ord(letter) for letter in "PQRHh")
 _TRADING, _YES = ord("T"), ord("Y")
+_KIND_MASK = 31
+"""The kind of halt: 0, or of an operational one its market by these bits of its letter."""
 
 
 class Directory:
@@ -169,6 +172,7 @@ def stage_message(directory: int, message: int, staging: int, number: int, read_
         made, quantity = STATUS, int(load_u8(message + _TRADING_STATE) == _TRADING)
     elif kind == _OPERATIONAL:
         made, quantity = STATUS, int(load_u8(message + _HALT_ACTION) == _TRADING)
+        other = load_u8(message + _MARKET) & _KIND_MASK
     else:
         return OTHER
     if made != STATUS:

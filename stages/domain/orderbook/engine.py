@@ -132,12 +132,14 @@ def bytes_per_order(capacity: Capacity) -> float:
     return (engine_bytes(capacity) - capacity.symbols * bytes_per_symbol()) / capacity.orders
 
 
-def format_engine(engine: int, capacity: Capacity, salt: int = 0) -> None:
-    """Cold: make the memory at address `engine` an engine without orders; every page of it is written to.
+def format_engine(engine: int, capacity: Capacity, salt: int = 0, *, is_zeroed: bool = False) -> None:
+    """Cold: make the memory at address `engine` an engine without orders.
 
+    is_zeroed   it is fresh: its pages need not be written to now, for whoever forks would have each of them twice
     salt   enters the hash of ids and prices: whoever must fear ids that were chosen to collide draws it at random
     """
-    ctypes.memset(engine, 0, engine_bytes(capacity))
+    if not is_zeroed:
+        ctypes.memset(engine, 0, engine_bytes(capacity))
     offset = _first_area(capacity)
     for word, size in _areas(capacity).items():
         poke(engine + word, offset)

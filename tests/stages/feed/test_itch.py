@@ -7,9 +7,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.stepped import SteppedLine, frame, pop
+from shm.atomics import poke
+from stages.book.audit import STEP_NS
 from stages.book.settings import BookSettings
 from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE
 from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind, Side
+from stages.domain.orderbook import top
 from stages.feed.context import Format
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import order_stream
@@ -148,6 +151,17 @@ def test_a_halt_is_a_state_of_the_symbol_until_trading_goes_on() -> None:
     assert line.state() == BookState.HALTED
 
 
+def test_a_halt_of_one_kind_does_not_end_with_another() -> None:
+    line = Line()
+    line.play(add(1), oracle.pack("h", *head(1), b"STOCK1  ", b"Q", b"H"))
+    line.play(oracle.pack("H", *head(1), b"STOCK1  ", b"T", b" ", b"    "))
+    assert line.state() == BookState.HALTED
+    line.play(oracle.pack("h", *head(1), b"STOCK1  ", b"B", b"T"))
+    assert line.state() == BookState.HALTED
+    line.play(oracle.pack("h", *head(1), b"STOCK1  ", b"Q", b"T"))
+    assert line.state() == BookState.VALID
+
+
 def test_a_symbol_that_reaches_its_limit_goes_stale_and_harms_no_other() -> None:
     line = Line(symbol_orders_max=2)
     line.play(add(1), add(2), add(3, locate=3))
@@ -159,11 +173,41 @@ def test_a_symbol_that_reaches_its_limit_goes_stale_and_harms_no_other() -> None
     assert line.state() == BookState.STALE
 
 
-def test_orders_from_before_the_start_are_counted_and_change_nothing() -> None:
+def test_orders_from_before_the_start_are_counted_and_make_their_book_dirty_for_good() -> None:
     line = Line()
-    line.play(add(1), oracle.pack("D", *head(1), 77), oracle.pack("U", *head(1), 78, 79, 100, 100_0000))
+    line.play(add(1), add(2, locate=3))
+    line.play(oracle.pack("D", *head(1), 77), oracle.pack("U", *head(1), 78, 79, 100, 100_0000))
     assert line.counters("book")["unknown_orders"] == 2
     assert int(line.row(DEPTH_TABLE)[1]["bid_count"]) == 1
+    assert line.notices[-1]["state"] == BookState.DIRTY
+    line.play(add(3), oracle.pack("H", *head(1), b"STOCK1  ", b"T", b" ", b"    "))
+    assert (line.state(0), line.state(1)) == (BookState.DIRTY, BookState.VALID)
+
+
+def test_an_order_is_of_the_book_that_it_was_added_to_whatever_a_message_says() -> None:
+    line = Line()
+    line.play(add(1), add(2, locate=3))
+    line.play(oracle.pack("D", *head(3), 1))
+    assert (int(line.row(BBO_TABLE, 0)[1]["bid_quantity"]), line.state(0)) == (0, BookState.VALID)
+    assert int(line.row(BBO_TABLE, 1)[1]["bid_quantity"]) == 100 * SHARES
+
+
+def test_a_book_of_orders_is_checked_while_it_is_used() -> None:
+    line = Line()
+    line.play(*(add(number, b"BS"[number % 2 :][:1], price=100_0000 + 100 * number) for number in range(1, 40)))
+    for turn in range(1, 300):
+        line.now_ns = turn * STEP_NS
+        line.step_book()
+    counters = line.counters("book")
+    assert (int(counters["checks"]) > 0, int(counters["violations"])) == (True, 0)
+    poke(int(line.book.context.books[0]["top"]) + top.SPREAD, 7)
+    for turn in range(300, 600):
+        line.now_ns = turn * STEP_NS
+        line.step_book()
+    line.book.service(0)
+    assert line.state(0) == BookState.STALE
+    line.play(add(100), oracle.pack("H", *head(1), b"STOCK1  ", b"T", b" ", b"    "))
+    assert (line.state(0), int(line.counters("book")["diffs_ignored"])) == (BookState.STALE, 2)
 
 
 def test_a_directory_message_names_a_locate_anew() -> None:
