@@ -188,10 +188,15 @@ class Course:
                         raise RuntimeError(f"{self.name}: {peer.name} has other levels of symbol {symbol}")
 
 
+@kernel
+def _depth(book: int, side: int, levels: int, prices: int, quantities: int) -> int:
+    return depth(book, side, levels, prices, quantities)
+
+
 def levels_in(book: int, side: int) -> list[tuple[int, int]]:
     """All levels of a side, best first."""
     scratch = np.zeros((2, LEVELS_MAX), np.int64)
-    count = int(depth(book, side, LEVELS_MAX, scratch[0].ctypes.data, scratch[1].ctypes.data))
+    count = int(_depth(book, side, LEVELS_MAX, scratch[0].ctypes.data, scratch[1].ctypes.data))
     return list(zip(scratch[0][:count].tolist(), scratch[1][:count].tolist(), strict=True))
 
 

@@ -18,15 +18,16 @@ from launch.supervision.child import die_with_parent
 
 @dataclass(frozen=True)
 class Task:
-    """A dispatcher to be compiled for one signature."""
+    """Kernels to be compiled, each for one signature: what one part of the line needs."""
 
     name: str
-    dispatcher: Any
-    types: tuple[Any, ...]
+    kernels: Sequence[tuple[Any, tuple[Any, ...]]]
+    """(dispatcher, Numba types of its arguments). What one takes in of another is compiled once, in this order."""
 
     def compile(self) -> None:
         """Compile, or load from the cache."""
-        self.dispatcher.compile(self.types)
+        for dispatcher, types in self.kernels:
+            dispatcher.compile(types)
 
 
 class CompileCount:

@@ -36,14 +36,16 @@ from shm.control import COMMAND, State
 from shm.kernel import SOURCES_HASH, cache_root, hash_files, prune_caches
 from shm.layout import field_offset
 from shm.segment import Layout, Segment, record_layout
-from stages.agent import Agent, Attention
+from stages.agent import Agent, Attention, ColdKernel
 from stages.book.agent import BookAgent
+from stages.book.kernel import poll_once as poll_book_once
 from stages.domain.edges import edges
 from stages.domain.warming import REHEARSAL_NS, SHARED_REHEARSAL_NS
 from stages.duty import Runner, new_duty, with_bells
 from stages.errors import PageErrors
 from stages.feed.agent import FeedAgent
 from stages.feed.context import Format
+from stages.feed.kernel import poll_once as poll_feed_once
 from stages.feed.lines_agent import LinesAgent
 from stages.prefault import fault_in
 from stages.rehearsal import Twins, no_rehearsal
@@ -68,6 +70,9 @@ AGENT_CLASSES: dict[str, type[Agent]] = {
     "risk": RiskAgent,
     "router": RouterAgent,
 }
+POLLS_ONCE: dict[str, Any] = {"feed": poll_feed_once, "book": poll_book_once}
+"""What the twins of a packed line are set up with."""
+
 COMPILE_ORDER = ("router", "feed", "book", "strategy", "risk")
 """The costliest first: 17, 12, 7, 5 and 3 s of one core here."""
 
@@ -93,8 +98,6 @@ class Line:
     """Process name (a stage, or PACKED_PROCESS) to its compiled loop."""
     twins: dict[str, Agent]
     """Of a packed line: a second set of agents, for rehearsals."""
-    polls: dict[str, Any]
-    """Stage to its compiled poll, callable from Python."""
     clock: NDArray[np.int64]
     compiled: int
     """Kernels that had to be compiled; 0 when all were in the cache."""
@@ -202,12 +205,12 @@ def prepare(
         if placement == "dedicated"
         else {PACKED_PROCESS: [*agents.values()]}
     )
-    loops = {name: Task(name, _loop_of(name, module), _loop_types(hosted[name], twins)) for name in hosted}
-    polls = {stage: Task(stage, getattr(module, f"poll_{stage}"), _poll_types(agents[stage])) for stage in STAGES}
-    complete = _completeness_mark(module, [*loops.values()])
+    loops = {name: _loop_of(name, module) for name in hosted}
+    loop_kernels = {name: (loops[name], _loop_types(hosted[name], twins)) for name in hosted}
+    ahead = {stage: Task(stage, _needed_by(stage, agents[stage], loop_kernels, module)) for stage in STAGES}
+    complete = _completeness_mark(module, [types for _, types in loop_kernels.values()])
     compiled = 0
     if not complete.exists():
-        ahead = loops if placement == "dedicated" else polls
         finished: list[str] = []
         progress("", 0, len(ahead))
 
@@ -217,30 +220,38 @@ def prepare(
 
         compiled = compile_ahead([ahead[stage] for stage in COMPILE_ORDER], count)
     with CompileCount() as here:
-        for loop in loops.values():
-            loop.compile()
-            loop.dispatcher.disable_compile()  # another signature is a context of a wrong type: fail, do not stall
-        for stage in twins and ("feed", "book"):  # those that the twins are set up by
-            polls[stage].compile()
+        for stage in STAGES:
+            ahead[stage].compile()
+        for loop, types in loop_kernels.values():
+            loop.compile(types)
+            loop.disable_compile()  # another signature is a context of a wrong type: fail, do not stall
         errorlog.compile_ahead()
         clock = calibrate()
     complete.touch()
-    dispatchers = {name: loop.dispatcher for name, loop in loops.items()}
-    callable_polls = {stage: poll.dispatcher for stage, poll in polls.items()}
-    return Line(placement, agents, dispatchers, twins, callable_polls, clock, compiled + here.count)
+    return Line(placement, agents, loops, twins, clock, compiled + here.count)
 
 
-def _completeness_mark(module: ModuleType, loops: Sequence[Task]) -> Path:
-    """The file beside a line module that says that its loops are compiled, for contexts of these types."""
+def _completeness_mark(module: ModuleType, types: Sequence[tuple[numba.types.Type, ...]]) -> Path:
+    """The file beside a line module that says that its loops are compiled for contexts of these types."""
     assert module.__file__ is not None
-    types = "|".join(str(loop.types) for loop in loops)
-    return Path(module.__file__).with_suffix(f".{hash_files((), types)}.complete")
+    return Path(module.__file__).with_suffix(f".{hash_files((), str(types))}.complete")
 
 
 def _loop_of(process: str, generated: ModuleType) -> Any:
     """The compiled loop of a process: only one with the strategy in it is generated."""
     name = f"run_{process}"
     return getattr(shared_loops if hasattr(shared_loops, name) else generated, name)
+
+
+def _needed_by(
+    stage: str, agent: Agent, loop_kernels: Mapping[str, ColdKernel], module: ModuleType
+) -> list[ColdKernel]:
+    """What `stage` runs and calls: its own loop, or its poll as a part of the packed one, and its cold kernels."""
+    if stage in loop_kernels:
+        return [loop_kernels[stage], *agent.cold_kernels()]
+    poll = getattr(module, f"poll_{stage}"), _poll_types(agent)
+    set_up = [(POLLS_ONCE[stage], _poll_types(agent))] if stage in POLLS_ONCE else []
+    return [poll, *set_up, *agent.cold_kernels()]
 
 
 def _poll_types(agent: Agent) -> tuple[numba.types.Type, ...]:
@@ -279,7 +290,7 @@ def process_entry(line: Line, process: str, idle: str) -> Entry:
         if line.twins:
             rehearsal = no_rehearsal()
             if has_own_core:  # on a shared one idle time belongs to the neighbours
-                twins = Twins(line.twins, line.polls, duty.clock)
+                twins = Twins(line.twins, POLLS_ONCE, duty.clock)
                 rehearsal = twins.rehearsal
             extra = (*(twin.context for twin in line.twins.values()), rehearsal)
         interval_ns = REHEARSAL_NS if has_own_core else SHARED_REHEARSAL_NS

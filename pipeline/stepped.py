@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from shm import ring, seqlock
 from shm.atomics import load_word
 from shm.clock import calibrate
-from shm.kernel import kernel
+from shm.kernel import kernel, routine
 from shm.segment import Layout, ring_layout
 from stages.agent import Agent, Poll
 from stages.book.agent import BookAgent
 from stages.book.context import Context as BookContext
 from stages.book.kernel import poll as poll_book
+from stages.book.kernel import poll_once as poll_book_once
 from stages.book.settings import BookSettings
 from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, FEED_TO_BOOK, edges
 from stages.domain.messages import BBO, DEPTH, MARKET, NOTICE
@@ -26,6 +27,7 @@ from stages.feed.agent import FeedAgent
 from stages.feed.context import Context as FeedContext
 from stages.feed.context import Format
 from stages.feed.kernel import poll as poll_feed
+from stages.feed.kernel import poll_once as poll_feed_once
 from stages.feed.settings import FeedSettings
 
 SERVICE = int(Poll.SERVICE)
@@ -77,7 +79,7 @@ def _read_row(row: int, target: int, size: int) -> int:
     return seqlock.read(row, target, size)
 
 
-@kernel
+@routine
 def watched(feed: FeedContext, book: BookContext) -> int:
     """Sum of the counters whose every change is worth a look at its cause."""
     counters = feed.counters[0]
@@ -93,7 +95,7 @@ def watched(feed: FeedContext, book: BookContext) -> int:
     )
 
 
-@kernel
+@routine
 def _settle(feed: FeedContext, book: BookContext, notices: int, notice: int) -> int:
     """Turn the crank until nothing moves. The ring of notices has one slot, so each is seen."""
     while True:
@@ -176,14 +178,14 @@ class SteppedLine:
 
     def step_feed(self) -> int:
         """One poll of the feed, and its cold side when it asks for it."""
-        handled = int(poll_feed(self.feed.context, self.now_ns))
+        handled = int(poll_feed_once(self.feed.context, self.now_ns))
         if handled == Poll.SERVICE:
             self.serve()
         return handled
 
     def step_book(self) -> int:
         """One poll of the book."""
-        return int(poll_book(self.book.context, self.now_ns))
+        return int(poll_book_once(self.book.context, self.now_ns))
 
     def serve(self) -> None:
         """The feed's cold side. It may be wanted again at once: there are no other agents here to wait for."""

@@ -36,7 +36,7 @@ it nothing has happened and the next successor does the same; killed after it, n
 
 from numba import int64
 
-from shm.atomics import JIT, load_word
+from shm.atomics import load_word
 from shm.kernel import kernel, primitive
 from shm.ring import CAPACITY, HEAD, TAIL, advance, available, slot
 
@@ -111,7 +111,5 @@ def skip(inputs: int, seq_offset: int, last_answered: int) -> int:
     return skip_answered(inputs, seq_offset, last_answered)
 
 
-def prepare() -> None:
-    """Compile `skip` now: compiling it in a restarted stage would hold it up."""
-    if JIT:
-        skip.compile((int64, int64, int64))  # type: ignore[attr-defined]  # a Numba dispatcher
+COLD_KERNEL = (skip, (int64, int64, int64))
+"""What stages that adopt have compiled before the fork: compiling it in a restarted one would hold it up."""

@@ -1,7 +1,8 @@
 """How kernels are compiled, and where the compiled code is kept.
 
-`primitive` is inlined into its caller, so a ring push costs no call. `kernel` releases the interpreter lock and is
-kept in Numba's disk cache. Both raise nothing and check no bounds: what they are given is checked before the line runs.
+A `kernel` is entered from Python, without the interpreter lock. Only compiled code calls the other two: a `routine`
+as LLVM sees fit, a `primitive` is inlined into its caller, so a ring push costs no call. All are kept in Numba's disk
+cache, raise nothing and check no bounds: what they are given is checked before the line runs.
 
 Numba notices a change of the file that holds a function, not of the files it calls into, and would silently run old
 code. So the cache folder is named by a hash of everything compiled code can come from: our sources and the versions of
@@ -23,6 +24,7 @@ import llvmlite.binding
 import numba
 from numba.core import caching
 
+from shm.intermediate import IntermediateCompiler, without_entry
 from shm.processor import identity
 from shm.user_folders import user_folder
 
@@ -98,19 +100,24 @@ _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrap
 """Without Numba's runtime: kernels allocate nothing, and it would count a reference, atomically, for every array that
 is passed on or looked at. Those calls were half of the code and of the time of the book, risk and router."""
 
+_WITHOUT_ENTRY = {"no_cpython_wrapper": True, "pipeline_class": IntermediateCompiler}
+"""For what is never called from Python. Unpacking a context in wrappers took a third of all compile time."""
+
 _njit: Any = numba.njit  # its stubs do not know the options that leave wrappers out
 
 
 def primitive(function: F) -> F:
-    """Compile `function` to be inlined into every compiled caller; ordinary Python cannot call it.
+    """Compile `function` to be inlined into every compiled caller; ordinary Python cannot call it."""
+    return cast(F, without_entry(_njit(**_OPTIONS, **_WITHOUT_ENTRY, forceinline=True)(function)))
 
-    Without wrappers for Python: they are never used, and unpacking a context took a third of all compile time.
-    """
-    return cast(F, _njit(**_OPTIONS, forceinline=True, no_cpython_wrapper=True)(function))
+
+def routine(function: F) -> F:
+    """Compile `function` to be called from kernels; LLVM decides on inlining. Ordinary Python cannot call it."""
+    return cast(F, without_entry(_njit(**_OPTIONS, **_WITHOUT_ENTRY)(function)))
 
 
 def kernel(function: F) -> F:
-    """Compile `function` as a kernel of its own: no interpreter lock, cached on disk."""
+    """Compile `function` as a kernel, entered from Python: no interpreter lock, cached on disk."""
     return cast(F, _njit(**_OPTIONS)(function))
 
 

@@ -76,6 +76,10 @@ def page_dtype(counters: Sequence[Counter], hops: Sequence[Hop]) -> np.dtype:
     )
 
 
+ColdKernel = tuple[Any, tuple[Any, ...]]
+"""A kernel called by ordinary Python, and the Numba types that it is called with."""
+
+
 class AgentError(Exception):
     """An agent cannot start or go on; the text says what happened and what to do."""
 
@@ -119,6 +123,12 @@ class Agent(ABC):
     @abstractmethod
     def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
         """Point `context` at the shared segments of `uses`, at the page's arrays and at the calibrated clock."""
+
+    def cold_kernels(self) -> list[ColdKernel]:
+        """Kernels that the methods below call. They are compiled before the fork: in a stage that runs, compiling one
+        would stop it for seconds.
+        """
+        return []
 
     def start(self, attention: "Attention") -> None:  # noqa: B027 - most agents have nothing to open
         """Open what the agent needs (sockets, its helper thread). Runs in the stage's process; must not block."""

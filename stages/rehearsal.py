@@ -79,7 +79,7 @@ class Twins:
     """The twins of a line's five agents, attached to private memory and brought to where a real line is at work.
 
     agents   five agents of their own, never started: feed, book, strategy, risk, router
-    polls    the compiled polls of feed and book, callable from Python
+    polls    `poll_once` of feed and book
     """
 
     def __init__(self, agents: Mapping[str, Agent], polls: Mapping[str, Callable[..., int]], clock: Array) -> None:

@@ -1,7 +1,7 @@
 """ITCH messages into books of single orders, each change of an order compared with the order, in compiled code."""
 
 from shm.atomics import load_u8, load_u32, load_unaligned, load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from shm.layout import record_dtype
 from stages.domain.codecs import itch
 from stages.domain.codecs.itch_frames import next_message
@@ -84,7 +84,7 @@ def take_piece(framer: int, engine: int, tally: int, end: int, is_last: bool) ->
         message = next_message(framer, end, is_last)
 
 
-@kernel
+@routine
 def take_message(engine: int, tally: int, message: int) -> None:
     """Compare one message with the order it is about, and apply it."""
     kind, locate = load_u8(message), itch.locate(message)

@@ -1,7 +1,7 @@
 """LOBSTER rows against price levels, in compiled code: row k - 1 and message k must give row k."""
 
 from shm.atomics import load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from shm.layout import record_dtype
 from stages.domain.codecs.lobster import ADD, BOOK_HEADER_WORDS, EXECUTE, MESSAGE_WORDS
 from stages.domain.orderbook import l2
@@ -139,7 +139,7 @@ def _compare(tally: int, row: int, before: int, after: int, levels: int) -> bool
     return is_equal
 
 
-@kernel
+@routine
 def _compare_side(tally: int, row: int, before: int, after: int, levels: int, side: int) -> bool:
     side_address = load_word(tally + _SIDES + 8 * side)
     prices, quantities = load_word(tally + _PRICES), load_word(tally + _QUANTITIES)

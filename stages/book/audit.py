@@ -7,7 +7,7 @@ not even to be walked through. One of levels is emptied and waits for its next s
 
 from shm import seqlock
 from shm.atomics import load_relaxed, load_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from stages.book.context import NO_SYMBOL, Context
 from stages.domain.messages import BOOK_CHECK, CHECK_REQUEST, BookState
 from stages.domain.orderbook import audit, l2_book, top
@@ -33,7 +33,7 @@ def is_due(context: Context, now_ns: int) -> bool:
     return now_ns >= context.audit[0]["next_ns"]
 
 
-@kernel
+@routine
 def look(context: Context, now_ns: int) -> int:
     """One step. Returns the symbol whose book was found wrong and is STALE now, or NO_SYMBOL."""
     state = context.audit[0]

@@ -12,7 +12,7 @@ conflated: records wait in the feed's ring until the strategy's has room.
 from shm import ring, seqlock
 from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.book import audit
 from stages.book.check import AGREES, BEYOND, DIFFERS, check_best, remember_ticker
 from stages.book.context import (
@@ -66,7 +66,7 @@ BUY, SELL = int(Side.BUY), int(Side.SELL)
 BBO_BYTES, DEPTH_BYTES, NOTICE_BYTES = BBO.itemsize, DEPTH.itemsize, NOTICE.itemsize
 
 
-@kernel
+@routine
 def poll(context: Context, now_ns: int) -> int:
     """Take up to BATCH records. Returns how many there were, and how many notices went out for no record."""
     state = context.state[0]
@@ -104,6 +104,12 @@ def poll(context: Context, now_ns: int) -> int:
 
 
 @kernel
+def poll_once(context: Context, now_ns: int) -> int:
+    """One `poll`, entered from Python: for lines that are stepped by hand, and to set up rehearsals."""
+    return poll(context, now_ns)
+
+
+@routine
 def rehearse(context: Context) -> None:
     """Fill rows that nobody sees, and remove a level near the best on each side and set it again.
 
@@ -145,7 +151,7 @@ def _rehearse_levels(context: Context, levels_max: int | None, symbol: int) -> N
         l2.warm_best(l2_book.side_at(book, side))
 
 
-@kernel
+@routine
 def _take(context: Context, record: int) -> None:
     """Act on the market record at address `record`."""
     state, counters = context.state[0], context.counters[0]
@@ -190,7 +196,7 @@ def _take_levels(context: Context, levels_max: int | None, record: int, symbol: 
         counters["levels"] += levels
 
 
-@kernel
+@routine
 def _apply(context: Context, record: int, symbol: int, bid_count: int, levels: int) -> int:
     """Set the levels of one record; returns how many were off the grid. Not inlined, for the rehearsal's sake."""
     book = context.books[symbol]
@@ -296,7 +302,7 @@ def _take_order(context: Context, engine: int | None, record: int, symbol: int) 
     note(context.samples, state["publish_hop"], read_clock(context.clock) - consistent_ns)
 
 
-@kernel
+@routine
 def _invalidate(context: Context, symbol: int, read_ns: int) -> None:
     """Empty the book and say so: nobody may trade on it before the next snapshot."""
     _forget(context, context.levels_max, symbol)
@@ -319,13 +325,13 @@ def _forget(context: Context, levels_max: int | None, symbol: int) -> None:
     book["is_known"] = book["last_id"] = 0
 
 
-@kernel
+@routine
 def _write_row(row: int, source: int, payload_bytes: int) -> int:
     """The seqlock's write. Not inlined, for the rehearsal's sake."""
     return seqlock.write(row, source, payload_bytes)
 
 
-@kernel
+@routine
 def _fill_rows(context: Context, symbol: int, read_ns: int) -> None:
     """The scratch records of both tables: the book as it is now."""
     state, book = context.state[0], context.books[symbol]
@@ -348,7 +354,7 @@ def _fill_order_depth(context: Context, engine: int | None, symbol: int, read_ns
         fill_order_depth(book["top"], state["depth"], book["last_id"], read_ns, book["exchange_time_ns"])
 
 
-@kernel
+@routine
 def _publish(context: Context, symbol: int, read_ns: int) -> None:
     """BBO row, depth row, then the notice: who reads the notice finds rows at least as new."""
     state, book = context.state[0], context.books[symbol]
@@ -373,7 +379,7 @@ def _make_pending(context: Context, symbol: int) -> None:
     context.state[0]["pending_count"] += 1
 
 
-@kernel
+@routine
 def _tell_all(context: Context) -> int:
     """A strategy that has started anew knows nothing: tell it the newest state of each book that has one."""
     for symbol in range(len(context.books)):
@@ -397,7 +403,7 @@ def _fill_notice(context: Context, kind: int, symbol: int, read_ns: int) -> None
     notice["publish_ns"] = read_clock(context.clock)
 
 
-@kernel
+@routine
 def _tell_book(context: Context, symbol: int) -> bool:
     """Send the symbol's pending notice. False when there is no room: it stays pending."""
     state, book, notice = context.state[0], context.books[symbol], context.notice[0]

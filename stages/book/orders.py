@@ -8,7 +8,7 @@ book is right.
 """
 
 from shm.atomics import load_u32, load_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.book.context import FIRST_ID, NO_SYMBOL, PRICE, QUANTITY, Context
 from stages.domain.messages import BookState, MarketKind
 from stages.domain.orderbook import l3, table, top
@@ -21,7 +21,7 @@ EMPTY, VALID, HALTED = int(BookState.EMPTY), int(BookState.VALID), int(BookState
 DIRTY = int(BookState.DIRTY)
 
 
-@kernel
+@routine
 def apply_order(context: Context, engine: int, record: int, symbol: int) -> int:
     """Do what the record says; returns the code of `l3`."""
     head, order_id, price = load_word(record), load_word(record + FIRST_ID), load_word(record + PRICE)
@@ -67,7 +67,7 @@ def settle_state(context: Context, symbol: int, code: int) -> bool:
     return state != before
 
 
-@kernel
+@routine
 def standing(engine: int, order_id: int) -> tuple[int, int, int]:
     """(symbol, side, price) of an order; (NO_SYMBOL, 0, 0) when no book has it."""
     order = l3.find_order(engine, l3.order_hash(engine, order_id), order_id)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm import histogram
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 
 CAPACITY = 128
 WARM_SAMPLES_BYTES = 320
@@ -32,7 +32,7 @@ def note(samples: NDArray[np.int64], base: int, value: int) -> None:
     samples[0] = at + 1
 
 
-@kernel
+@routine
 def count_noted(samples: NDArray[np.int64]) -> None:
     """Count every note in its histogram."""
     for index in range(samples[0]):

@@ -12,7 +12,7 @@ import numpy as np
 from shm import libc
 from shm.atomics import peek, store_word
 from shm.broadcast import CAPACITY, PUBLISHED, RECORDS, Observer, publish
-from shm.kernel import kernel
+from shm.kernel import routine
 from shm.layout import field_offset, record_dtype
 from shm.segment import broadcast_layout
 
@@ -38,7 +38,7 @@ _READ_NS, _NUMBER, _FRAME_BYTES, _PAYLOAD = (
 _RECORD_BYTES = RECORD.itemsize
 
 
-@kernel
+@routine
 def publish_frame(tap: int, scratch: int, at: int, size: int, read_ns: int, number: int) -> None:
     """Publish the `size` bytes at address `at` as frame `number`; `scratch` is the address of BATCH records."""
     left, source = size, at

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.atomics import prefetch
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 
 LINE_BYTES = 64
 REHEARSAL_NS = 15_000
@@ -17,7 +17,7 @@ SHARED_REHEARSAL_NS = 1_000_000
 """The same where other agents' processes wait for the core."""
 
 
-@kernel
+@routine
 def warm(address: int, size: int) -> None:
     """Ask for the cache lines of `size` bytes at `address`."""
     for offset in range(0, size, LINE_BYTES):

@@ -2,7 +2,7 @@
 
 from shm.atomics import store_word
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from stages.domain.codecs import itch_frames
 from stages.domain.codecs.itch_market import NOT_TRADED, TOO_LARGE, stage_message
 from stages.domain.samples import note
@@ -27,7 +27,7 @@ def take_block(context: Context, limit: int) -> int:
     return _take_itch(context, context.directory, limit)
 
 
-@kernel
+@routine
 def _take_itch(context: Context, directory: int | None, limit: int) -> int:
     if directory is None:
         return 0
@@ -41,7 +41,7 @@ def _take_itch(context: Context, directory: int | None, limit: int) -> int:
     return handled
 
 
-@kernel
+@routine
 def take_message(context: Context, directory: int) -> int:
     """Stage the event of the block's next message, if it makes one. Returns 1; 0 when the block has no more."""
     state, counters = context.state[0], context.counters[0]

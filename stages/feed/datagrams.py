@@ -2,7 +2,7 @@
 
 from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.libc import EAGAIN, EINTR, MSG_DONTWAIT, errno_value, memmove, recv
 from stages.feed.context import MEMORY_SOURCE, Context
 
@@ -13,7 +13,7 @@ LINE_SHIFT = 32
 """In memory a datagram stands behind a word, its size and its line << LINE_SHIFT, in whole words."""
 
 
-@kernel
+@routine
 def receive(context: Context) -> int:
     """Read one datagram into the buffer; `lines` says by which line. Returns its bytes, or NOTHING."""
     state, lines = context.state[0], context.lines[0]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from shm import ring
 from shm.atomics import load_word, store_word
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.agent import Poll
 from stages.domain.codecs import websocket_frames
 from stages.domain.codecs.binance_market import (
@@ -55,7 +55,7 @@ WARM_RECORDS = 8
 SERVICE = int(Poll.SERVICE)
 
 
-@kernel
+@routine
 def poll(context: Context, now_ns: int) -> int:
     """Publish what waits; then read, cut and parse. Returns how many, or Poll.SERVICE."""
     state = context.state[0]
@@ -90,6 +90,12 @@ def poll(context: Context, now_ns: int) -> int:
 
 
 @kernel
+def poll_once(context: Context, now_ns: int) -> int:
+    """One `poll`, entered from Python: for lines that are stepped by hand, and to set up rehearsals."""
+    return poll(context, now_ns)
+
+
+@routine
 def rehearse(context: Context) -> None:
     """Parse a message of our own into free slots and publish nothing: only the caches and branch predictors notice.
 
@@ -150,7 +156,7 @@ def _is_waiting(context: Context) -> bool:
     return (state["lost"] | state["control_opcode"] | state["refused_code"] | state["canonical_bytes"]) != 0
 
 
-@kernel
+@routine
 def _drain(context: Context) -> int:
     """Staging to the book's ring as far as there is room, in one release store. Returns the events completed."""
     state = context.state[0]
@@ -185,7 +191,7 @@ def _next_frame(context: Context, may_read: bool) -> int:
     return code
 
 
-@kernel
+@routine
 def _take_frames(context: Context, message: NDArray[np.void] | None) -> int:
     """Handle messages of a stream until there is none, MESSAGES_PER_POLL are done, or something stands in the way."""
     if message is None:
@@ -265,7 +271,7 @@ def _take_handed_in(context: Context, names: int | None) -> bool:
     return False
 
 
-@kernel
+@routine
 def _take_message(context: Context, names: int | None, at: int, count: int) -> int:
     """Parse and sort in one document. Returns its kind or an error code."""
     if names is None:
@@ -279,7 +285,7 @@ def _take_message(context: Context, names: int | None, at: int, count: int) -> i
     return code
 
 
-@kernel
+@routine
 def _refuse(context: Context, code: int, at: int, count: int) -> None:
     """Count a message that gave no event; the cold side says so, or reads it with more patience."""
     state, counters = context.state[0], context.counters[0]
@@ -298,7 +304,7 @@ def _refuse(context: Context, code: int, at: int, count: int) -> None:
     state["refused_code"], state["refused_at"], state["refused_bytes"] = code, at, count
 
 
-@kernel
+@routine
 def _take_canonical(context: Context) -> None:
     """A message that the cold side has rewritten takes its turn in the order in which it came."""
     state = context.state[0]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.atomics import load_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from stages.domain.codecs.arbitration import (
     EXPECTED,
     GAP_AT,
@@ -34,7 +34,7 @@ from stages.feed.sync import stage_event
 RESET, START = int(MarketKind.RESET), int(MarketKind.START)
 
 
-@kernel
+@routine
 def take_packets(context: Context, packets: NDArray[np.void] | None, now_ns: int, limit: int) -> int:
     """Stage the events of up to `limit` messages, reading one datagram at most. Returns 0 when there was nothing."""
     if packets is None:
@@ -73,7 +73,7 @@ def _tell_losses(context: Context, arbiter: int) -> None:
         _stage_losses(context, arbiter)
 
 
-@kernel
+@routine
 def _stage_losses(context: Context, arbiter: int) -> None:
     packets, counters = context.packets[0], context.counters[0]
     gaps, lost = load_word(arbiter + GAPS), load_word(arbiter + LOST)
@@ -92,7 +92,7 @@ def _tell_session(context: Context, arbiter: int) -> None:
         _stage_session(context, sessions)
 
 
-@kernel
+@routine
 def _stage_session(context: Context, sessions: int) -> None:
     """Another session has begun; before the first one there was nothing to forget."""
     packets = context.packets[0]

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from stages.domain.codecs.raw import MESSAGE_BYTES, TRUNCATED, UNKNOWN_TYPE, problem_count, take_datagram
 from stages.domain.codecs.raw_market import NOT_TRADED, TOO_LARGE, stage_raw
 from stages.domain.samples import note
@@ -13,7 +13,7 @@ from stages.feed.datagrams import NOTHING, receive
 from stages.feed.sync import commit_event
 
 
-@kernel
+@routine
 def take_raw(context: Context, raw: NDArray[np.void] | None, limit: int) -> int:
     """Stage the events of up to `limit` messages, reading one datagram at most. Returns 0 when there was nothing."""
     if raw is None:

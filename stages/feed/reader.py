@@ -3,7 +3,7 @@
 from shm.atomics import load_word
 from shm.clock import REALTIME_OFFSET_NS
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel
+from shm.kernel import routine
 from shm.libc import EAGAIN, EINTR, MSG_DONTWAIT, errno_value, memmove, recv, recvmsg, setsockopt
 from stages.domain.codecs import websocket_frames
 from stages.domain.samples import note
@@ -33,7 +33,7 @@ assert [_offset(name) for name in ("iovec", "control", "control_bytes", "base", 
 assert _offset("seconds") - _CONTROL == 16
 
 
-@kernel
+@routine
 def read_bytes(context: Context) -> int:
     """Read once into the buffer. Returns the bytes read; 0 when there is nothing or the connection ended (`lost`)."""
     state = context.state[0]
@@ -68,7 +68,7 @@ def read_bytes(context: Context) -> int:
     return 0
 
 
-@kernel
+@routine
 def _read_stamped(context: Context, space: int) -> int:
     """As recv, with the time at which the operating system received the bytes (SO_TIMESTAMPNS, CLOCK_REALTIME)."""
     state, message = context.state[0], context.message[0]

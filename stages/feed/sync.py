@@ -12,7 +12,7 @@ The hold is bounded: live, a hold that overflows starts anew, which the next sna
 
 from shm import ring
 from shm.atomics import load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from stages.domain.codecs.binance_market import (
     DIFF,
     END,
@@ -44,7 +44,7 @@ def commit_event(context: Context, records: int) -> None:
     context.counters[0]["events"] += 1
 
 
-@kernel
+@routine
 def accept(context: Context, kind: int, records: int) -> None:
     """Decide on the parsed event in the staging slots: publish it, hold it back, or leave it out."""
     state = context.state[0]
@@ -88,7 +88,7 @@ def stage_reset(context: Context, symbol: int) -> None:
     stage_event(context, RESET, symbol)
 
 
-@kernel
+@routine
 def stage_event(context: Context, kind: int, symbol: int) -> None:
     """Publish an event of `symbol` that is all said with its kind."""
     state = context.state[0]
@@ -101,7 +101,7 @@ def _clear_hold(context: Context, symbol: int) -> None:
     sync["hold_count"] = sync["held_messages"] = sync["first_held_id"] = sync["last_held_id"] = 0
 
 
-@kernel
+@routine
 def _hold(context: Context, symbol: int, kind: int, event: int, records: int) -> None:
     """Keep a copy of the event until the symbol's snapshot comes."""
     state, sync, counters = context.state[0], context.sync[symbol], context.counters[0]
@@ -134,7 +134,7 @@ def _hold(context: Context, symbol: int, kind: int, event: int, records: int) ->
             state["snapshot_wanted"] = 1
 
 
-@kernel
+@routine
 def take_snapshot(context: Context) -> None:
     """Publish the snapshot that the cold side has brought, then what is held; staging must be empty.
 

@@ -16,7 +16,7 @@ from shm.layout import record_at
 from shm.ring import cursors
 from shm.segment import Segment
 from shm.seqlock import row_bytes
-from stages.agent import Agent, Array, Attention, Hop, SegmentUse
+from stages.agent import Agent, Array, Attention, ColdKernel, Hop, SegmentUse
 from stages.domain.edges import (
     BBO_TABLE,
     RISK_TO_ROUTER,
@@ -99,7 +99,9 @@ class RiskAgent(Agent):
         state["age_ns_max"] = settings.market_data_age_ms_max * 1_000_000 if delivery != "every" else NEVER_STALE_NS
         state["bbo_row_bytes"] = row_bytes(BBO.itemsize)
         state["tell_cursor"] = NOT_TELLING
-        adopt.prepare()
+
+    def cold_kernels(self) -> list[ColdKernel]:
+        return [adopt.COLD_KERNEL]
 
     def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
         self.context.state[0]["rehearsal_interval_ns"] = interval_ns

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shm import ring, seqlock
 from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from shm.layout import record_dtype
 from stages.domain.messages import ORDER, REPORT, OrderKind, Reason, ReportKind, ReportOrigin
 from stages.domain.orders import ORDER_SLOTS
@@ -132,7 +132,7 @@ class Context(NamedTuple):
     bbo: NDArray[np.void]
 
 
-@kernel
+@routine
 def poll(context: Context, now_ns: int) -> int:
     """Handle up to BATCH reports, then up to BATCH orders. Returns how many there were."""
     state = context.state[0]
@@ -163,6 +163,12 @@ def poll(context: Context, now_ns: int) -> int:
             state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
             rehearse(context, now_ns)
     return handled
+
+
+@kernel
+def poll_once(context: Context, now_ns: int) -> int:
+    """One `poll`, entered from Python: for lines that are stepped by hand, and to set up rehearsals."""
+    return poll(context, now_ns)
 
 
 @primitive
@@ -229,7 +235,7 @@ def rehearse(context: Context, now_ns: int) -> None:
     warm(ring.slot(state["orders_in"], load_word(state["orders_in"] + ring.HEAD)), 2 * ORDER_BYTES)
 
 
-@kernel
+@routine
 def _verdict(context: Context, order: np.void, now_ns: int, is_rehearsal: int) -> int:
     """Reason to deny, or NONE; an order that may go is booked as working before it goes. A rehearsal books nothing.
 
@@ -348,7 +354,7 @@ def forward_report(context: Context) -> None:
     counters["reports"] += 1
 
 
-@kernel
+@routine
 def _take_told(context: Context, report: np.void) -> bool:
     """A position, or the end of a state told again. Never news: the strategy is told by us."""
     state = context.state[0]
@@ -363,7 +369,7 @@ def _take_told(context: Context, report: np.void) -> bool:
     return False
 
 
-@kernel
+@routine
 def _take_report(context: Context, report: np.void) -> bool:
     """Positions and working lots by cumulative quantity: a report told twice changes nothing. Returns if it is news.
 
@@ -406,7 +412,7 @@ def _close_row(context: Context, working: np.void) -> None:
     working["is_open"] = 0
 
 
-@kernel
+@routine
 def _restore(context: Context, working: np.void, report: np.void) -> None:
     """An open order as the router tells it. The positions that it tells afterwards contain its fills."""
     if working["is_open"] != 0:
@@ -422,7 +428,7 @@ def _restore(context: Context, working: np.void, report: np.void) -> None:
     context.state[0]["last_order_id"] = max(context.state[0]["last_order_id"], report["order_id"])
 
 
-@kernel
+@routine
 def tell_state(context: Context) -> int:
     """Tell a strategy that starts anew what is open and what is held, as far as there is room."""
     state, report = context.state[0], context.report[0]

@@ -16,7 +16,7 @@ import simplejson
 from numpy.typing import NDArray
 
 from shm import adopt, ring
-from shm.atomics import JIT, peek
+from shm.atomics import peek
 from shm.clock import CLOCK_WORDS, read_now_ns
 from shm.control import State
 from shm.counters import Counter
@@ -25,7 +25,7 @@ from shm.layout import record_at
 from shm.ring import cursors
 from shm.segment import Segment
 from shm.seqlock import row_bytes
-from stages.agent import BYTES_SLEEP_NS_MAX, Agent, AgentError, Array, Attention, Hop, SegmentUse
+from stages.agent import BYTES_SLEEP_NS_MAX, Agent, AgentError, Array, Attention, ColdKernel, Hop, SegmentUse
 from stages.domain.codecs import websocket_frames as frames
 from stages.domain.codecs.binance_orders import EVENT, request_templates
 from stages.domain.codecs.json_scan import GUARD_BYTES, word
@@ -185,8 +185,6 @@ class RouterAgent(Agent):
         self._cutter = np.zeros(frames.CUTTER_BYTES // 8, np.int64)
         self._quick_ack = np.ones(1, np.int32)
         self._prepare_state()
-        if JIT:
-            self._compile()
 
     def _prepare_state(self) -> None:
         state = self.context.state[0]
@@ -209,16 +207,16 @@ class RouterAgent(Agent):
         for name in _ADDRESSES:
             state[name] = getattr(self.context, name).ctypes.data
 
-    def _compile(self) -> None:
-        """The kernels that the cold side calls, now: compiling one in the running stage would stop it for seconds."""
+    def cold_kernels(self) -> list[ColdKernel]:
         context, integer = numba.typeof(self.context), numba.types.int64
-        kernels: Any = (take_cold_event, mark_overdue, append_frame, write_all, publish_position)
-        kernels[0].compile((context, integer))
-        kernels[1].compile((context, integer))
-        kernels[2].compile((context, integer, integer, integer))
-        kernels[3].compile((context,))
-        kernels[4].compile((context, integer))
-        adopt.prepare()
+        return [
+            (take_cold_event, (context, integer)),
+            (mark_overdue, (context, integer)),
+            (append_frame, (context, integer, integer, integer)),
+            (write_all, (context,)),
+            (publish_position, (context, integer)),
+            adopt.COLD_KERNEL,
+        ]
 
     def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
         state = self.context.state[0]

@@ -7,7 +7,7 @@ or while the cold side has not yet dealt with a message that the compiled parser
 from shm import libc, ring
 from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.domain.codecs import websocket_frames as frames
 from stages.domain.codecs.binance_orders import BALANCES, EXECUTION, REPLY, parse_message
 from stages.router.lifecycle import REPORTS_PER_MESSAGE, apply_execution
@@ -20,7 +20,7 @@ READ_BYTES_MIN = IN_BYTES // 4
 IPPROTO_TCP, TCP_QUICKACK = 6, 12
 
 
-@kernel
+@routine
 def receive(context: Context) -> int:
     """Handle up to MESSAGES_PER_POLL messages, with at most one read. Returns how many there were."""
     state, counters = context.state[0], context.counters[0]
@@ -71,7 +71,7 @@ def receive(context: Context) -> int:
     return handled
 
 
-@kernel
+@routine
 def take_event(context: Context, kind: int) -> None:
     """Apply the event, of kind EXECUTION or REPLY."""
     state = context.state[0]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shm import libc, ring
 from shm.clock import REALTIME_OFFSET_NS
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.agent import Poll
 from stages.domain.codecs.binance_orders import (
     CANCEL_BY_CLIENT_ID,
@@ -94,7 +94,7 @@ KIND_OF_STATE = _kinds_of_states()
 """Kind of the report that tells an order's state again."""
 
 
-@kernel
+@routine
 def poll(context: Context, now_ns: int) -> int:
     """One turn of the router. Returns how much it handled, or Poll.SERVICE when the cold side has something to do."""
     state = context.state[0]
@@ -121,6 +121,12 @@ def poll(context: Context, now_ns: int) -> int:
             state["next_rehearsal_ns"] = now_ns + state["rehearsal_interval_ns"]
             rehearse(context, now_ns)
     return handled
+
+
+@kernel
+def poll_once(context: Context, now_ns: int) -> int:
+    """One `poll`, entered from Python: for lines that are stepped by hand, and to set up rehearsals."""
+    return poll(context, now_ns)
 
 
 @primitive
@@ -152,7 +158,7 @@ def take_orders(context: Context) -> int:
     return handled
 
 
-@kernel
+@routine
 def _take_new(context: Context, order: np.void, popped_ns: int) -> None:
     state, counters = context.state[0], context.counters[0]
     row = context.orders[order["order_id"] & SLOT_MASK]
@@ -217,7 +223,7 @@ def send_queued(context: Context) -> None:
             publish_position(context, context.orders[slot]["symbol"])
 
 
-@kernel
+@routine
 def encode_new(context: Context, order: np.void, now_ns: int) -> int:
     """Write a new order's text behind what is queued; returns its length. Not inlined, for the rehearsal's sake."""
     state = context.state[0]
@@ -273,7 +279,7 @@ def rehearse(context: Context, now_ns: int) -> None:
     warm(state["position_table"], len(context.grid) * state["position_row_bytes"])
 
 
-@kernel
+@routine
 def _take_cancel(context: Context, order: np.void, popped_ns: int) -> None:
     state = context.state[0]
     row = context.orders[order["order_id"] & SLOT_MASK]
@@ -306,7 +312,7 @@ def _timestamp_us(context: Context, now_ns: int) -> int:
     return (now_ns + context.clock[REALTIME_OFFSET_NS]) // 1_000
 
 
-@kernel
+@routine
 def queue_cancel(context: Context, row: np.void, now_ns: int) -> None:
     """Encode a cancel of an open order; `send_queued` sends it."""
     state = context.state[0]
@@ -325,7 +331,7 @@ def queue_cancel(context: Context, row: np.void, now_ns: int) -> None:
     context.counters[0]["cancels_sent"] += 1
 
 
-@kernel
+@routine
 def _answer(context: Context, order: np.void, kind: int, reason: int, final: int) -> None:
     """Publish the router's own report on an order it does not send, then consume the order."""
     state = context.state[0]
@@ -347,7 +353,7 @@ def _answer(context: Context, order: np.void, kind: int, reason: int, final: int
     ring.advance(state["orders_in"], 1)
 
 
-@kernel
+@routine
 def mark_unknown(context: Context) -> int:
     """After a lost connection: the next rows' open orders become UNKNOWN. Returns how many rows were looked at."""
     state = context.state[0]
@@ -379,7 +385,7 @@ def write_all(context: Context) -> None:
         journal.append(context, ORDER_SLOTS)
 
 
-@kernel
+@routine
 def tell_state(context: Context) -> int:
     """Tell risk the state of every order and position, as far as there is room: after a start of its, or of ours.
 
@@ -434,7 +440,7 @@ def mark_overdue(context: Context, now_ns: int) -> None:
         publish_reports(context)
 
 
-@kernel
+@routine
 def sweep(context: Context, now_ns: int) -> int:
     """Cancel what works, row by row, again and again, until nothing does. Returns how many cancels were sent."""
     state = context.state[0]

@@ -11,7 +11,7 @@ import numpy as np
 
 from shm import ring, seqlock
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.domain.messages import POSITION, REPORT, Reason, ReportKind, Side
 from stages.domain.orders import ALLOWED, IS_OPEN, ORDER_SLOTS, SLOT_MASK, OrderState
 from stages.domain.samples import note
@@ -47,7 +47,7 @@ POSITION_BYTES = POSITION.itemsize
 REPORT_BYTES = REPORT.itemsize
 
 
-@kernel
+@routine
 def set_state(context: Context, row: np.void, target: int) -> bool:
     """Move an order to another state if the table allows it; counts what it does not."""
     current = row["state"]
@@ -63,7 +63,7 @@ def set_state(context: Context, row: np.void, target: int) -> bool:
     return True
 
 
-@kernel
+@routine
 def emit(context: Context, row: np.void, kind: int, reason: int, final: int) -> None:
     """Write a report of an order; of this fill, when the caller has set the last_* fields of the scratch report.
 
@@ -110,7 +110,7 @@ def publish_reports(context: Context) -> None:
         state["staged"] = 0
 
 
-@kernel
+@routine
 def settle(context: Context, row: np.void) -> None:
     """Write down what a message of the venue changed, then tell it: what risk knows, a successor of ours knows too."""
     if context.state[0]["staged"] > 0:
@@ -141,7 +141,7 @@ def work(context: Context, row: np.void, lots: int, orders: int) -> None:
     context.state[0]["open_orders"] += orders
 
 
-@kernel
+@routine
 def apply_execution(context: Context) -> None:
     """Take the event (an executionReport, or an order.status answer in its form) into its order."""
     event, counters = context.event[0], context.counters[0]
@@ -170,7 +170,7 @@ def apply_execution(context: Context) -> None:
     publish_position(context, row["symbol"])
 
 
-@kernel
+@routine
 def accept(context: Context, row: np.void) -> None:
     """First evidence that the venue has the order."""
     if context.event[0]["venue_order_id"] > 0:
@@ -187,7 +187,7 @@ def accept(context: Context, row: np.void) -> None:
     emit(context, row, REPORT_ACKED, NONE, NOT_FINAL)
 
 
-@kernel
+@routine
 def _fill(context: Context, row: np.void, lots: int, is_final: bool, was_open: bool) -> None:
     event, report, counters = context.event[0], context.report[0], context.counters[0]
     grid = context.grid[row["symbol"]]
@@ -251,7 +251,7 @@ def _close(context: Context, row: np.void, target: int) -> None:
     set_state(context, row, target)
 
 
-@kernel
+@routine
 def end(context: Context, row: np.void, target: int, kind: int, reason: int) -> None:
     """End an open order and say so."""
     _close(context, row, target)

@@ -7,7 +7,7 @@ anything; if the socket takes only a part, the rest is sent before anything else
 from shm import libc
 from shm.atomics import load_u8, store_u8
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.domain.codecs.websocket_frames import HEADER_BYTES_MAX, finish_client_frame
 from stages.domain.samples import note
 from stages.router.records import NO_CAUSE, OUT_BYTES, QUEUE_FULL, SEND_FAILED, Context, plain
@@ -33,7 +33,7 @@ def next_mask(context: Context) -> int:
     return x & 0xFFFFFFFF
 
 
-@kernel
+@routine
 def lose(context: Context, cause: int, error: int) -> None:
     """The connection is gone: every open order is now UNKNOWN, from row 0 on, as far as there is room to say so."""
     state = context.state[0]
@@ -112,7 +112,7 @@ def append_frame(context: Context, source: int, payload_bytes: int, opcode: int)
     return True
 
 
-@kernel
+@routine
 def flush(context: Context) -> None:
     """Hand to the kernel as much of the queue as it takes now."""
     state = context.state[0]

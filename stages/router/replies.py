@@ -6,7 +6,7 @@ Source of the codes: binance-spot-api-docs errors.md.
 
 import numpy as np
 
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from stages.domain.codecs.json_scan import word
 from stages.domain.messages import Reason
 from stages.domain.orders import IS_OPEN, SLOT_MASK
@@ -66,7 +66,7 @@ def is_undecided(status: int, code: int) -> bool:
     return status >= SERVER_ERRORS or code in (DISCONNECTED, UNEXPECTED_RESPONSE, TIMED_OUT)
 
 
-@kernel
+@routine
 def apply_reply(context: Context) -> None:
     """Take the event, a reply, into the order it is about."""
     event = context.event[0]

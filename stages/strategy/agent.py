@@ -15,7 +15,7 @@ from shm.histogram import HISTOGRAM_BYTES
 from shm.layout import record_at
 from shm.ring import cursors
 from shm.segment import Segment
-from stages.agent import Agent, Array, Attention, Hop, SegmentUse
+from stages.agent import Agent, Array, Attention, ColdKernel, Hop, SegmentUse
 from stages.domain.edges import BOOK_TO_STRATEGY, RISK_TO_STRATEGY, STRATEGY_TO_RISK, edges
 from stages.domain.messages import NOTICE, ORDER, REPORT, OrderKind, Origin, Side
 from stages.domain.orders import ORDER_SLOTS, SLOT_MASK
@@ -80,7 +80,9 @@ class StrategyAgent(Agent):
         engine = self.context.engine[0]
         engine["is_deciding"] = 1
         engine["is_every"] = delivery == "every"
-        adopt.prepare()
+
+    def cold_kernels(self) -> list[ColdKernel]:
+        return [adopt.COLD_KERNEL]
 
     @property
     def source(self) -> str:

@@ -10,7 +10,7 @@ from stages.strategy.loader import PARAMETERS_TYPE, Strategy
 _HEAD = """\
 from pathlib import Path as _Path
 
-from shm.kernel import kernel as _kernel
+from shm.kernel import routine as _routine
 from stages.strategy import kernel as _strategy
 from stages.strategy.loader import load as _load_strategy
 
@@ -22,7 +22,7 @@ _HANDLER = "_{name} = STRATEGY.module.{name}\n"
 
 _POLL = """
 
-@_kernel
+@_routine
 def poll_strategy(context, now_ns):
     handled = 0
     parameters = _Parameters({parameters})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shm import ring
 from shm.atomics import load_word, store_word
 from shm.clock import now_ns as read_clock
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.layout import record_dtype
 from stages.domain.edges import RINGS, STRATEGY_TO_RISK
 from stages.domain.messages import NOTICE, ORDER, REPORT, BookState, NoticeKind, Origin, ReportKind
@@ -172,7 +172,7 @@ def take_over(context: Context, has_handler: bool) -> None:
         engine["unwanted_id"] = engine["last_order_id"]
 
 
-@kernel
+@routine
 def cancel_unwanted(context: Context, ctx: StrategyContext) -> int:
     """Ask to cancel the orders up to `unwanted_id`, as many as one publication takes. Returns how many it took."""
     engine = context.engine[0]
@@ -192,7 +192,7 @@ def cancel_unwanted(context: Context, ctx: StrategyContext) -> int:
     return asked
 
 
-@kernel
+@routine
 def _take_told(context: Context, report: np.void) -> None:
     """State told again: taken as it is by a strategy that starts anew, else as any report."""
     engine = context.engine[0]
@@ -227,7 +227,7 @@ def _restore(context: Context, report: np.void) -> None:
     _work(context, order, order["leaves_lots"])
 
 
-@kernel
+@routine
 def _apply(context: Context, report: np.void) -> None:
     """By cumulative quantity: a report told twice changes nothing. A fill counts after the order's end as well."""
     order = context.orders[slot_of(report["order_id"])]
@@ -314,7 +314,7 @@ def take_notice(context: Context) -> bool:
     return True
 
 
-@kernel
+@routine
 def keep_warm(context: Context, now_ns: int) -> None:
     """Between two ticks: ask for the memory that the next decision needs. Its code is the user's, so it is not run."""
     engine = context.engine[0]

@@ -10,18 +10,18 @@ from shm.atomics import JIT, poke
 from shm.clock import calibrate, read_now_ns
 from stages.agent import Agent
 from stages.book.agent import BookAgent
-from stages.book.kernel import poll as poll_book
+from stages.book.kernel import poll_once as poll_book
 from stages.book.settings import BookSettings
 from stages.feed.agent import FeedAgent
-from stages.feed.kernel import poll as poll_feed
+from stages.feed.kernel import poll_once as poll_feed
 from stages.feed.settings import FeedSettings
 from stages.rehearsal import Twins
 from stages.risk.agent import RiskAgent
-from stages.risk.kernel import poll as poll_risk
+from stages.risk.kernel import poll_once as poll_risk
 from stages.risk.settings import RiskSettings
 from stages.router.agent import RouterAgent
 from stages.router.credentials import Credentials
-from stages.router.kernel import poll as poll_router
+from stages.router.kernel import poll_once as poll_router
 from stages.router.settings import RouterSettings
 from stages.strategy.agent import StrategyAgent
 from stages.strategy.loader import load, strategy_path

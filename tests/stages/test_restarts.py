@@ -40,7 +40,7 @@ from stages.domain.messages import (
     Side,
 )
 from stages.risk.agent import RiskAgent
-from stages.risk.kernel import poll as poll_risk
+from stages.risk.kernel import poll_once as poll_risk
 from stages.risk.settings import RiskSettings
 from stages.strategy.agent import StrategyAgent
 from stages.strategy.api import FREE
@@ -114,7 +114,7 @@ class Triangle:
         self.segments.push(BOOK_TO_STRATEGY, record)
 
     def run_strategy(self) -> int:
-        return int(self.module.poll_strategy(self.strategy.context, 0))
+        return int(self.module.poll_once(self.strategy.context, 0))
 
     def run_risk(self) -> int:
         return int(poll_risk(self.risk.context, 0))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.atomics import load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.layout import record_dtype
 from shm.libc import memmove
 from stages.domain.codecs.moldudp64 import (
@@ -136,7 +136,7 @@ def _slot(arbiter: int, sequence: int) -> int:
     return load_word(arbiter + _WINDOW) + (sequence & (load_word(arbiter + _SLOTS) - 1)) * SLOT_BYTES
 
 
-@kernel
+@routine
 def offer(arbiter: int, line: int, packet: int, end: int, now_ns: int) -> int:
     """Begin with the packet from `packet` to `end` that came by line `line` (0 to LINES - 1).
 
@@ -207,7 +207,7 @@ def _leave_session(arbiter: int) -> None:
     store_word(arbiter + _IS_ENDED, 0)
 
 
-@kernel
+@routine
 def take(arbiter: int) -> int:
     """Address of the block of the next message in order; 0 when there is none.
 
@@ -274,7 +274,7 @@ def _give_up(arbiter: int, limit: int) -> None:
     store_word(arbiter + EXPECTED, found)
 
 
-@kernel
+@routine
 def abandon(arbiter: int, now_ns: int, patience_ns: int) -> bool:
     """Give up a gap that has been open for `patience_ns`. True: then there may be messages to take."""
     expected, known_end = load_word(arbiter + EXPECTED), load_word(arbiter + KNOWN_END)

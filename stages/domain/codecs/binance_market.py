@@ -12,7 +12,7 @@ byte, gives an error code and no event.
 import numpy as np
 
 from shm.atomics import load_u8, load_unaligned, load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.ring import CAPACITY, claim, room
 from stages.domain.codecs.json_scan import (
     OVERFLOW,
@@ -116,7 +116,7 @@ def store_level(staging: int, index: int, price: int, quantity: int) -> None:
     store_word(slot + QUANTITY, quantity)
 
 
-@kernel
+@routine
 def _read_levels(at: int, end: int, staging: int, count: int, limit: int) -> tuple[int, int]:
     """(cursor, levels) after an array of [price, quantity]; `count` levels are staged already, `limit` fit."""
     if load_u8(at) != _OPEN_ARRAY:
@@ -189,7 +189,7 @@ def _final(code: int) -> int:
     return UNRECOGNISED if code == TOO_DEEP else code
 
 
-@kernel
+@routine
 def parse_message(at: int, end: int, symbols: int, symbol_count: int, staging: int, read_ns: int) -> tuple[int, int]:
     """(MarketKind, records staged) of one stream message, or (error code, 0).
 
@@ -218,7 +218,7 @@ def parse_message(at: int, end: int, symbols: int, symbol_count: int, staging: i
     return code, records
 
 
-@kernel
+@routine
 def _parse_payload(
     at: int, end: int, symbols: int, symbol_count: int, staging: int, read_ns: int
 ) -> tuple[int, int, int]:
@@ -360,7 +360,7 @@ def _parse_payload(
     return TRADE, stage_headers(staging, TRADE, flags, symbol, 0, 1, trade_id, trade_id, time_ns, read_ns), at
 
 
-@kernel
+@routine
 def parse_snapshot(at: int, end: int, symbol: int, staging: int, read_ns: int) -> tuple[int, int]:
     """(SNAPSHOT, records staged) of a REST depth reply for instrument `symbol`, or (error code, 0).
 

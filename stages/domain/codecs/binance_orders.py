@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.atomics import load_u8, load_unaligned, store_u8, store_unaligned
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.layout import align_up, record_dtype
 from stages.domain.codecs.json_scan import (
     QUOTE,
@@ -296,7 +296,7 @@ def _read_key(at: int, end: int) -> tuple[int, int]:
     return expect(at, end, _COLON), _word_of(address, length)
 
 
-@kernel
+@routine
 def read_client_id(at: int, end: int, prefix: int, prefix_bytes: int) -> tuple[int, int]:
     """(cursor, order id) of a client order id: 0 when it is empty, -1 when it is not `prefix` and base 36 digits."""
     at, address, length = read_string(at, end)
@@ -330,7 +330,7 @@ def _after_member(at: int, end: int) -> tuple[int, bool]:
     return (at + 1 if byte == _CLOSE else SYNTAX), False
 
 
-@kernel
+@routine
 def _read_error(at: int, end: int, event: NDArray[np.void]) -> int:
     at = expect(at, end, _OPEN)
     for _ in range(MEMBERS_MAX):
@@ -350,7 +350,7 @@ def _read_error(at: int, end: int, event: NDArray[np.void]) -> int:
     return SYNTAX
 
 
-@kernel
+@routine
 def _read_result(at: int, end: int, event: NDArray[np.void]) -> int:
     if at >= end or load_u8(at) != _OPEN:
         return skip_value(at, end)
@@ -424,7 +424,7 @@ def _read_execution_member(
     return at
 
 
-@kernel
+@routine
 def _read_event(
     at: int, end: int, event: NDArray[np.void], names: int, symbols: int, prefix: int, prefix_bytes: int
 ) -> tuple[int, int]:
@@ -455,7 +455,7 @@ def _read_event(
     return at, EXECUTION
 
 
-@kernel
+@routine
 def parse_message(
     at: int, end: int, event: NDArray[np.void], names: int, symbols: int, prefix: int, prefix_bytes: int
 ) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.atomics import load_u8, load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.layout import record_dtype
 from stages.domain.codecs.big_endian import load_big_u16
 from stages.domain.codecs.itch import MESSAGE_BYTES_MAX, lengths_by_type
@@ -113,7 +113,7 @@ def _take(framer: int, message: int, size: int) -> None:
     store_word(framer + POSITION, message + size)
 
 
-@kernel
+@routine
 def _next_after_problem(framer: int, end: int, is_last: bool) -> int:
     """`next_message` where no good frame begins at POSITION."""
     while is_last or end - load_word(framer + POSITION) >= LOOKAHEAD_BYTES:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.atomics import load_u8, load_unaligned, load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.layout import field_offset, record_dtype
 from shm.ring import claim
 from stages.domain.codecs import itch
@@ -112,7 +112,7 @@ def _symbol_of(directory: int, message: int, kind: int) -> int:
     return known - 1 if known > 0 else NOT_TRADED
 
 
-@kernel
+@routine
 def _look_up(directory: int, stock: int) -> int:
     """Symbol + 1 of a name, or NOT_TRADED. Looked for once a locate and day."""
     names = load_word(directory + _NAMES)
@@ -122,7 +122,7 @@ def _look_up(directory: int, stock: int) -> int:
     return NOT_TRADED
 
 
-@kernel
+@routine
 def forget_locates(directory: int) -> None:
     """Another session begins: its directory gives the locates anew."""
     locates = load_word(directory + _LOCATES)
@@ -130,7 +130,7 @@ def forget_locates(directory: int) -> None:
         store_word(locates + 8 * locate, 0)
 
 
-@kernel
+@routine
 def stage_message(directory: int, message: int, staging: int, number: int, read_ns: int) -> int:
     """Write the record of a message to the first slot behind the tail of a ring, not yet committed.
 

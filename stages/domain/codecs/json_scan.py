@@ -13,7 +13,7 @@ bytes above 127 are SYNTAX here, and the caller hands such a document to a full 
 """
 
 from shm.atomics import add_wrapping, load_u8, load_unaligned, multiply_wrapping, trailing_zeros
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 
 GUARD_BYTES = 128
 
@@ -120,7 +120,7 @@ def read_integer(at: int, end: int) -> tuple[int, int]:
     return read_unsigned(at, end)
 
 
-@kernel
+@routine
 def read_any_decimal(at: int, end: int) -> tuple[int, int]:
     """`read_decimal` for every other form: digits with at most one point between them; trailing zeros are free."""
     at += 1
@@ -264,7 +264,7 @@ def _skip_scalar(at: int, end: int) -> int:
     return _skip_number(at, end)
 
 
-@kernel
+@routine
 def skip_value(at: int, end: int) -> int:
     """The cursor after one value of any kind: brackets must match and nest at most DEPTH_MAX deep.
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.atomics import load_u8, load_u32_unaligned, load_unaligned, load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.layout import record_dtype
 
 MESSAGE = np.dtype(
@@ -151,7 +151,7 @@ def _take(reader: int, at: int) -> None:
     store_word(reader + POSITION, at + MESSAGE_BYTES)
 
 
-@kernel
+@routine
 def _next_after_problem(reader: int, end: int, is_last: bool) -> int:
     """`next_message` where no message of known type is at POSITION."""
     while is_last or end - load_word(reader + POSITION) >= LOOKAHEAD_BYTES:

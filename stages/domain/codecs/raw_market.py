@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.atomics import load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.layout import field_offset, record_dtype
 from shm.ring import claim
 from stages.domain.codecs import raw
@@ -64,7 +64,7 @@ def _symbol_of(table: int, symbol_id: int) -> int:
     return NOT_TRADED
 
 
-@kernel
+@routine
 def stage_raw(table: int, message: int, staging: int, number: int, read_ns: int) -> int:
     """As `itch_market.stage_message`, for the raw message at address `message`."""
     symbol = _symbol_of(table, raw.symbol_id(message))

@@ -9,7 +9,7 @@ message is always contiguous. Control frames may stand between fragments and are
 """
 
 from shm.atomics import load_u8, load_unaligned, load_word, poke, store_u8, store_unaligned, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.libc import memmove
 
 POSITION = 0
@@ -69,7 +69,7 @@ def _big_endian(at: int, count: int) -> int:
     return value
 
 
-@kernel
+@routine
 def cut(cutter: int, end: int, limit_bytes: int) -> int:
     """The next message or control frame of the buffer: an opcode, INCOMPLETE, or an error code."""
     at = load_word(cutter + POSITION)
@@ -124,7 +124,7 @@ def cut(cutter: int, end: int, limit_bytes: int) -> int:
     return INCOMPLETE
 
 
-@kernel
+@routine
 def compact(cutter: int, buffer: int, end: int) -> int:
     """Move what is still needed to address `buffer`, the start of the memory; returns the new end.
 

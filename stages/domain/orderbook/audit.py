@@ -7,7 +7,7 @@ A cursor, CURSOR_BYTES, keeps how far a pass has come; `begin`, then `step` unti
 """
 
 from shm.atomics import load_u32, load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.domain.orderbook import integrity, l2, l2_book, top, tree
 from stages.domain.orderbook.book import is_of_orders, order_level_count
 from stages.domain.orderbook.engine import (
@@ -61,7 +61,7 @@ def step(cursor: int, book: int, orders_max: int) -> int:
     return order_step(cursor, book, orders_max) if is_of_orders(book) else level_step(cursor, book)
 
 
-@kernel
+@routine
 def order_step(cursor: int, book: int, orders_max: int) -> int:
     """`step` for a book that is known to be one of orders."""
     side = load_word(cursor + SIDE)
@@ -75,7 +75,7 @@ def order_step(cursor: int, book: int, orders_max: int) -> int:
     return fault if fault != SOUND else MORE
 
 
-@kernel
+@routine
 def level_step(cursor: int, book: int) -> int:
     """`step` for a book that is known to be one of levels."""
     side = load_word(cursor + SIDE)
@@ -115,7 +115,7 @@ def _count_levels(cursor: int, levels: int) -> None:
     store_word(cursor + LEVELS, load_word(cursor + LEVELS) + levels)
 
 
-@kernel
+@routine
 def _level_step(cursor: int, book: int, side: int) -> int:
     """The next block of a side of levels."""
     address, index = l2_book.side_at(book, side), load_word(cursor + AT)
@@ -135,7 +135,7 @@ def _level_step(cursor: int, book: int, side: int) -> int:
     return fault
 
 
-@kernel
+@routine
 def _order_step(cursor: int, book: int, side: int, orders_max: int) -> int:
     """The best level below the one that was looked at last, in a side of orders."""
     engine, side_address, last_key = engine_of(book), side_at(book, side), load_word(cursor + AT)

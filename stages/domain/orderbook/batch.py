@@ -9,7 +9,7 @@ AHEAD_LEVEL behind it. They change nothing.
 from enum import IntEnum
 
 from shm.atomics import load_u32, load_word, prefetch, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from shm.layout import record_dtype
 from stages.domain.orderbook import l3, table, top
 from stages.domain.orderbook.engine import (
@@ -124,7 +124,7 @@ def look_around(engine: int, message: int) -> None:
         look_around_order(engine, load_word(message + ID))
 
 
-@kernel
+@routine
 def apply(engine: int, message: int) -> int:
     """Apply the message at this address, and write its result there."""
     head, order_id = load_word(message), load_word(message + ID)

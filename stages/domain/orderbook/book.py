@@ -5,7 +5,7 @@ Here is what must look deeper. Prices and quantities are mantissas, sides 0 (bid
 """
 
 from shm.atomics import load_u32, load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.domain.orderbook import l2, l2_book, l3, top, tree
 from stages.domain.orderbook.engine import (
     COUNT,
@@ -42,7 +42,7 @@ def order_level_count(book: int, side: int) -> int:
     return load_u32(side_at(book, side) + SIDE_LEVELS)
 
 
-@kernel
+@routine
 def order_depth(book: int, side: int, levels: int, prices: int, quantities: int) -> int:
     """`depth` of a book of orders."""
     engine = engine_of(book)
@@ -63,13 +63,13 @@ def order_depth(book: int, side: int, levels: int, prices: int, quantities: int)
     return wanted
 
 
-@kernel
+@routine
 def level_depth(book: int, side: int, levels: int, prices: int, quantities: int) -> int:
     """`depth` of a book of levels."""
     return l2.copy_best(l2_book.side_at(book, side), levels, 1 - 2 * side, prices, quantities)
 
 
-@kernel
+@routine
 def depth(book: int, side: int, levels: int, prices: int, quantities: int) -> int:
     """Copy the best `levels` levels of a side, best first, to two arrays of int64 at addresses; zeros fill them up.
 
@@ -80,7 +80,7 @@ def depth(book: int, side: int, levels: int, prices: int, quantities: int) -> in
     return level_depth(book, side, levels, prices, quantities)
 
 
-@kernel
+@routine
 def volume_at(book: int, side: int, price: int) -> int:
     """Quantity at a price, 0 when there is no such level. O(1) of orders, O(log levels) of levels."""
     key = top.signed(price, side)

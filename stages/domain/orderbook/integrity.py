@@ -5,7 +5,7 @@ SOUND or the first thing that is wrong (FAULTS says it in words).
 """
 
 from shm.atomics import load_u32, load_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.domain.orderbook import l2, l2_book, l3, table, top, tree
 from stages.domain.orderbook.engine import (
     BEST,
@@ -78,7 +78,7 @@ def node_fault(node: int) -> int:
     return SOUND
 
 
-@kernel
+@routine
 def count_nodes(engine: int, side: int) -> int:
     """Nodes of a side's tree; negative: what is wrong with it, as far as it can be seen without its levels."""
     height, nodes = load_u32(side + HEIGHT), 0
@@ -102,7 +102,7 @@ def count_nodes(engine: int, side: int) -> int:
     return nodes
 
 
-@kernel
+@routine
 def level_fault(engine: int, level: int, owner: int, orders_max: int) -> int:
     """The orders of a level: links, places in the table, sums. Of a longer queue only the first orders_max."""
     this = number_of(engine, level)
@@ -131,7 +131,7 @@ def level_fault(engine: int, level: int, owner: int, orders_max: int) -> int:
     return SOUND
 
 
-@kernel
+@routine
 def entry_fault(engine: int, side_address: int, owner: int, leaf: int, place: int, orders_max: int) -> int:
     """An entry of leaf number `leaf`: tree and table lead to its level, and that is sound (`level_fault`)."""
     node = node_at(engine, leaf)
@@ -146,7 +146,7 @@ def entry_fault(engine: int, side_address: int, owner: int, leaf: int, place: in
     return level_fault(engine, level, owner, orders_max)
 
 
-@kernel
+@routine
 def _side_fault(engine: int, book: int, side: int, owner: int) -> int:
     """The levels of a side, best first; returns what is wrong, or minus the number of its orders."""
     side_address, levels, orders, last_key = side_at(book, side), 0, 0, NO_KEY
@@ -175,7 +175,7 @@ def _shows(book: int, side: int, price: int, quantity: int) -> bool:
     return (load_word(at) == price) & (load_word(at + 8) == quantity)
 
 
-@kernel
+@routine
 def order_top_fault(engine: int, book: int, side: int) -> int:
     """Whether the top of a book of orders shows the side's best level, and that is the best."""
     best = load_u32(side_at(book, side) + BEST)
@@ -188,7 +188,7 @@ def order_top_fault(engine: int, book: int, side: int) -> int:
     return SOUND if _shows(book, side, price, quantity) and not _derived_fault(book) else TOP
 
 
-@kernel
+@routine
 def level_top_fault(book: int, side: int) -> int:
     """The same of a book of levels."""
     at = l2_book.side_at(book, side)
@@ -205,7 +205,7 @@ def _derived_fault(book: int) -> bool:
     )
 
 
-@kernel
+@routine
 def check_orders(engine: int, symbol: int) -> int:
     """SOUND, or what is wrong with the book of a symbol. Costs a few cache misses an order."""
     book, orders = book_at(engine, symbol), 0
@@ -270,7 +270,7 @@ def check_levels(book: int) -> int:
     return SOUND
 
 
-@kernel
+@routine
 def l2_side_fault(side: int) -> int:
     """SOUND, or what is wrong with a side of a book of levels (`l2`)."""
     if directory_fault(side) != SOUND:
@@ -291,7 +291,7 @@ def directory_fault(side: int) -> int:
     return SOUND if is_right and load_word(l2.low_at(side, 0)) == l2.LOWEST else BLOCK_ORDER
 
 
-@kernel
+@routine
 def block_fault(side: int, index: int) -> int:
     """A block and its place in the directory: keys ascend from its low to below the next one's, and are counted."""
     is_last = index == load_word(side + l2.BLOCKS) - 1

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.atomics import load_u8, load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.domain.codecs import itch
 from stages.domain.codecs.itch_frames import next_message
 from stages.domain.orderbook import batch, l3
@@ -27,7 +27,7 @@ _WINDOW_WORDS = 16
 _MASK = _WINDOW_WORDS - 1
 
 
-@kernel
+@routine
 def apply(engine: int, message: int) -> int:
     """Do what the message at `message` says; its stock locate is the symbol. A code of `l3`, or NO_ORDER."""
     kind = load_u8(message)

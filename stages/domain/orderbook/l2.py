@@ -28,7 +28,7 @@ is counted (`dropped`): far from the touch the book is then incomplete, as it is
 """
 
 from shm.atomics import load_word, prefetch, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.domain.warming import warm
 
 LEVELS, CAPACITY, DROPPED, BLOCKS, BLOCKS_MAX = 0, 8, 16, 24, 32
@@ -93,7 +93,7 @@ def is_block_place(side: int, index: int) -> bool:
     return (0 <= number < blocks_max) & (_first_block(blocks_max) + number * BLOCK_BYTES == offset)
 
 
-@kernel
+@routine
 def clear(side: int) -> None:
     """Forget all levels."""
     store_word(side + LEVELS, 0)
@@ -219,7 +219,7 @@ def _find_key(block: int, key: int) -> int:
     return below + int(load_word(at) < key) + int(load_word(at + 8) < key) + int(load_word(at + 16) < key)
 
 
-@kernel
+@routine
 def set_level(side: int, key: int, quantity: int) -> None:
     """Set the absolute quantity at `key`; 0 removes the level, and removing what is not there is normal."""
     index = _find_block(side, key)
@@ -252,7 +252,7 @@ def quantity_at(side: int, key: int) -> int:
     return load_word(_quantity(block, place)) if load_word(_key(block, place)) == key else 0
 
 
-@kernel
+@routine
 def _add(side: int, key: int, quantity: int) -> None:
     """Set a level that its side does not have, and for which room may have to be made."""
     if load_word(side + LEVELS) == load_word(side + CAPACITY):
@@ -291,7 +291,7 @@ def _fill(block: int, used: int, live: int) -> None:
     store_word(block + LIVE, live)
 
 
-@kernel
+@routine
 def _bury(block: int) -> None:
     """Give up the graves of a block."""
     kept = 0
@@ -303,7 +303,7 @@ def _bury(block: int) -> None:
     _fill(block, kept, kept)
 
 
-@kernel
+@routine
 def _split(side: int, index: int) -> None:
     """Move the upper half of full block `index` to a new block behind it. A free block must be there."""
     blocks = load_word(side + BLOCKS)
@@ -324,7 +324,7 @@ def _split(side: int, index: int) -> None:
     store_word(side + BLOCKS, blocks + 1)
 
 
-@kernel
+@routine
 def _remove_block(side: int, index: int) -> None:
     """Take block `index` out of the directory; what it held belongs to nobody, or to the block before."""
     blocks = load_word(side + BLOCKS) - 1
@@ -337,7 +337,7 @@ def _remove_block(side: int, index: int) -> None:
     store_word(side + BLOCKS, blocks)
 
 
-@kernel
+@routine
 def _tidy(side: int, index: int) -> None:
     """A level has left block `index`: give up graves, join it to a neighbour, end the side with a live level."""
     block = block_at(side, index)
@@ -354,7 +354,7 @@ def _tidy(side: int, index: int) -> None:
     _trim(side)
 
 
-@kernel
+@routine
 def _join(side: int, index: int) -> None:
     """Put what block `index` + 1 holds behind what block `index` does."""
     block, upper = block_at(side, index), block_at(side, index + 1)
@@ -395,7 +395,7 @@ def _deepest(side: int) -> tuple[int, int]:
     return index, at
 
 
-@kernel
+@routine
 def deepest_key(side: int) -> int:
     """Key of the deepest level, 0 when the side is empty."""
     if load_word(side + LEVELS) == 0:

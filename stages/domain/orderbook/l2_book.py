@@ -8,7 +8,7 @@ difference to the book, only to its sequence number.
 """
 
 from shm.atomics import load_word, poke
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from stages.domain.messages import BookState
 from stages.domain.orderbook import l2, top
 from stages.domain.orderbook.top import signed
@@ -29,7 +29,7 @@ def side_at(book: int, side: int) -> int:
     return book + load_word(book + SIDES + 8 * side)
 
 
-@kernel
+@routine
 def set_level(book: int, side: int, price: int, quantity: int) -> None:
     """Within an event: the level at `price` has this quantity now; 0, or below, which means nothing: it is gone.
 
@@ -71,14 +71,14 @@ def prefetch_quantity(book: int, side: int, price: int) -> None:
     l2.prefetch_quantity(side_at(book, side), signed(price, side))
 
 
-@kernel
+@routine
 def end_event(book: int) -> bool:
     """The event is complete. Whether it leaves the book crossed."""
     top.end_update(book)
     return top.has_both_sides(book) & (load_word(book + top.SPREAD) <= 0)
 
 
-@kernel
+@routine
 def restore(book: int, capacity: int) -> None:
     """Empty both sides, whatever has become of them (`l2.restore`); the book is STALE: it is not known what it was."""
     top.begin_update(book)
@@ -89,7 +89,7 @@ def restore(book: int, capacity: int) -> None:
     top.end_update(book)
 
 
-@kernel
+@routine
 def clear(book: int) -> None:
     """Forget all levels; the book is EMPTY."""
     top.begin_update(book)

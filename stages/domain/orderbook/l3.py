@@ -24,7 +24,7 @@ Costs: constant but for a price that comes or goes, which is logarithmic in the 
 """
 
 from shm.atomics import load_u32, load_word, store_u32, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import kernel, primitive, routine
 from stages.domain.messages import BookState
 from stages.domain.orderbook import table, top, tree
 from stages.domain.orderbook.engine import (
@@ -135,7 +135,7 @@ def _show_best(engine: int, book: int, side: int) -> None:
         _count(engine, CROSSED)
 
 
-@kernel
+@routine
 def _create_level(engine: int, side_address: int, level: int, hash_32: int, key: int, owner: int) -> None:
     """A level without orders, in the record that has room for it."""
     number = number_of(engine, level)
@@ -152,7 +152,7 @@ def _create_level(engine: int, side_address: int, level: int, hash_32: int, key:
         store_u32(side_address + BEST, number)
 
 
-@kernel
+@routine
 def _remove_level(engine: int, side_address: int, level: int, owner: int) -> None:
     """Take out a level that has no orders any more."""
     key = load_word(level + LEVEL_KEY)
@@ -185,7 +185,7 @@ def _room_for_order(engine: int, book: int, hash_32: int) -> int:
     return order if order != 0 else FULL_TABLE
 
 
-@kernel
+@routine
 def _put_in(engine: int, book: int, owner: int, order_id: int, hash_32: int, key: int, quantity: int) -> int:
     """Put an order behind the others of its price. When a limit forbids it, the book is stale."""
     side = (owner - 1) & 1
@@ -226,7 +226,7 @@ def _append(engine: int, level: int, order: int) -> None:
     store_u32(level + PREVIOUS, number)
 
 
-@kernel
+@routine
 def _take_out(engine: int, book: int, order: int, hash_32: int) -> None:
     """Take an order out of its queue and of the table; its level goes with its last order."""
     owner, number = table.owner_of(order), load_u32(order + ORDER_LEVEL)
@@ -247,7 +247,7 @@ def _take_out(engine: int, book: int, order: int, hash_32: int) -> None:
         _show_best(engine, book, side)
 
 
-@kernel
+@routine
 def add(engine: int, symbol: int, order_id: int, side: int, price: int, quantity: int) -> int:
     """A new order of `quantity` at `price`, last in its queue; `side` is 0 (BUY) or 1 (SELL)."""
     if not (0 <= symbol < load_word(engine + SYMBOLS) and 0 <= side <= 1):
@@ -266,7 +266,7 @@ def add(engine: int, symbol: int, order_id: int, side: int, price: int, quantity
     return _count(engine, code)
 
 
-@kernel
+@routine
 def _reduce(engine: int, order_id: int, quantity: int) -> int:
     """So much less of an order; gone when nothing is left."""
     hash_32 = order_hash(engine, order_id)
@@ -298,19 +298,19 @@ def _set_quantity(engine: int, book: int, order: int, quantity: int) -> None:
         _show_best(engine, book, side)
 
 
-@kernel
+@routine
 def execute(engine: int, order_id: int, quantity: int) -> int:
     """`quantity` of the order was traded."""
     return _reduce(engine, order_id, quantity)
 
 
-@kernel
+@routine
 def cancel(engine: int, order_id: int, quantity: int) -> int:
     """`quantity` of the order was withdrawn."""
     return _reduce(engine, order_id, quantity)
 
 
-@kernel
+@routine
 def delete(engine: int, order_id: int) -> int:
     """The order was withdrawn."""
     hash_32 = order_hash(engine, order_id)
@@ -324,7 +324,7 @@ def delete(engine: int, order_id: int) -> int:
     return _count(engine, OK)
 
 
-@kernel
+@routine
 def replace(engine: int, old_id: int, new_id: int, price: int, quantity: int) -> int:
     """The order `old_id` gives way to `new_id`, which may be the same id; symbol and side stay."""
     old_hash = order_hash(engine, old_id)
@@ -347,7 +347,7 @@ def replace(engine: int, old_id: int, new_id: int, price: int, quantity: int) ->
     return _count(engine, code)
 
 
-@kernel
+@routine
 def modify(engine: int, order_id: int, price: int, quantity: int) -> int:
     """The order has this price and quantity now. It keeps its place if the price is the same and it grows not."""
     order = find_order(engine, order_hash(engine, order_id), order_id)

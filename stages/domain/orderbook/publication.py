@@ -3,7 +3,7 @@
 import numpy as np
 
 from shm.atomics import load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from stages.domain.messages import BBO, DEPTH, DEPTH_LEVELS
 from stages.domain.orderbook import l2, l2_book, top
 from stages.domain.orderbook.book import level_depth, order_depth, order_level_count
@@ -27,7 +27,7 @@ BID_PRICES, ASK_PRICES = PRICES
 BID_QUANTITIES, ASK_QUANTITIES = QUANTITIES
 
 
-@kernel
+@routine
 def fill_bbo(book: int, target: int, last_id: int, read_ns: int, volume: int) -> None:
     """Write the BBO record at address `target`: the book as it is now."""
     for offset in range(0, 32, 8):
@@ -38,7 +38,7 @@ def fill_bbo(book: int, target: int, last_id: int, read_ns: int, volume: int) ->
     store_word(target + BBO_VOLUME, volume)
 
 
-@kernel
+@routine
 def fill_level_depth(book: int, target: int, last_id: int, read_ns: int, exchange_time_ns: int) -> None:
     """Write the DEPTH record at address `target`: the best DEPTH_LEVELS levels of both sides of a book of levels."""
     store_word(target + BID_LEVELS, level_depth(book, 0, DEPTH_LEVELS, target + BID_PRICES, target + BID_QUANTITIES))
@@ -48,7 +48,7 @@ def fill_level_depth(book: int, target: int, last_id: int, read_ns: int, exchang
     _fill_rest(book, target, last_id, read_ns, exchange_time_ns)
 
 
-@kernel
+@routine
 def fill_order_depth(book: int, target: int, last_id: int, read_ns: int, exchange_time_ns: int) -> None:
     """The same of a book of orders."""
     store_word(target + BID_LEVELS, order_depth(book, 0, DEPTH_LEVELS, target + BID_PRICES, target + BID_QUANTITIES))

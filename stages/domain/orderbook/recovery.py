@@ -6,7 +6,7 @@ free nodes, the engine's numbers. Those are written anew from what the other boo
 """
 
 from shm.atomics import load_u32, load_word, store_u32, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from stages.domain.orderbook import l3, table, top, tree
 from stages.domain.orderbook.engine import (
     BOOK_ORDERS,
@@ -40,7 +40,7 @@ from stages.domain.orderbook.engine import (
 )
 
 
-@kernel
+@routine
 def recover(engine: int) -> int:
     """Before anything else is done with an engine that somebody else has written. Returns how many books were dirty.
 
@@ -81,7 +81,7 @@ def _is_good_level(engine: int, level: int) -> bool:
     return found
 
 
-@kernel
+@routine
 def _keep_levels(engine: int) -> None:
     """Free the levels of dirty books; count anew who passes whom in the table."""
     levels, lines = engine + load_word(engine + LEVEL_TABLE), load_word(engine + LEVEL_LINES)
@@ -98,7 +98,7 @@ def _keep_levels(engine: int) -> None:
     store_word(engine + LIVE_LEVELS, kept)
 
 
-@kernel
+@routine
 def _keep_orders(engine: int) -> None:
     """Free the orders of levels that were not kept; count anew who passes whom in the table."""
     orders, lines = engine + load_word(engine + ORDER_TABLE), load_word(engine + ORDER_LINES)
@@ -120,7 +120,7 @@ def _keep_orders(engine: int) -> None:
     store_word(engine + LIVE_ORDERS, kept)
 
 
-@kernel
+@routine
 def _keep_nodes(engine: int) -> None:
     """List as free all nodes that no tree of a book that is not dirty has."""
     for number in range(1, load_word(engine + NODES_MAX) + 1):

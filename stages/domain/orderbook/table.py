@@ -13,7 +13,7 @@ An index of its own beside the records would be one more cache miss a message: s
 """
 
 from shm.atomics import load_u32, load_word, multiply_shift_32, store_u32
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 
 RECORD_BYTES, LINE_BYTES = 32, 64
 IN_USE, OWNER = 16, 28
@@ -111,7 +111,7 @@ def release(table: int, lines: int, hash_32: int, record: int) -> None:
     store_u32(record + IN_USE, 0)
 
 
-@kernel
+@routine
 def _pass(home: int, record: int, change: int) -> None:
     """A record begins, or ceases, to pass over the lines from its home to its own."""
     for at in range(home, record - RECORD_BYTES, LINE_BYTES):

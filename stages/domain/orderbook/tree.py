@@ -10,7 +10,7 @@ for the way back up: one update at a time.
 """
 
 from shm.atomics import load_u32, load_word, store_u32, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from stages.domain.orderbook.engine import (
     BETTER,
     COUNT,
@@ -113,7 +113,7 @@ def has_room(engine: int, side: int) -> bool:
     return (load_word(engine + FREE_NODES) > height + 1) & (height < HEIGHT_MAX)
 
 
-@kernel
+@routine
 def insert(engine: int, side: int, key: int, number: int) -> None:
     """Add a level whose key the side does not have; `has_room` has said yes."""
     at = _descend(engine, side, key)
@@ -158,7 +158,7 @@ def _grow(engine: int, side: int, key: int, number: int) -> None:
     store_u32(side + HEIGHT, load_u32(side + HEIGHT) + 1)
 
 
-@kernel
+@routine
 def _split(engine: int, lower: int) -> int:
     """Move the upper half of a full node to a new one, whose number is returned."""
     upper = take_node(engine)
@@ -184,7 +184,7 @@ def _link(engine: int, worse: int, better: int) -> None:
         store_u32(node_at(engine, better) + WORSE, worse)
 
 
-@kernel
+@routine
 def remove(engine: int, side: int, key: int) -> None:
     """Take out the level with this key, which the side has."""
     at = _descend(engine, side, key)
@@ -223,7 +223,7 @@ def _cut_child(parent: int, place: int) -> None:
         store_word(key_at(parent, 0), key)
 
 
-@kernel
+@routine
 def _shrink(engine: int, above: int) -> bool:
     """The node that the noted way leaves at height `above` has become small: remove it, or join it to a neighbour.
 

@@ -7,7 +7,7 @@ from stages.book.agent import BookAgent
 from stages.book.settings import BookSettings
 from stages.domain.edges import BOOK_TO_STRATEGY, FEED_TO_BOOK
 from stages.domain.messages import MARKET, NOTICE, BookState, MarketFlag, MarketKind, NoticeKind, Side
-from stages.feed.kernel import poll as poll_feed
+from stages.feed.kernel import poll_once as poll_feed
 from tests.stages.feed.stepped import Stepped, diff, frame, instruments, pop, popped, push, snapshot, ticker, trade
 
 BIDS = [("100.00", "1.0"), ("99.50", "2.0")]

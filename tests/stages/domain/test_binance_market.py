@@ -13,6 +13,7 @@ from shm import ring
 from shm.kernel import kernel
 from stages.domain.codecs import binance_market as codec
 from stages.domain.messages import MARKET, MarketFlag, MarketKind
+from tests.entered import entered
 from tests.stages.domain.guarded import Document
 from tests.stages.feed.stepped import diff, snapshot, ticker, trade
 
@@ -32,14 +33,14 @@ class Staging:
 
     def parse(self, body: bytes, behind: bytes = b"") -> tuple[int, np.ndarray]:
         document = Document(body, behind)
-        code, records = codec.parse_message(
+        code, records = entered(codec.parse_message)(
             document.at, document.end, SYMBOLS.ctypes.data, len(SYMBOLS), self.base, READ_NS
         )
         return code, self.slots[:records].copy()
 
     def parse_snapshot(self, body: bytes, symbol: int = 1) -> tuple[int, np.ndarray]:
         document = Document(body)
-        code, records = codec.parse_snapshot(document.at, document.end, symbol, self.base, READ_NS)
+        code, records = entered(codec.parse_snapshot)(document.at, document.end, symbol, self.base, READ_NS)
         return code, self.slots[:records].copy()
 
 

@@ -31,6 +31,7 @@ from stages.domain.instruments import decimal_string
 from stages.domain.messages import OrderType, Side, TimeInForce
 from stages.domain.orders import base36
 from stages.router.cold_messages import event_of
+from tests.entered import entered
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 PREFIX = "tsz3k1a-"
@@ -110,7 +111,7 @@ def parse(raw: bytes) -> tuple[int, np.void]:
     buffer[GUARD_BYTES : GUARD_BYTES + len(raw)] = np.frombuffer(raw, np.uint8)
     event = np.zeros(2, EVENT)
     at = buffer.ctypes.data + GUARD_BYTES
-    kind = parse_message(
+    kind = entered(parse_message)(
         at, at + len(raw), event, NAMES.ctypes.data, len(SYMBOLS), PREFIX_BYTES.ctypes.data, len(PREFIX)
     )
     return int(kind), event[0]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shm.kernel import kernel
 from stages.domain.codecs import json_scan
 from stages.domain.instruments import mantissa
+from tests.entered import entered
 from tests.stages.domain.guarded import Document
 
 
@@ -127,7 +128,7 @@ values = st.recursive(
 
 def _skip(text: bytes) -> int:
     document = Document(text)
-    cursor = json_scan.skip_value(document.at, document.end)
+    cursor = entered(json_scan.skip_value)(document.at, document.end)
     return cursor - document.at if cursor >= 0 else cursor
 
 

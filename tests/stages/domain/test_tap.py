@@ -8,6 +8,7 @@ import pytest
 from pipeline.stepped import memory_segment
 from shm.segment import broadcast_layout
 from stages.domain.tap import BATCH, PAYLOAD_BYTES, RECORD, FrameReader, newest_number, publish_frame
+from tests.entered import entered
 
 CAPACITY = 64
 
@@ -24,7 +25,7 @@ class Tap:
         self.frames.append(frame)
         memory = np.frombuffer(frame, np.uint8)
         number = len(self.frames)
-        publish_frame(
+        entered(publish_frame)(
             self.segment.address, self.scratch.ctypes.data, memory.ctypes.data, len(frame), 1_000 + number, number
         )
 

@@ -11,6 +11,7 @@ from websocket import ABNF
 from shm.atomics import peek
 from shm.kernel import kernel
 from stages.domain.codecs import websocket_frames as ws
+from tests.entered import entered
 from tests.stages.feed.stepped import frame
 
 LIMIT = 70_000
@@ -30,12 +31,12 @@ class Cutter:
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Everything that is complete now; a negative code ends the list."""
         if self.end + len(data) > self.buffer + BUFFER_BYTES:
-            self.end = ws.compact(self.at, self.buffer, self.end)
+            self.end = entered(ws.compact)(self.at, self.buffer, self.end)
         start = self.end - self.buffer
         self._memory[start : start + len(data)] = np.frombuffer(data, np.uint8)
         self.end += len(data)
         found: list[tuple[int, bytes]] = []
-        while code := ws.cut(self.at, self.end, LIMIT):
+        while code := entered(ws.cut)(self.at, self.end, LIMIT):
             if code < 0:
                 return [*found, (code, b"")]
             begin = peek(self.at + ws.PAYLOAD) - self.buffer

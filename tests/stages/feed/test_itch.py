@@ -15,7 +15,7 @@ from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind, Side
 from stages.domain.orderbook import top
 from stages.feed.context import Format
 from tests.oracle import itch as oracle
-from tests.stages.domain.codecs.itch_messages import order_stream
+from tests.stages.domain.codecs.itch_messages import coherent, order_stream
 from tests.stages.feed.stepped import instruments
 
 BINARY = 2
@@ -57,28 +57,6 @@ def head(locate: int, time_ns: int = 1) -> tuple[int, int, int]:
 
 def add(number: int, side: bytes = b"B", shares: int = 100, price: int = 100_0000, locate: int = 1) -> bytes:
     return oracle.pack("A", *head(locate), number, side, shares, b"STOCK%d  " % locate, price)
-
-
-def coherent(messages: list[bytes]) -> list[bytes]:
-    """The messages, each with the locate of the order that it is about; none gives a locate another name than its own."""
-    owners: dict[Any, Any] = {}
-    named = set()
-    found = []
-    for message in messages:
-        fields = oracle.unpack(message)
-        letter, locate, about = str(fields[0]), fields[1], fields[4]
-        if letter in ("A", "F"):
-            owners[about] = locate
-        elif letter in "ECXDU":
-            locate = owners.get(about, locate)
-            if letter == "U":
-                owners[fields[5]] = locate
-        if letter in "AF":
-            named.add(locate)
-        elif letter in "PQHRhYKJNOIL" and (letter == "R" or locate not in named):
-            continue  # of random names
-        found.append(message[:1] + int(locate).to_bytes(2, "big") + message[3:])  # type: ignore[call-overload]
-    return found
 
 
 @settings(max_examples=30, deadline=None)

@@ -40,7 +40,7 @@ def assert_shows(line: Lines, messages: Sequence[bytes]) -> None:
             assert line.levels(symbol, name) == expected[:DEPTH_LEVELS]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 80), st.sampled_from([64, 128]))
 def test_books_are_those_of_the_messages_that_either_line_brings(seed: int, length: int, window: int) -> None:
     rng = random.Random(seed)
@@ -73,7 +73,7 @@ def test_books_are_those_of_the_messages_that_either_line_brings(seed: int, leng
         if expected.lost:
             assert {line.state(0), line.state(1)} == {BookState.STALE}
         else:
-            assert {line.state(0), line.state(1)} <= {BookState.VALID, BookState.EMPTY, BookState.HALTED}
+            assert BookState.STALE not in (line.state(0), line.state(1))
 
 
 def test_a_multicast_line_is_joined() -> None:

@@ -36,7 +36,7 @@ _messages = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.lists(_messages, max_size=3), st.integers(0, 28)), max_size=12))
 def test_what_is_told_and_counted_is_what_was_sent(datagrams: list[tuple[list[Any], int]]) -> None:
     trades, counts = [], dict.fromkeys(("short_datagrams", "unknown_types", "unknown_symbol", "overflowed"), 0)

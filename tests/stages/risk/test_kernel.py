@@ -13,7 +13,7 @@ from stages.domain.edges import BBO_TABLE, RISK_TO_ROUTER, RISK_TO_STRATEGY, ROU
 from stages.domain.messages import BBO, ORDER, REPORT, BookState, OrderKind, Reason, ReportKind
 from stages.risk.agent import RiskAgent
 from stages.risk.check import basis_points_of, exceeds
-from stages.risk.kernel import poll
+from stages.risk.kernel import poll_once
 from stages.risk.settings import RiskSettings, SymbolLimits
 from tests.oracle import risk as oracle
 from tests.stages.private_memory import PrivateSegments, attach, instruments
@@ -69,7 +69,7 @@ class Line:
         assert self.segments.push(ROUTER_TO_RISK, record)
 
     def poll(self, now_ns: int = 0) -> int:
-        return int(poll(self.agent.context, now_ns))
+        return int(poll_once(self.agent.context, now_ns))
 
     def forwarded(self) -> list[np.void]:
         return self.segments.pop_all(RISK_TO_ROUTER, ORDER)

@@ -19,7 +19,7 @@ from stages.domain.edges import POSITION_TABLE, RISK_TO_ROUTER, ROUTER_TO_RISK
 from stages.domain.messages import ORDER, POSITION, REPORT, OrderKind, OrderType, Origin, ReportKind, TimeInForce
 from stages.router.agent import RouterAgent
 from stages.router.credentials import Credentials
-from stages.router.kernel import poll
+from stages.router.kernel import poll_once
 from stages.router.settings import RouterSettings
 from tests.stages.private_memory import PrivateSegments, attach, instruments
 
@@ -59,7 +59,7 @@ class Router:
 
     def turn(self, take_reports: bool = True) -> int:
         now_ns = int(read_now_ns(CLOCK))
-        code = int(poll(self.agent.context, now_ns))
+        code = int(poll_once(self.agent.context, now_ns))
         if code < 0 or self.attention.word[0] or now_ns - self._serviced_ns > 20_000_000:
             self.attention.clear()
             self.agent.service(now_ns)

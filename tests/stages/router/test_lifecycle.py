@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stages.domain.codecs import websocket_frames
 from stages.domain.messages import ReportKind
 from stages.domain.orders import ALLOWED, IS_OPEN, OPEN_STATES, TRANSITIONS, OrderState
-from stages.router.kernel import poll
+from stages.router.kernel import poll_once
 from tests.oracle.orders import Order
 from tests.stages.router.fake_venue import frame
 from tests.stages.router.support import Router
@@ -38,7 +38,7 @@ class Pair:
         self.poll()
 
     def poll(self) -> None:
-        poll(self.router.agent.context, 0)
+        poll_once(self.router.agent.context, 0)
         self.router.reports += self.router.segments.pop_all("router-risk", self.router.agent.context.report.dtype)
 
     def execution(self, status: str, cumulative: int, last: int, execution_id: int) -> dict[str, Any]:

@@ -24,6 +24,17 @@ TICK = 10**6
 LOTS = {0: 1_000, 1: 10_000}
 
 
+ENTRY = """
+
+from shm.kernel import kernel as _kernel
+
+
+@_kernel
+def poll_once(context, now_ns):
+    return poll_strategy(context, now_ns)
+"""
+
+
 def compose(name: str) -> Any:
     """The generated module of a strategy, in a folder of Numba's cache that is named by the strategy's files.
 
@@ -35,7 +46,7 @@ def compose(name: str) -> Any:
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
     try:
         line = folder / f"line_{folder.name}.py"
-        line.write_text(poll_source(load(path)), encoding="utf-8")
+        line.write_text(poll_source(load(path)) + ENTRY, encoding="utf-8")
         spec = importlib.util.spec_from_file_location(line.stem, line)
         assert spec is not None
         assert spec.loader is not None
@@ -74,7 +85,7 @@ class Stage:
         self.seq = 0
 
     def poll(self, now_ns: int = 0) -> int:
-        return int(self.module.poll_strategy(self.agent.context, now_ns))
+        return int(self.module.poll_once(self.agent.context, now_ns))
 
     def book(self, symbol: int, bid_ticks: int, ask_ticks: int, **fields: int) -> None:
         record = np.zeros(1, NOTICE)

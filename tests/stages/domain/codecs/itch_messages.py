@@ -53,6 +53,28 @@ def order_stream(seed: int, count: int, *, strangers: float = 0.05, excess: floa
     return messages
 
 
+def coherent(messages: list[bytes]) -> list[bytes]:
+    """The messages, each with the locate of the order that it is about; no locate gets another name than its own."""
+    owners: dict[object, object] = {}
+    named = set()
+    found = []
+    for message in messages:
+        fields = oracle.unpack(message)
+        letter, locate, about = str(fields[0]), fields[1], fields[4]
+        if letter in ("A", "F"):
+            owners[about] = locate
+        elif letter in "ECXDU":
+            locate = owners.get(about, locate)
+            if letter == "U":
+                owners[fields[5]] = locate
+        if letter in "AF":
+            named.add(locate)
+        elif letter in "PQHRhYKJNOIL" and (letter == "R" or locate not in named):
+            continue  # of random names
+        found.append(message[:1] + int(locate).to_bytes(2, "big") + message[3:])  # type: ignore[call-overload]
+    return found
+
+
 def _take(live: dict[int, int], reference: int, shares: int) -> None:
     if reference in live:
         live[reference] -= shares

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stages.domain.codecs import arbitration, moldudp64
 from stages.domain.codecs.arbitration import ENDED, HEARTBEAT, MALFORMED, MESSAGES, OLD_SESSION, Arbiter
+from tests.entered import entered
 from tests.oracle.arbitration import Arbitration
 
 SESSION = b"SESSION01"
@@ -32,17 +33,17 @@ class Lines:
         """What `offer` says; all its messages are taken."""
         memory = np.frombuffer(packet or b"\0", np.uint8)
         at = memory.ctypes.data
-        code = int(arbitration.offer(self.arbiter.address, line, at, at + len(packet), self.now_ns))
+        code = int(entered(arbitration.offer)(self.arbiter.address, line, at, at + len(packet), self.now_ns))
         self.take()
         return code
 
     def take(self) -> None:
-        while block := int(arbitration.take(self.arbiter.address)):
+        while block := int(entered(arbitration.take)(self.arbiter.address)):
             size = int.from_bytes(_bytes_at(block, 2), "big")
             self.messages.append(_bytes_at(block + 2, size))
 
     def abandon(self, patience_ns: int = 0) -> bool:
-        is_given_up = bool(arbitration.abandon(self.arbiter.address, self.now_ns, patience_ns))
+        is_given_up = bool(entered(arbitration.abandon)(self.arbiter.address, self.now_ns, patience_ns))
         self.take()
         return is_given_up
 

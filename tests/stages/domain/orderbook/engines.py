@@ -10,6 +10,7 @@ from stages.domain.orderbook import l2, l2_book, l3, top
 from stages.domain.orderbook.book import depth, volume, volume_at
 from stages.domain.orderbook.engine import Capacity, book_at, engine_bytes, format_engine
 from stages.domain.orderbook.integrity import SOUND, check_engine, check_levels
+from tests.entered import entered
 
 SCRATCH_LEVELS = 4096
 
@@ -35,11 +36,6 @@ def _begin(book: int) -> None:
     top.begin_update(book)
 
 
-@kernel
-def _set_level(book: int, side: int, price: int, quantity: int) -> None:
-    l2_book.set_level(book, side, price, quantity)
-
-
 def aligned(size: int) -> tuple[np.ndarray[Any, Any], int]:
     """(what keeps it alive, address) of zeroed memory at a multiple of 128."""
     memory = np.zeros(size + 128, np.uint8)
@@ -56,7 +52,7 @@ class Face:
     def levels(self, side: int, count: int = SCRATCH_LEVELS) -> list[tuple[int, int]]:
         prices, quantities = self._scratch[0][:count], self._scratch[1][:count]
         prices[:] = quantities[:] = -1
-        copied = depth(self.address, side, count, prices.ctypes.data, quantities.ctypes.data)
+        copied = entered(depth)(self.address, side, count, prices.ctypes.data, quantities.ctypes.data)
         assert not prices[copied:].any()
         assert not quantities[copied:].any()
         return list(zip(prices[:copied].tolist(), quantities[:copied].tolist(), strict=True))
@@ -65,7 +61,7 @@ class Face:
         return int(volume(self.address, side, levels, self._scratch.ctypes.data))
 
     def volume_at(self, side: int, price: int) -> int:
-        return int(volume_at(self.address, side, price))
+        return int(entered(volume_at)(self.address, side, price))
 
     def best(self) -> list[int]:
         """Bid, its quantity, ask, its quantity, doubled mid, spread, as they stand in the top line."""
@@ -95,7 +91,7 @@ class Engine:
         self.books = [Face(int(_book_at(self.address, symbol))) for symbol in range(capacity.symbols)]
 
     def __getattr__(self, name: str) -> Any:
-        operation = getattr(l3, name)
+        operation = entered(getattr(l3, name))
         return lambda *arguments: operation(self.address, *arguments)
 
     def restore(self, memory: np.ndarray[Any, Any]) -> None:
@@ -126,8 +122,8 @@ class LevelBook(Face):
         """Apply (side, price, quantity) changes as one event."""
         _begin(self.address)
         for side, price, quantity in changes:
-            _set_level(self.address, side, price, quantity)
-        l2_book.end_event(self.address)
+            entered(l2_book.set_level)(self.address, side, price, quantity)
+        entered(l2_book.end_event)(self.address)
 
     def assert_sound(self) -> None:
         assert check_levels(self.address) == SOUND

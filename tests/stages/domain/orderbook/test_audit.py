@@ -15,6 +15,7 @@ from stages.domain.orderbook import audit, l2, l2_book, l3, top
 from stages.domain.orderbook.engine import BEST, HEADER_BYTES, LOTS, SIDES, Capacity, engine_of
 from stages.domain.orderbook.integrity import COUNTS, FAULTS, SOUND, check_levels, check_orders
 from stages.domain.orderbook.recovery import recover
+from tests.entered import entered
 from tests.stages.domain.orderbook.engines import Engine, Face, LevelBook, aligned
 
 ALL = 10**6
@@ -97,7 +98,7 @@ def test_of_a_long_queue_only_the_first_orders_are_looked_at() -> None:
     poke(int(_record_of(engine.address, 30)) + LOTS, 2)
     auditor = Auditor(engine.books[0])
     assert (auditor.finish(orders_max=30), auditor[audit.IS_WHOLE]) == (SOUND, 0)
-    assert Auditor(engine.books[0]).finish(orders_max=50) == check_orders(engine.address, 0) != SOUND
+    assert Auditor(engine.books[0]).finish(orders_max=50) == entered(check_orders)(engine.address, 0) != SOUND
 
 
 def test_a_book_with_the_mark_of_an_update_is_left_alone() -> None:
@@ -165,7 +166,7 @@ def test_what_the_whole_check_finds_in_orders_the_steps_find_too(offset: int) ->
     for value in (int(words[offset // 4]) ^ 1, int(words[offset // 4]) ^ (1 << 18)):
         before = words.copy()
         words[offset // 4] = value
-        whole, stepped = int(check_orders(engine.address, 0)), Auditor(engine.books[0]).finish()
+        whole, stepped = int(entered(check_orders)(engine.address, 0)), Auditor(engine.books[0]).finish()
         assert (whole == SOUND) == (stepped == SOUND)
         words[:] = before
     engine.assert_sound()
@@ -177,7 +178,7 @@ def test_a_wrong_best_level_or_number_of_levels_is_found() -> None:
         word = engine.address + HEADER_BYTES + SIDES + offset - offset % 8
         before = peek(word)
         poke(word, before + (1 << 32 * (offset % 8 // 4)))
-        assert Auditor(engine.books[0]).finish() == int(check_orders(engine.address, 0)) != SOUND
+        assert Auditor(engine.books[0]).finish() == int(entered(check_orders)(engine.address, 0)) != SOUND
         poke(word, before)
     word = engine.address + HEADER_BYTES + SIDES + 32
     poke(word, peek(word) + 1)
@@ -193,7 +194,7 @@ def test_a_restored_book_is_empty_and_stale_whatever_it_was() -> None:
             if offset != l2.BLOCKS_MAX:
                 poke(address + offset, int(rng.integers(-(2**62), 2**62)))
     assert check_levels(book.address) != SOUND
-    l2_book.restore(book.address, 1000)
+    entered(l2_book.restore)(book.address, 1000)
     book.assert_sound()
     assert (book.levels(0), book.levels(1), book.best(), book.state) == ([], [], [0] * 6, BookState.STALE)
     book.event([(0, 5, 1), (1, 6, 2)])

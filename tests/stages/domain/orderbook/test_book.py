@@ -14,6 +14,7 @@ from stages.domain.messages import BBO, DEPTH, DEPTH_LEVELS, BookState
 from stages.domain.orderbook import l2_book, l3, top
 from stages.domain.orderbook.engine import BOOK_ORDERS, SIDES, Capacity
 from stages.domain.orderbook.publication import fill_bbo, fill_level_depth, fill_order_depth
+from tests.entered import entered
 from tests.stages.domain.orderbook.engines import Engine, Face, LevelBook
 
 FAR = 2**62 - 1
@@ -101,9 +102,9 @@ def assert_same(one: Face, other: Face) -> None:
 def published(book: Face) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Its BBO and DEPTH records."""
     bbo, depth = np.zeros(1, BBO), np.zeros(1, DEPTH)
-    fill_bbo(book.address, bbo.ctypes.data, 7, 8, 6)
+    entered(fill_bbo)(book.address, bbo.ctypes.data, 7, 8, 6)
     fill_depth = fill_level_depth if isinstance(book, LevelBook) else fill_order_depth
-    fill_depth(book.address, depth.ctypes.data, 7, 8, 9)
+    entered(fill_depth)(book.address, depth.ctypes.data, 7, 8, 9)
     return bbo, depth
 
 
@@ -156,7 +157,7 @@ def test_a_level_of_less_than_nothing_is_none() -> None:
 def test_a_cleared_book_of_levels_is_empty() -> None:
     book = LevelBook(10)
     book.event([(0, 5, 1), (1, 6, 1)])
-    l2_book.clear(book.address)
+    entered(l2_book.clear)(book.address)
     assert (book.best(), book.levels(0), book.levels(1), book.state) == ([0] * 6, [], [], BookState.EMPTY)
     book.assert_sound()
 

@@ -18,6 +18,7 @@ from stages.domain.orderbook import l2, l2_book, l3, table, top, tree
 from stages.domain.orderbook.engine import Capacity
 from stages.domain.orderbook.integrity import DIRTY, SOUND, check_levels, check_orders
 from stages.domain.orderbook.recovery import recover
+from tests.entered import entered
 from tests.stages.domain.orderbook.engines import Engine, Face, LevelBook
 
 pytestmark = pytest.mark.skipif(JIT, reason="a store can be made the last one only with the compiler off")
@@ -98,14 +99,14 @@ def test_an_order_book_is_right_or_known_to_be_dirty_after_every_store(name: str
                 cuts += 1
             else:
                 break
-        fault = check_orders(engine.address, 0)
+        fault = entered(check_orders)(engine.address, 0)
         assert (fault == DIRTY) == (engine.books[0].state == BookState.DIRTY)
         if fault == DIRTY:
             dirty += 1
         else:
             assert fault == SOUND
             assert content(engine.books[0]) in states
-        assert recover(engine.address) == int(fault == DIRTY)
+        assert entered(recover)(engine.address) == int(fault == DIRTY)
         engine.assert_sound()
         assert content(engine.books[1]) == other
         if fault == DIRTY:
@@ -141,7 +142,7 @@ def test_a_splitting_and_a_joining_tree_are_cut_at_every_store() -> None:
                     update(engine)
                 break
             except Killed:
-                dirty += recover(engine.address)
+                dirty += entered(recover)(engine.address)
             engine.assert_sound()
             assert content(engine.books[1]) == other
         assert dirty > 20
@@ -169,7 +170,7 @@ def test_a_book_of_levels_is_right_or_known_to_be_dirty_after_every_store() -> N
             dirty += 1
         else:
             assert content(book) in (before, content(after))
-        l2_book.clear(book.address)
+        entered(l2_book.clear)(book.address)
         book.event(start)
         assert content(book) == before
     assert dirty > 20

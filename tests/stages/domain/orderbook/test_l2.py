@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from shm.atomics import JIT, peek
 from shm.kernel import kernel
 from stages.domain.orderbook import l2
+from tests.entered import entered
 from tests.oracle.orderbook import NaiveBook
 
 
@@ -50,10 +51,10 @@ def test_sides_hold_what_a_dictionary_holds(capacity: int, steps: list[tuple[boo
     book, naive = Sides(capacity), NaiveBook(capacity)
     for is_bid, price, quantity in steps:
         if is_bid:
-            l2.set_level(book.bids, price, quantity)
+            entered(l2.set_level)(book.bids, price, quantity)
             naive.set_bid(price, quantity)
         else:
-            l2.set_level(book.asks, -price, quantity)
+            entered(l2.set_level)(book.asks, -price, quantity)
             naive.set_ask(price, quantity)
         bid, bid_quantity = _best(book.bids)
         ask, ask_quantity = _best(book.asks)
@@ -71,14 +72,14 @@ def test_deep_books_move_long_stretches_correctly(seed: int) -> None:
     for price, quantity in zip(
         generator.integers(1, 1_000, 1_500).tolist(), generator.integers(0, 4, 1_500).tolist(), strict=True
     ):
-        l2.set_level(book.bids, price, quantity)
+        entered(l2.set_level)(book.bids, price, quantity)
         naive.set_bid(price, quantity)
     assert book.levels(book.bids, 1, 600) == naive.bid_levels()
 
 
 def test_a_cleared_side_is_empty_and_an_empty_side_has_no_best() -> None:
     book = Sides(10)
-    l2.set_level(book.bids, 5, 1)
+    entered(l2.set_level)(book.bids, 5, 1)
     _clear(book.bids)
     assert _best(book.bids) == (0, 0)
     assert book.levels(book.bids, 1) == []
