@@ -1,5 +1,8 @@
 """Datagrams into the receive buffer, one at a time: from the sockets of several lines in turn, or from memory."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import primitive, routine
@@ -14,26 +17,26 @@ LINE_SHIFT = 32
 
 
 @routine
-def receive(context: Context) -> int:
+def receive(context: Context, lines: NDArray[np.void]) -> int:
     """Read one datagram into the buffer; `lines` says by which line. Returns its bytes, or NOTHING."""
-    state, lines = context.state[0], context.lines[0]
+    state = context.state[0]
     if state["descriptor"] == MEMORY_SOURCE:
-        return _copy_next(context)
-    for _ in range(lines["count"]):
-        line = lines["turn"]
-        lines["turn"] = line + 1 if line + 1 < lines["count"] else 0
-        size = recv(lines["descriptors"][line], state["buffer"], DATAGRAM_BYTES_MAX, MSG_DONTWAIT)
+        return _copy_next(context, lines)
+    for _ in range(lines[0]["count"]):
+        line = lines[0]["turn"]
+        lines[0]["turn"] = line + 1 if line + 1 < lines[0]["count"] else 0
+        size = recv(lines[0]["descriptors"][line], state["buffer"], DATAGRAM_BYTES_MAX, MSG_DONTWAIT)
         if size >= 0:
-            _note_read(context, line)
+            _note_read(context, lines, line)
             return size
         error = errno_value()
         if error not in (EAGAIN, EINTR):
-            lines["error"], lines["error_line"] = error, line
+            lines[0]["error"], lines[0]["error_line"] = error, line
     return NOTHING
 
 
 @primitive
-def _copy_next(context: Context) -> int:
+def _copy_next(context: Context, lines: NDArray[np.void]) -> int:
     state = context.state[0]
     at = state["source_at"]
     if at >= state["source_end"]:
@@ -41,15 +44,15 @@ def _copy_next(context: Context) -> int:
     size, line = load_word(at) & 0xFFFF, load_word(at) >> LINE_SHIFT
     memmove(state["buffer"], at + 8, size)
     state["source_at"] = at + 8 + (size + 7) // 8 * 8
-    _note_read(context, line)
+    _note_read(context, lines, line)
     return size
 
 
 @primitive
-def _note_read(context: Context, line: int) -> None:
+def _note_read(context: Context, lines: NDArray[np.void], line: int) -> None:
     state = context.state[0]
     state["read_ns"] = read_clock(context.clock)
     state["reads"] += 1
-    context.lines[0]["line"] = line
-    context.lines[0]["datagrams"][line] += 1
+    lines[0]["line"] = line
+    lines[0]["datagrams"][line] += 1
     context.counters[0]["datagrams"] += 1

@@ -70,8 +70,10 @@ def poll(context: Context, now_ns: int) -> int:
             _reset_all(context)
         elif not _take_handed_in(context, context.names) and state["is_quiesced"] == 0:
             handled += _take_frames(context, context.message)
-            handled += take_packets(context, context.packets, now_ns, MESSAGES_PER_POLL)
-            handled += take_raw(context, context.raw, MESSAGES_PER_POLL)
+            handled += take_packets(
+                context, context.packets, context.lines, context.directory, now_ns, MESSAGES_PER_POLL
+            )
+            handled += take_raw(context, context.raw, context.lines, MESSAGES_PER_POLL)
         handled += _drain(context)
     if _needs_service(context):
         if state["was_served"] == 0:

@@ -35,9 +35,20 @@ RESET, START = int(MarketKind.RESET), int(MarketKind.START)
 
 
 @routine
-def take_packets(context: Context, packets: NDArray[np.void] | None, now_ns: int, limit: int) -> int:
+def take_packets(
+    context: Context,
+    packets: NDArray[np.void] | None,
+    lines: NDArray[np.void] | None,
+    directory: int | None,
+    now_ns: int,
+    limit: int,
+) -> int:
     """Stage the events of up to `limit` messages, reading one datagram at most. Returns 0 when there was nothing."""
     if packets is None:
+        return 0
+    if lines is None:
+        return 0
+    if directory is None:
         return 0
     state, arbiter = context.state[0], packets[0]["arbiter"]
     handled, reads = 0, 0
@@ -45,76 +56,67 @@ def take_packets(context: Context, packets: NDArray[np.void] | None, now_ns: int
         block = take(arbiter)
         if block == 0 and abandon(arbiter, now_ns, packets[0]["patience_ns"]):
             block = take(arbiter)
-        _tell_losses(context, arbiter)
+        _tell_losses(context, packets, arbiter)
         if block != 0:
             state["messages"] = load_word(arbiter + EXPECTED) - 2  # which is that of the message before
             begin_block(context, block, LENGTH_BYTES + load_big_u16(block))
-            take_message(context, context.directory)
+            take_message(context, directory)
             state["block_end"] = 0
             context.counters[0]["frames"] += 1
             handled += 1
             continue
-        size = receive(context) if reads == 0 else NOTHING
+        size = receive(context, lines) if reads == 0 else NOTHING
         if size == NOTHING:
             break
         reads = 1
-        offer(arbiter, context.lines[0]["line"], state["buffer"], state["buffer"] + size, now_ns)
-        _tell_losses(context, arbiter)
-        _tell_session(context, arbiter)
-    _watch(context, arbiter, now_ns)
+        offer(arbiter, lines[0]["line"], state["buffer"], state["buffer"] + size, now_ns)
+        _tell_losses(context, packets, arbiter)
+        if load_word(arbiter + SESSIONS) != packets[0]["sessions"]:
+            _tell_session(context, packets, directory)
+    _watch(packets, now_ns)
     return handled + reads
 
 
 @primitive
-def _tell_losses(context: Context, arbiter: int) -> None:
+def _tell_losses(context: Context, packets: NDArray[np.void], arbiter: int) -> None:
     """Messages were given up: before anything that follows, every book hears that it has missed some."""
-    packets = context.packets[0]
-    if load_word(arbiter + GAPS) != packets["gaps"]:
-        _stage_losses(context, arbiter)
+    if load_word(arbiter + GAPS) != packets[0]["gaps"]:
+        _stage_losses(context, packets)
 
 
 @routine
-def _stage_losses(context: Context, arbiter: int) -> None:
-    packets, counters = context.packets[0], context.counters[0]
+def _stage_losses(context: Context, packets: NDArray[np.void]) -> None:
+    counters, arbiter = context.counters[0], packets[0]["arbiter"]
     gaps, lost = load_word(arbiter + GAPS), load_word(arbiter + LOST)
-    counters["gaps"] += gaps - packets["gaps"]
-    counters["lost"] += lost - packets["lost"]
-    counters["frames"] += lost - packets["lost"]
-    packets["gaps"], packets["lost"] = gaps, lost
+    counters["gaps"] += gaps - packets[0]["gaps"]
+    counters["lost"] += lost - packets[0]["lost"]
+    counters["frames"] += lost - packets[0]["lost"]
+    packets[0]["gaps"], packets[0]["lost"] = gaps, lost
     for symbol in range(len(context.sync)):
         stage_event(context, RESET, symbol)
 
 
-@primitive
-def _tell_session(context: Context, arbiter: int) -> None:
-    sessions = load_word(arbiter + SESSIONS)
-    if sessions != context.packets[0]["sessions"]:
-        _stage_session(context, sessions)
-
-
 @routine
-def _stage_session(context: Context, sessions: int) -> None:
+def _tell_session(context: Context, packets: NDArray[np.void], directory: int) -> None:
     """Another session has begun; before the first one there was nothing to forget."""
-    packets = context.packets[0]
-    if packets["sessions"] > 0:
-        forget_locates(context.directory)
+    if packets[0]["sessions"] > 0:
+        forget_locates(directory)
         for symbol in range(len(context.sync)):
             stage_event(context, START, symbol)
-    packets["sessions"] = sessions
+    packets[0]["sessions"] = load_word(packets[0]["arbiter"] + SESSIONS)
 
 
 @primitive
-def _watch(context: Context, arbiter: int, now_ns: int) -> None:
+def _watch(packets: NDArray[np.void], now_ns: int) -> None:
     """Let the cold side ask for what has been missing for a while, and again when that has brought nothing."""
-    packets = context.packets[0]
-    interval_ns = packets["request_interval_ns"]
+    arbiter, interval_ns = packets[0]["arbiter"], packets[0]["request_interval_ns"]
     expected = load_word(arbiter + EXPECTED)
     is_open = load_word(arbiter + KNOWN_END) > expected and load_word(arbiter + GAP_AT) == expected
     if not is_open or interval_ns == 0:
         return
-    if now_ns - max(load_word(arbiter + GAP_SINCE_NS), packets["requested_ns"]) >= interval_ns:
-        packets["requested_ns"] = now_ns
-        packets["is_request_wanted"] = 1
+    if now_ns - max(load_word(arbiter + GAP_SINCE_NS), packets[0]["requested_ns"]) >= interval_ns:
+        packets[0]["requested_ns"] = now_ns
+        packets[0]["is_request_wanted"] = 1
 
 
 @primitive

@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 
 from shm.clock import now_ns as read_clock
 from shm.kernel import primitive, routine
+from stages.domain.codecs.itch_market import NOT_TRADED, TOO_LARGE
 from stages.domain.codecs.raw import MESSAGE_BYTES, TRUNCATED, UNKNOWN_TYPE, problem_count, take_datagram
-from stages.domain.codecs.raw_market import NOT_TRADED, TOO_LARGE, stage_raw
+from stages.domain.codecs.raw_market import stage_raw
 from stages.domain.samples import note
 from stages.feed.context import Context
 from stages.feed.datagrams import NOTHING, receive
@@ -14,15 +15,17 @@ from stages.feed.sync import commit_event
 
 
 @routine
-def take_raw(context: Context, raw: NDArray[np.void] | None, limit: int) -> int:
+def take_raw(context: Context, raw: NDArray[np.void] | None, lines: NDArray[np.void] | None, limit: int) -> int:
     """Stage the events of up to `limit` messages, reading one datagram at most. Returns 0 when there was nothing."""
     if raw is None:
+        return 0
+    if lines is None:
         return 0
     state, counters = context.state[0], context.counters[0]
     handled, reads = 0, 0
     while handled < limit:
         if state["block_at"] >= state["block_end"]:
-            size = receive(context) if reads == 0 else NOTHING
+            size = receive(context, lines) if reads == 0 else NOTHING
             if size == NOTHING:
                 break
             reads = 1
