@@ -170,6 +170,10 @@ class _Session:
                     journal_folder=journal, living=living_prefixes, stream_format=stream_format,
                 )  # fmt: skip
 
+            if config.feed.source != "venue" and config.market.venue == "paper" and not replay:
+                self.terminal.warn(
+                    "the paper exchange fills orders by a market of its own, not by what feed.lines has"
+                )
             agents, twins = build(directory.journal), build(None) if config.launch.placement == "packed" else {}
         except (AgentError, InstrumentError, ValueError) as error:
             raise UsageError(str(error)) from error

@@ -62,7 +62,8 @@ class LinesAgent(Agent):
         self._sockets: list[socket.socket] = []
         self._watch: LineWatch | None = None
         self._requests: RequestDesk | None = None
-        self._told_end = False
+        self._is_started = self._told_end = False
+        self._told_lost = self._told_sessions = 0
         self._arbiter: Arbiter | None = None
         self._allocate(len(instruments))
         if settings.source == "itch":
@@ -121,6 +122,9 @@ class LinesAgent(Agent):
         self.context = attached(self.context, segments, page, clock)
 
     def start(self, attention: Attention) -> None:
+        self._is_started = True
+
+    def _open(self) -> None:
         """Open the lines. Raises AgentError for one that cannot be opened."""
         settings, lines = self._settings, self.context.lines
         assert lines is not None
@@ -162,6 +166,10 @@ class LinesAgent(Agent):
 
     def service(self, now_ns: int) -> None:
         self.context.state[0]["was_served"] = 1
+        if not self._is_started:
+            return
+        if self._watch is None:
+            self._open()
         lines, packets, counters = self.context.lines, self.context.packets, self.context.counters[0]
         if self._watch is not None and lines is not None:
             counters["socket_drops"] = self._watch.look(lines[0], now_ns)
@@ -191,8 +199,6 @@ class LinesAgent(Agent):
         if words["is_ended"] and words["expected"] >= words["known_end"] and not self._told_end:
             self._told_end = True
             log.info("session %s has ended with message %d", self.session, int(words["expected"]) - 1)
-
-    _told_lost = _told_sessions = 0
 
     @property
     def session(self) -> str:

@@ -42,6 +42,7 @@ class Lines(SteppedLine):
         self.feed.context.state["descriptor"] = -1  # of memory, which stepped lines begin with
         self.senders = [open_sender(parse_address(address)) for address in self.addresses]
         self.feed.start(Attention())
+        self.serve()
         self.notices: list[np.void] = []
         self.now_ns = 1
         self.rest()

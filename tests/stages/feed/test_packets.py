@@ -13,9 +13,9 @@ from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind
 from stages.venue.moldudp64 import MoldServer
 from tests.oracle import itch as oracle
 from tests.oracle.arbitration import Arbitration
-from tests.stages.domain.codecs.itch_messages import order_stream
+from tests.stages.domain.codecs.itch_messages import coherent, order_stream
 from tests.stages.feed.lines import MS, Lines, bound
-from tests.stages.feed.test_itch import PRICE, SHARES, add, coherent, head
+from tests.stages.feed.test_itch import PRICE, SHARES, add, head
 
 SESSION = b"DAY1"
 
