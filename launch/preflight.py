@@ -1,14 +1,17 @@
 """Room in /dev/shm, huge pages, limits: looked at before anything starts."""
 
 import os
+import re
 import resource
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from launch.checks.memory import SHMEM_HUGE_PAGES
+from launch.checks.memory import SHMEM_HUGE_PAGES, used_bytes
 from launch.checks.realtime import DESCRIPTORS
 from launch.errors import MachineError
 from launch.findings import Finding
+from launch.host.control_groups import least
 from launch.host.machine import Machine
 from shm.segment import HEADER_BYTES, SHM_DIRECTORY, Layout
 
@@ -33,6 +36,22 @@ def check_room(layouts: Iterable[Layout], folder: Path = SHM_DIRECTORY) -> int:
             f"a container gets more by --shm-size={-(-needed * 2 // 2**20)}m; `ls {folder}` shows what fills it",
         )
     return needed
+
+
+def available_bytes(machine: Machine | None = None) -> int:
+    """Memory that can be taken: what the system has available, and our control groups leave of their limits."""
+    machine = machine or Machine()
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", machine.text_or("/proc/meminfo"), re.M)
+    free = int(found[1]) * 1024 if found else sys.maxsize
+    limit = least(machine, "memory", "memory.max", "memory.limit_in_bytes")
+    return free if limit is None else min(free, max(0, limit[0] - used_bytes(machine, limit[1])))
+
+
+def check_memory(needed: int, hint: str) -> None:
+    """Raises MachineError when so much private memory is not there to be taken."""
+    available = available_bytes()
+    if needed > available:
+        raise MachineError(f"{needed / 1e6:.1f} MB of memory needed, {available / 1e6:.1f} MB available", hint)
 
 
 def findings() -> list[Finding]:

@@ -12,28 +12,35 @@ from launch.host.topology import read_topology
 from launch.knobs.schedule import FALLBACK, KNOBS, lacks
 from launch.placement.affinity import CoreMap
 from launch.plan import Plan
-from launch.preflight import needed_bytes
+from launch.preflight import available_bytes, needed_bytes
 from pipeline.config import Config, Loaded
 from pipeline.errors import UsageError
-from pipeline.line import Endpoints, build_agents
+from pipeline.line import Endpoints, build_agents, stream_format_of
 from pipeline.placement import core_map
 from pipeline.processes import make_plan
 from stages.agent import AgentError
 from stages.book.memory import memory_document, memory_words
+from stages.domain.captures.binance import CaptureError
+from stages.domain.captures.itch import describe
 from stages.domain.instruments import INSTRUMENT
+from stages.feed.context import Format
 from stages.router.credentials import Credentials
 from stages.strategy.loader import load, strategy_path
+from stages.venue.instruments import Instrument
+from stages.venue.itch_replay import listed
 
 
 def print_plan(loaded: Loaded, *, as_json: bool) -> int:
     """Print the plan on standard output. Raises UsageError."""
     cores = core_map(loaded.config, read_topology())
-    plan = plan_of(loaded.config, cores)
+    symbols, stream_format = _market(loaded.config)
+    plan = _plan(loaded.config, cores, symbols, stream_format)
+    books = memory_document(loaded.config.book, len(symbols), of_orders=stream_format is Format.ITCH)
     data = plan.document() | {
         "shared_memory_bytes": needed_bytes(plan.segments.values()),
         "topology": cores.topology.document(),
         "rt_guard": cores.topology.rt_guard.mechanism,
-        "book_memory": memory_document(loaded.config.book, len(_symbols(loaded.config))),
+        "book_memory": books | {"available_bytes": (free := available_bytes()), "fits": books["bytes"] <= free},
         "lacking": [lack.document() for lack in lacks(cores, loaded.config.launch)],
     }
     if as_json:
@@ -49,20 +56,33 @@ def plan_of(config: Config, cores: CoreMap) -> Plan:
 
     Raises UsageError for settings that contradict each other.
     """
-    instruments = nominal_instruments(_symbols(config))
+    return _plan(config, cores, *_market(config))
+
+
+def _plan(config: Config, cores: CoreMap, symbols: list[str], stream_format: Format) -> Plan:
+    instruments = nominal_instruments(symbols)
     here = Endpoints("ws://127.0.0.1:1", "http://127.0.0.1:1", "ws://127.0.0.1:1/ws-api/v3")
     try:
         agents = build_agents(
             config, instruments, here, Credentials.generate(), load(strategy_path(config.strategy.name)),
             delivery=config.delivery, run_start_ms=0, helper_cpus=(cores.housekeeping,), journal_folder=None,
+            stream_format=stream_format,
         )  # fmt: skip
         return make_plan("dry-run", config, agents, len(instruments), cores)
     except (AgentError, ValueError) as error:
         raise UsageError(str(error)) from error
 
 
-def _symbols(config: Config) -> list[str]:
-    return config.market.symbols or [item.symbol for item in config.venue.symbols]
+def _market(config: Config) -> tuple[list[str], Format]:
+    """The symbols that a run would have, and what their stream would carry. Raises UsageError for a file not there."""
+    try:
+        stream_format = stream_format_of(config)
+        if config.market.symbols or stream_format is not Format.ITCH or not config.venue.replay:
+            return config.market.symbols or [item.symbol for item in config.venue.symbols], stream_format
+        known: dict[str, Instrument] = {}
+        return [item.symbol for item in listed(describe(config.venue.replay), known)], stream_format
+    except CaptureError as error:
+        raise UsageError(error.message, error.hint) from error
 
 
 def nominal_instruments(symbols: list[str]) -> NDArray[np.void]:
@@ -93,10 +113,16 @@ def _lines(data: dict[str, Any]) -> list[str]:
         f"  in all {data['shared_memory_bytes'] / 1e6:.1f} MB of /dev/shm",
         "",
         memory_words(data["book_memory"]),
+        _room_words(data["book_memory"]),
         "",
         "stop sequence:",
         *(f"  {step}" for step in data["stop_sequence"]),
     ]
+
+
+def _room_words(memory: dict[str, Any]) -> str:
+    available = f"{memory['available_bytes'] / 1e6:,.0f} MB available"
+    return f"  fits: {available}" if memory["fits"] else f"  does not fit: {available}; the run would be refused"
 
 
 def _machine_lines(data: dict[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ from launch.supervision.child import Entry
 from pipeline import loops as shared_loops
 from pipeline.compiler import CompileCount, Task, compile_ahead
 from pipeline.doors import Bells
+from pipeline.errors import UsageError
 from pipeline.placement import PACKED_PROCESS, STAGES
 from shm import catalogue, errorlog
 from shm.catalogue import catalogue_layout
@@ -39,6 +40,7 @@ from shm.segment import Layout, Segment, record_layout
 from stages.agent import Agent, Attention, ColdKernel
 from stages.book.agent import BookAgent
 from stages.book.kernel import poll_once as poll_book_once
+from stages.domain.captures.itch import is_itch
 from stages.domain.edges import edges
 from stages.domain.warming import REHEARSAL_NS, SHARED_REHEARSAL_NS
 from stages.duty import Runner, new_duty, with_bells
@@ -137,6 +139,21 @@ def segments_of(agents: Sequence[Agent]) -> dict[str, bool]:
     return needed
 
 
+def stream_format_of(config: "Config") -> Format:
+    """What the venue's market stream, or the lines, carry; it decides on the kind of books, too.
+
+    Raises CaptureError when the file to be played cannot be read, UsageError when it is not what the lines are for.
+    """
+    replay, is_of_lines = config.venue.replay, config.feed.source == "itch"
+    if not replay:
+        return Format.ITCH if is_of_lines else Format.BINANCE
+    if is_itch(replay[0]):
+        return Format.ITCH
+    if is_of_lines:
+        raise UsageError(f'feed.source = "itch", but {replay[0]} is no ITCH file', 'set feed.source = "venue"')
+    return Format.BINANCE
+
+
 def build_agents(
     config: "Config",
     instruments: NDArray[np.void],
@@ -153,8 +170,7 @@ def build_agents(
 ) -> dict[str, Agent]:
     """The five agents, in pipeline order; nothing is opened yet. Twins have no `journal_folder`.
 
-    stream_format   what the venue's market stream carries; it, or what the feed's lines do, decides on the kind of
-                    books, too
+    stream_format   what the venue's market stream, or the lines, carry; it decides on the kind of books, too
     """
     feed: Agent
     if config.feed.source == "venue":
@@ -169,10 +185,9 @@ def build_agents(
         )
     else:
         feed = LinesAgent(instruments, config.feed)
-    of_orders = config.feed.source == "itch" or stream_format is Format.ITCH
     return {
         "feed": feed,
-        "book": BookAgent(instruments, config.book, delivery, of_orders=of_orders),
+        "book": BookAgent(instruments, config.book, delivery, of_orders=stream_format is Format.ITCH),
         "strategy": StrategyAgent(instruments, config.strategy, strategy, delivery),
         "risk": RiskAgent(instruments, config.risk, delivery),
         "router": RouterAgent(

@@ -25,7 +25,7 @@ from launch.knobs.schedule import AFFINITY, CPU_LATENCY, LOCAL_MEMORY
 from launch.supervision.service import Service
 from launch.supervision.signals import Signals
 from pipeline import errors
-from pipeline.config import Loaded, document
+from pipeline.config import Config, Loaded, document
 from pipeline.errors import UsageError
 from pipeline.placement import core_findings, core_map
 from pipeline.runs import RunDirectory, RunLock, create_run_directory, living_prefixes, new_run_id
@@ -138,7 +138,7 @@ class _Session:
         from shm import doorbell
         from shm.segment import sweep
         from stages.agent import AgentError
-        from stages.domain.captures.itch import is_itch
+        from stages.domain.captures.binance import CaptureError
         from stages.domain.instruments import InstrumentError, instruments_from_exchange_info
         from stages.feed.context import Format
         from stages.strategy.loader import load, strategy_path
@@ -158,29 +158,40 @@ class _Session:
             instruments = instruments_from_exchange_info(info, symbols, config.instruments)
             directory.market.write_text(json.dumps({"rest_url": endpoints.rest_url, "symbols": symbols}), "utf-8")
 
-            replay = config.venue.replay
-            stream_format = Format.ITCH if replay and is_itch(replay[0]) else Format.BINANCE
-            if replay and stream_format is not Format.ITCH and config.feed.source == "itch":
-                raise UsageError(f'feed.source = "itch", but {replay[0]} is no ITCH file', 'set feed.source = "venue"')
+            stream_format = composition.stream_format_of(config)
+            self._check_memory(len(instruments), of_orders=stream_format is Format.ITCH)
+            small = config.model_copy(update={"book": config.book.model_copy(update=TWIN_BOOK)})
+            if config.feed.source != "venue" and config.market.venue == "paper" and not config.venue.replay:
+                self.terminal.warn("the paper exchange fills orders by a market of its own, not by feed.lines")
 
-            def build(journal: Path | None) -> "dict[str, Agent]":
+            def build(config: Config, journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(
                     config, instruments, endpoints, credentials, strategy, delivery=config.delivery,
                     run_start_ms=self.started_ns // 1_000_000, helper_cpus=(self.cores.housekeeping,),
                     journal_folder=journal, living=living_prefixes, stream_format=stream_format,
                 )  # fmt: skip
 
-            if config.feed.source != "venue" and config.market.venue == "paper" and not replay:
-                self.terminal.warn(
-                    "the paper exchange fills orders by a market of its own, not by what feed.lines has"
-                )
-            agents, twins = build(directory.journal), build(None) if config.launch.placement == "packed" else {}
-        except (AgentError, InstrumentError, ValueError) as error:
+            agents = build(config, directory.journal)
+            twins = build(small, None) if config.launch.placement == "packed" else {}
+        except (AgentError, CaptureError, InstrumentError, ValueError) as error:
             raise UsageError(str(error)) from error
         draw = self.terminal.progress("compiling")
         line = composition.prepare(agents, twins, strategy, config.launch.placement, draw)
         self.terminal.end_drawing()
         return _Prepared(instruments, line)
+
+    def _check_memory(self, symbols: int, *, of_orders: bool) -> None:
+        """The books' memory is all taken at the start. Raises MachineRefusedError when it is not there."""
+        from launch.errors import MachineError
+        from launch.preflight import check_memory
+        from stages.book.memory import memory_document
+
+        needed = memory_document(self.config.book, symbols, of_orders=of_orders)["bytes"]
+        limit = "book.orders_max" if of_orders else "book.levels_max"
+        try:
+            check_memory(needed, f"the books of {symbols} symbols take it; lower {limit}, or choose market.symbols")
+        except MachineError as error:
+            raise errors.MachineRefusedError(str(error), error.hint) from None
 
     def _endpoints(self) -> "Endpoints":
         from pipeline.line import Endpoints
@@ -410,6 +421,8 @@ class _Session:
 
 
 LOST_FRAMES_S = 5.0
+TWIN_BOOK = {"orders_max": 1_000, "symbol_orders_max": 0}
+"""Twins have a canned book of 80 orders."""
 
 
 def agent_classes() -> "list[Any]":

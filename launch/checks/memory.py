@@ -72,13 +72,18 @@ def _swap(machine: Machine) -> Verdict:
     return bad(what, hint) if used_kb else warn(what, hint)
 
 
+def used_bytes(machine: Machine, folder: str) -> int:
+    """Memory that the control group of this folder has taken."""
+    texts = (machine.text_or(f"{folder}/{file}") for file in ("memory.current", "memory.usage_in_bytes"))
+    return next((int(text) for text in texts if text.isdigit()), 0)
+
+
 def _memory_limit(machine: Machine) -> Verdict:
     found = least(machine, "memory", "memory.max", "memory.limit_in_bytes")
     if found is None:
         return ok("no limit")
     limit, folder = found
-    used = next((int(text) for file in ("memory.current", "memory.usage_in_bytes")
-                 if (text := machine.text_or(f"{folder}/{file}")).isdigit()), 0)  # fmt: skip
+    used = used_bytes(machine, folder)
     what = f"{limit / 1e6:,.0f} MB, of which {used / 1e6:,.0f} MB are used ({folder})"
     if limit - used >= HEADROOM_BYTES:
         return ok(what)

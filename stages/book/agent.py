@@ -16,7 +16,7 @@ from shm.segment import Segment, record_layout, seqlock_layout
 from shm.seqlock import row_bytes
 from stages.agent import Agent, Array, Hop, SegmentUse
 from stages.book.context import TICKER_BYTES, TICKERS_KEPT, Context, new_context
-from stages.book.memory import side_bytes, symbol_bytes
+from stages.book.memory import order_capacity, side_bytes, symbol_bytes
 from stages.book.orders import address_of_book
 from stages.book.settings import BookSettings
 from stages.domain.edges import (
@@ -30,7 +30,7 @@ from stages.domain.edges import (
 )
 from stages.domain.messages import BBO, BOOK_CHECK, CHECK_REQUEST, DEPTH, NOTICE, BookState
 from stages.domain.orderbook import l2, l3, top
-from stages.domain.orderbook.engine import COUNTERS, Capacity, engine_bytes, format_engine
+from stages.domain.orderbook.engine import COUNTERS, engine_bytes, format_engine
 from stages.domain.orderbook.integrity import FAULTS
 from stages.domain.orderbook.l2_book import format_l2_book
 
@@ -68,7 +68,7 @@ class BookAgent(Agent):
         Counter("half_events", "events of which the feed or an earlier book took a part with it", "events"),
         Counter("checks", "integrity checks of a book that came to their end", "checks"),
         Counter("violations", "of these, which found the book broken: it is emptied and goes stale", "checks"),
-        Counter("unknown_orders", "messages about orders that no book has, as of before the start", "messages"),
+        Counter("unknown_orders", "messages about orders that no book has: theirs is dirty from now on", "messages"),
         Counter("orders_refused", "messages that no book took: duplicate ids, bad quantities or prices", "messages"),
         Counter("orders_over_limit", "orders for which there was no room; their books are stale", "orders"),
         Counter("levels_dropped", "deepest levels forgotten because a side had levels_max; it goes stale", "levels"),
@@ -120,8 +120,7 @@ class BookAgent(Agent):
 
     def _with_orders(self, settings: BookSettings) -> Context:
         """A context over empty books of orders."""
-        each = settings.symbol_orders_max or None
-        capacity = Capacity.of(self._symbols, settings.orders_max, symbol_orders_max=each)
+        capacity = order_capacity(settings, self._symbols)
         self._books = np.zeros(engine_bytes(capacity) + WRITER_SEPARATION_BYTES, np.uint8)
         engine = align_up(self._books.ctypes.data, WRITER_SEPARATION_BYTES)
         format_engine(engine, capacity, is_zeroed=True)

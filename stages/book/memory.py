@@ -5,6 +5,7 @@ from typing import Any
 from shm.layout import WRITER_SEPARATION_BYTES, align_up
 from stages.book.settings import BookSettings
 from stages.domain.orderbook import l2
+from stages.domain.orderbook.engine import Capacity, bytes_per_order, bytes_per_symbol, engine_bytes
 from stages.domain.orderbook.top import BOOK_BYTES
 
 
@@ -18,8 +19,23 @@ def symbol_bytes(levels_max: int) -> int:
     return BOOK_BYTES + 2 * side_bytes(levels_max)
 
 
-def memory_document(settings: BookSettings, symbols: int) -> dict[str, Any]:
+def order_capacity(settings: BookSettings, symbols: int) -> Capacity:
+    """How much books of orders hold together."""
+    return Capacity.of(symbols, settings.orders_max, symbol_orders_max=settings.symbol_orders_max or None)
+
+
+def memory_document(settings: BookSettings, symbols: int, *, of_orders: bool) -> dict[str, Any]:
     """What the books of `symbols` symbols take, and the limits at which one goes stale."""
+    if of_orders:
+        capacity = order_capacity(settings, symbols)
+        return {
+            "symbols": symbols,
+            "orders_max": capacity.orders,
+            "symbol_orders_max": capacity.symbol_orders_max,
+            "bytes_per_order": round(bytes_per_order(capacity), 1),
+            "bytes_per_symbol": bytes_per_symbol(),
+            "bytes": engine_bytes(capacity),
+        }
     return {
         "symbols": symbols,
         "levels_max": settings.levels_max,
@@ -31,6 +47,13 @@ def memory_document(settings: BookSettings, symbols: int) -> dict[str, Any]:
 
 def memory_words(document: dict[str, Any]) -> str:
     """The same in a line."""
+    if "orders_max" in document:
+        return (
+            f"books: {document['bytes'] / 1e6:.1f} MB of the book's own memory: {document['orders_max']:,} live orders "
+            f"of {document['bytes_per_order']:g} bytes (book.orders_max), {document['symbols']} symbols of "
+            f"{document['bytes_per_symbol']:,} bytes, each with {document['symbol_orders_max']:,} orders at most "
+            "(book.symbol_orders_max); one more makes its symbol stale"
+        )
     return (
         f"books: {document['bytes'] / 1e6:.1f} MB of the book's own memory: {document['symbols']} symbols of "
         f"{document['bytes_per_symbol']:,} bytes, each with room for {document['levels_max']:,} levels a side "

@@ -93,7 +93,7 @@ class BookState(IntEnum):
     EMPTY = 0
     VALID = 1
     DIRTY = 2
-    """Was valid; waits for a snapshot."""
+    """Was valid, or lacks orders that were there before its stream began; waits for a snapshot."""
     STALE = 3
     """A limit was reached: what the book shows is not all there is, until the next snapshot."""
     HALTED = 4

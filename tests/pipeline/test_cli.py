@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.oracle import itch as oracle
+from tests.stages.domain.codecs.itch_messages import directory
 
 
 def pipeline(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -114,6 +116,22 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(placement: str, tmp_path: 
         assert not {"risk-router", "router-risk", "page.risk"} & reachable
     assert plan["shared_memory_bytes"] < 32_000_000
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_an_itch_file_states_what_its_orders_take_and_whether_that_fits(tmp_path: Path) -> None:
+    file = tmp_path / "day.itch"
+    file.write_bytes(oracle.framed(directory(1), directory(2)))
+    arguments = ("up", "--dry-run", "--replay", str(file), "-s", "book.orders_max=10000")
+    done, document = (
+        pipeline(*arguments, *extra, XDG_STATE_HOME=str(tmp_path / "state")) for extra in ((), ("--json",))
+    )
+    assert (done.returncode, document.returncode) == (0, 0), document.stderr
+    memory = json.loads(document.stdout)["book_memory"]
+    assert (memory["symbols"], memory["orders_max"], memory["fits"]) == (2, 10_000, True)
+    assert 100 < memory["bytes_per_order"] < 128
+    assert abs(memory["bytes"] - 10_000 * memory["bytes_per_order"] - 2 * memory["bytes_per_symbol"]) < 1_000
+    assert f"10,000 live orders of {memory['bytes_per_order']:g} bytes" in done.stdout
+    assert "  fits: " in done.stdout
 
 
 def test_a_dry_run_says_why_each_process_is_where_it_is_and_what_it_asks_for(tmp_path: Path) -> None:

@@ -3,16 +3,19 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.stepped import SteppedLine, frame, pop
 from shm.atomics import poke
+from shm.layout import bytes_at
 from stages.book.audit import STEP_NS
 from stages.book.settings import BookSettings
 from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE
 from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind, Side
 from stages.domain.orderbook import top
+from stages.domain.orderbook.engine import Capacity, engine_bytes
 from stages.feed.context import Format
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import coherent, order_stream
@@ -23,6 +26,8 @@ STOCKS = ("STOCK1", "STOCK3")
 """Of the four that the streams are about; their locates are 1 and 3."""
 PRICE, SHARES = 10**4, 10**8
 TICK = 1_000_000
+ORDERS = 1_000
+ROWS = (BBO_TABLE, DEPTH_TABLE)
 
 
 class Line(SteppedLine):
@@ -31,7 +36,7 @@ class Line(SteppedLine):
     def __init__(self, *stocks: str, **settings: Any) -> None:
         names = stocks or STOCKS
         super().__init__(
-            instruments(*names), stream_format=Format.ITCH, book=BookSettings(orders_max=1_000, **settings)
+            instruments(*names), stream_format=Format.ITCH, book=BookSettings(orders_max=ORDERS, **settings)
         )
         self.notices: list[np.void] = []
 
@@ -46,6 +51,13 @@ class Line(SteppedLine):
                 moved.append(1)
             idle = 0 if any(moved) else idle + 1
         self.book.service(0)
+
+    def restart(self, stage: str) -> None:
+        """The stage was killed; one that knows only what is in shared memory takes its place."""
+        agent = getattr(Line(), stage)
+        setattr(self, stage, agent)
+        self._attach(agent)
+        self.feed.use_memory()
 
     def state(self, symbol: int = 0) -> BookState:
         return BookState(int(self.row(BBO_TABLE, symbol)[1]["state"]))
@@ -206,3 +218,48 @@ def test_damage_in_a_block_is_counted_and_what_follows_is_used() -> None:
     line.play()
     assert line.counters("feed")["malformed"] == 1
     assert int(line.row(BBO_TABLE)[1]["bid_quantity"]) == 400 * SHARES
+
+
+def seen(line: Line) -> list[tuple[str, object]]:
+    """All that was published, in order, and the newest rows, field by field: but for the times at which it happened."""
+    records = [*line.notices, *(line.row(table, symbol)[1] for table in ROWS for symbol in range(line.symbols))]
+    return [
+        (name, record[name].tolist())
+        for record in records
+        for name in record.dtype.names or ()
+        if name not in ("read_ns", "publish_ns")
+    ]
+
+
+def engine_memory(line: Line) -> bytes:
+    engine = line.book.context.engine
+    assert engine is not None
+    return bytes(bytes_at(engine, engine_bytes(Capacity.of(len(STOCKS), ORDERS))))
+
+
+def test_two_replays_give_the_same_bytes_however_they_are_cut_into_frames() -> None:
+    messages = coherent(order_stream(11, 400))
+    lines = []
+    for per_frame in (50, 50, 7):
+        lines.append(Line())
+        lines[-1].play(*messages, per_frame=per_frame)
+    assert len(lines[0].notices) > 100
+    assert seen(lines[0]) == seen(lines[1]) == seen(lines[2])
+    assert engine_memory(lines[0]) == engine_memory(lines[1]) == engine_memory(lines[2])
+
+
+@pytest.mark.parametrize("stage", ["feed", "book"])
+def test_after_a_restart_in_the_middle_the_books_are_stale_until_the_end(stage: str) -> None:
+    line = Line()
+    line.play(add(1), add(2, b"S", price=101_0000), add(3, locate=3))
+    assert (line.state(0), line.state(1)) == (BookState.VALID, BookState.VALID)
+    line.notices.clear()
+    line.feed.offer(frame(oracle.framed(add(4), add(5, locate=3), add(6)), BINARY))
+    line.step_feed()  # a part of the block is on its way to the book
+    line.restart(stage)
+    line.play(add(7), oracle.pack("H", *head(3), b"STOCK3  ", b"T", b" ", b"    "), add(8, locate=3))
+    for symbol in range(line.symbols):
+        states = [int(notice["state"]) for notice in line.notices if notice["symbol"] == symbol]
+        assert BookState.VALID not in states[states.index(BookState.STALE) :]
+        assert stage == "feed" or BookState.VALID not in states
+        assert line.state(symbol) == states[-1] == BookState.STALE

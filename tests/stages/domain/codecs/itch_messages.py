@@ -53,6 +53,12 @@ def order_stream(seed: int, count: int, *, strangers: float = 0.05, excess: floa
     return messages
 
 
+def directory(locate: int) -> bytes:
+    """Stock directory: STOCK1 has locate 1, and so on."""
+    traits = [b"N", b"N", 100, b"N", b"C", b"Z ", b"P", b"N", b"N", b"1", b"N", 1, b"N"]
+    return oracle.pack("R", locate, 0, 1, b"STOCK%d  " % locate, *traits)
+
+
 def coherent(messages: list[bytes]) -> list[bytes]:
     """The messages, each with the locate of the order that it is about; no locate gets another name than its own."""
     owners: dict[object, object] = {}
