@@ -24,7 +24,6 @@ from stages.feed.context import (
     LINES,
     MEMORY_SOURCE,
     NO_DESCRIPTOR,
-    NO_SYMBOL,
     PACKETS,
     RAW,
     STATE,
@@ -87,8 +86,7 @@ class LinesAgent(Agent):
         state = self.context.state[0]
         state["staging"] = staging
         state["buffer"] = self._buffer.ctypes.data + GUARD_BYTES
-        state["descriptor"], state["snapshot_symbol"] = NO_DESCRIPTOR, NO_SYMBOL
-        state["must_deliver"] = 1
+        state["descriptor"] = NO_DESCRIPTOR
 
     def _allocate_packets(self, instruments: NDArray[np.void]) -> None:
         settings, state = self._settings, self.context.state[0]

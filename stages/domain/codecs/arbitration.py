@@ -175,18 +175,28 @@ def offer(arbiter: int, line: int, packet: int, end: int, now_ns: int) -> int:
 def _is_current_session(arbiter: int, packet: int) -> bool:
     """Whether the packet's session is the current one, which it becomes if nobody has seen it yet."""
     head, tail = session_of(packet)
-    if load_word(arbiter + _HAS_SESSION) != 0:
-        if head == load_word(arbiter + _SESSION_HEAD) and tail == load_word(arbiter + _SESSION_TAIL):
-            return True
-        is_old = head == load_word(arbiter + _OLD_HEAD) and tail == load_word(arbiter + _OLD_TAIL)
-        if is_old and load_word(arbiter + _HAS_OLD) != 0:
-            return False
+    has_session = load_word(arbiter + _HAS_SESSION) != 0
+    if has_session and head == load_word(arbiter + _SESSION_HEAD) and tail == load_word(arbiter + _SESSION_TAIL):
+        return True
+    is_old = head == load_word(arbiter + _OLD_HEAD) and tail == load_word(arbiter + _OLD_TAIL)
+    if (is_old and load_word(arbiter + _HAS_OLD) != 0) or not _is_name(head, tail):
+        return False
+    if has_session:
         _leave_session(arbiter)
     store_word(arbiter + _SESSION_HEAD, head)
     store_word(arbiter + _SESSION_TAIL, tail)
     store_word(arbiter + _HAS_SESSION, 1)
     _add(arbiter + SESSIONS, 1)
     return True
+
+
+@primitive
+def _is_name(head: int, tail: int) -> bool:
+    """Whether a session can have this name, printable ASCII: a stray datagram of something else ends no session."""
+    is_name = True
+    for shift in range(0, 64, 8):
+        is_name = is_name and 0x20 <= head >> shift & 0xFF < 0x7F
+    return is_name and 0x20 <= tail >> 8 & 0xFF < 0x7F and 0x20 <= tail & 0xFF < 0x7F
 
 
 @primitive

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shm.atomics import poke
 from stages.domain.codecs import moldudp64
 from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind
 from stages.venue.moldudp64 import MoldServer
@@ -207,3 +208,17 @@ def test_bad_packets_and_bad_messages_are_counted_and_what_follows_is_used() -> 
         assert (line.count("bad_packets"), line.count("malformed"), line.count("messages_in")) == (2, 2, 2)
         assert line.levels(0, "bid") == [(100_0000 * PRICE, 200 * SHARES)]
         assert line.state() == BookState.VALID
+
+
+def test_the_canned_packet_of_rehearsals_is_taken_again_and_again() -> None:
+    with Lines() as line:
+        words = line.feed.open_rehearsal()
+        line.turn()
+        taken, best = line.count("messages_in"), line.levels(0, "bid")[0]
+        for again in range(1, 4):
+            for address, value in words:
+                poke(address, value)
+            line.turn(10_000 * MS)
+            assert line.count("messages_in") == taken + again
+            assert line.levels(0, "bid")[0] == (best[0], best[1] - again * SHARES)
+        assert (line.count("gaps"), line.count("duplicates"), line.state()) == (0, 0, BookState.VALID)

@@ -169,6 +169,14 @@ def test_a_new_session_begins_with_its_first_message_and_the_old_one_stays_over(
     assert (lines["sessions"], lines["old_packets"], lines["gaps"], lines["lost"]) == (2, 1, 1, 3)
 
 
+def test_a_stray_datagram_ends_no_session() -> None:
+    lines = Lines()
+    lines.offer(packet(1, 2))
+    assert lines.offer(bytes(range(40))[:10] + bytes(30)) == OLD_SESSION
+    lines.offer(packet(3, 1))
+    assert (lines.messages[2:], lines["sessions"], lines["old_packets"]) == ([content_of(3)], 1, 1)
+
+
 def test_without_a_first_sequence_number_it_joins_where_it_comes() -> None:
     lines = Lines(first_sequence=0)
     lines.offer(packet(1_000, 2))
