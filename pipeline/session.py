@@ -103,8 +103,11 @@ class _Session:
         self.frames_seen = -1
 
     def run(self) -> int:
+        from shm.kernel import cache_root
         from stages.domain.orders import client_order_id_prefix
 
+        # A folder that cannot be is told before anything starts, not after the first compilation.
+        cache_root().mkdir(parents=True, exist_ok=True)
         run = new_run_id(self.config.run.name)
         prefix = client_order_id_prefix(self.started_ns // 1_000_000)
         self.lock = RunLock(self.config.run.name, run, prefix)

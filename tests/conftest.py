@@ -8,10 +8,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from shm.atomics import JIT
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
 
-# The first call of a kernel compiles it: a deadline per example would judge the compiler and the machine.
-hypothesis.settings.register_profile("tickpipe", deadline=None, print_blob=True)
+# The first call of a kernel compiles it: a deadline per example would judge the compiler and the machine. With the
+# compiler off kernels are a hundred times slower, and what is looked for is where their plain twins differ.
+hypothesis.settings.register_profile("tickpipe", deadline=None, print_blob=True, max_examples=100 if JIT else 15)
 hypothesis.settings.load_profile("tickpipe")
 
 # The tests start some hundred commands: our sources are not to be compiled to bytecode by each of them.

@@ -1,5 +1,6 @@
 """Running the real command, as a user would: real processes, real sockets, real signals."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -70,6 +71,17 @@ class Runs:
                 break
         process.send_signal(signal.SIGINT)
         return self.finish(process)
+
+
+def stage_pids(supervisor: int) -> dict[str, int]:
+    """Stage: its process, of those that a supervisor has forked by now."""
+    found = {}
+    for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            if name.startswith("pipe:"):
+                found[name.removeprefix("pipe:")] = int(pid)
+    return found
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The ends that nobody plans: a second Ctrl-C, and the supervisor killed."""
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -36,6 +37,11 @@ def _started(process: "subprocess.Popen[str]", said: Path, until: Callable[..., 
 def _is_pending(pid: int, bit: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return any(int(mask, 16) & bit for mask in re.findall(r"^(?:SigPnd|ShdPnd):\s*(\S+)", status, re.MULTILINE))
+
+
+def _control(pipeline: Runs) -> Path:
+    lock = pipeline.state / "tickpipe" / "runs" / "default.lock"
+    return Path(json.loads(lock.read_text().splitlines()[-1])["control"])
 
 
 def _segments(run: str) -> list[str]:
@@ -77,10 +83,16 @@ def test_without_its_supervisor_the_line_ends_and_the_next_start_sweeps(
     process.communicate(timeout=10)
     for stage in ("feed", "book", "strategy", "risk"):
         until(lambda stage=stage: not psutil.pid_exists(pids[stage]), 5, f"{stage} dies with the supervisor")
-    # The router and the venue still end in their own time; a new run does not wait for them.
+    refused = pipeline.run("status")
+    assert (refused.code, "no run 'default' lives" in refused.words) == (2, True)
+    control = _control(pipeline)
+    assert control.exists()
+    # The router and the venue still end in their own time; a new run takes the name and does not wait for them.
     done = pipeline.run("up", "--duration", "1s", "--json")
     assert done.code == 0, done.words
+    assert done.report["run"] != run
     assert done.report["orders"]["acked"] > 0
+    assert not control.exists()
     swept = re.findall(rf"^removed ({re.escape(NAME_PREFIX + run)}\S*), left by a run that died$", done.words, re.M)
     assert len(swept) >= 10, done.words
     assert _segments(run) == []
@@ -128,7 +140,7 @@ def test_what_a_run_has_in_shared_memory_is_shown_and_what_a_dead_one_left_is_re
     assert set(removed) == {f"{NAME_PREFIX}{run}.{name}" for name in shown}
     assert _segments(run) == []
     until(lambda: not psutil.pid_exists(pids["router"]), 8, "the router cancels its orders and leaves")
-    until(lambda: not psutil.pid_exists(pids["venue"]), VENUE_LEAVES_S, "the paper venue leaves")
+    psutil.Process(pids["venue"]).kill()  # it would leave by itself, seconds later
 
 
 def _shown(pipeline: Runs, run: str) -> Any:

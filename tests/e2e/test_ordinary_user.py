@@ -11,7 +11,7 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,18 @@ from tests.e2e.conftest import Runs, copy_kernels
 pytestmark = pytest.mark.timeout(240)
 
 NOBODY = 65_534
+STRATEGY = """
+from stages.strategy.api import BUY, place, state_record
+
+STATE = state_record("count")
+
+
+def on_book(ctx, book):
+    mine = ctx.state[book.symbol]
+    if book.is_valid and mine["count"] < 1:
+        mine["count"] += 1
+        place(ctx, book.symbol, BUY, book.bid_ticks, 1000)
+"""
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d)(?:;\d+)*m")
 """A select-graphic-rendition sequence that sets a colour."""
 
@@ -49,6 +61,8 @@ class User:
 
     before: list[str]
     environment: Mapping[str, str]
+    strategy: str
+    """A file of its own."""
 
 
 def _covered(path: Path) -> Path | None:
@@ -63,12 +77,14 @@ def user() -> Iterator[User]:
     home = Path(tempfile.mkdtemp(prefix="tickpipe-user-"))
     try:
         copy_kernels(home / "cache")
+        strategy = home / "own.py"
+        strategy.write_text(STRATEGY, encoding="utf-8")
         environment = {
             "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache"),
             "XDG_RUNTIME_DIR": str(home), "TERM": "xterm-256color",
         }  # fmt: skip
         if os.geteuid() != 0:
-            yield User([], environment)
+            yield User([], environment, str(strategy))
             return
         missing = [tool for tool in ("setpriv", "unshare", "mount") if shutil.which(tool) is None]
         if missing:
@@ -90,27 +106,11 @@ def user() -> Iterator[User]:
             )  # fmt: skip
             if tried.stdout.strip() != str(NOBODY):
                 pytest.skip(f"nobody cannot be made to run {sys.executable} here: {tried.stderr.strip()[-300:]}")
-            yield User(before, environment)
+            yield User(before, environment, str(strategy))
         finally:
             shutil.rmtree(stash)
     finally:
         shutil.rmtree(home)
-
-
-def test_without_a_terminal(pipeline: Runs, user: User) -> None:
-    done = pipeline.run("up", "--duration", "1s", "--json", before=user.before, env=user.environment)
-    assert done.code == 0, done.words
-    report = done.report
-    assert report["exit"] == "clean"
-    assert report["orders"]["acked"] > 0
-    assert report["market_data"]["dropped"] == 0
-    assert "\x1b" not in done.words, "no terminal, no escape sequences"
-    assert "\r" not in done.words
-    kept = Path(user.environment["XDG_STATE_HOME"]) / "tickpipe" / "runs" / report["run"]
-    assert json.loads((kept / "report.json").read_text())["run"] == report["run"]
-    if os.geteuid() == 0:
-        assert kept.stat().st_uid == NOBODY
-    assert kept.stat().st_mode & 0o077 == 0, "nobody else may read it"
 
 
 class Screen:
@@ -142,36 +142,52 @@ class Screen:
         os.write(self.master, keys)
 
 
-@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid to give a command its own terminal")
-@pytest.mark.parametrize("colour", [True, False], ids=["colour", "NO_COLOR"])
-def test_on_a_terminal_progress_and_a_live_line_are_drawn_and_ctrl_c_stops(
-    pipeline: Runs, user: User, colour: bool
-) -> None:
-    # Of its own in one case: something is compiled, so that there is progress to show.
-    strategy = Path(user.environment["HOME"]) / "own.py" if colour else Path("market_maker")
-    if colour:
-        strategy.write_text("def on_book(ctx, book):\n    pass\n", encoding="utf-8")
-        strategy.chmod(0o644)
+def _on_a_terminal(pipeline: Runs, user: User, until_trading: Sequence[str], **environment: str) -> str:
+    """What is seen of a run that is interrupted once the words of `until_trading` have come, one after the other."""
     screen = Screen()
-    environment = dict(user.environment) | ({} if colour else {"NO_COLOR": "1"})
     try:
         process = pipeline.start(
-            "up", "--duration", "60s", "--strategy", str(strategy), before=["setsid", "--ctty", *user.before],
-            env=environment, stdin=screen.slave, stdout=screen.slave, stderr=screen.slave,
+            "up", "--duration", "200s", "--strategy", user.strategy, before=["setsid", "--ctty", *user.before],
+            env=dict(user.environment) | environment, stdin=screen.slave, stdout=screen.slave, stderr=screen.slave,
         )  # fmt: skip
         os.close(screen.slave)
-        if colour:
-            screen.read_until("compiling", 30)
-            screen.read_until("5/5", 120)
-        screen.read_until("market data", 60)
+        for text in until_trading:
+            screen.read_until(text, 120)
         screen.type(b"\x03")
         screen.read_until(None, 30)
         assert process.wait(10) == 0, screen.seen
     finally:
         os.close(screen.master)
-    assert not colour or "━" in screen.seen, "a progress bar"
     assert "\x1b[2K" in screen.seen or "\x1b[1A" in screen.seen, "drawn in place"
     assert "stopped: interrupted; report kept in" in screen.seen
     assert "tick_to_trade" in screen.seen, "the report's table"
     assert screen.seen.rindex("\x1b[?25h") > screen.seen.rindex("\x1b[?25l"), "the cursor is there again"
-    assert bool(COLOUR.search(screen.seen)) == colour
+    return screen.seen
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid to give a command its own terminal")
+def test_on_a_terminal_progress_and_a_live_line_are_drawn_and_ctrl_c_stops(pipeline: Runs, user: User) -> None:
+    with Path(user.strategy).open("a", encoding="utf-8") as file:
+        file.write("\n# compiled now, so that there is progress to show\n")
+    seen = _on_a_terminal(pipeline, user, ("compiling", "5/5", "market data"))
+    assert "━" in seen, "a progress bar"
+    assert COLOUR.search(seen)
+    assert not COLOUR.search(_on_a_terminal(pipeline, user, ("market data",), NO_COLOR="1"))
+
+
+def test_without_a_terminal(pipeline: Runs, user: User) -> None:
+    done = pipeline.run(
+        "up", "--duration", "1s", "--json", "--strategy", user.strategy, before=user.before, env=user.environment
+    )
+    assert done.code == 0, done.words
+    report = done.report
+    assert report["exit"] == "clean"
+    assert report["orders"]["acked"] > 0
+    assert report["market_data"]["dropped"] == 0
+    assert "\x1b" not in done.words, "no terminal, no escape sequences"
+    assert "\r" not in done.words
+    kept = Path(user.environment["XDG_STATE_HOME"]) / "tickpipe" / "runs" / report["run"]
+    assert json.loads((kept / "report.json").read_text())["run"] == report["run"]
+    if os.geteuid() == 0:
+        assert kept.stat().st_uid == NOBODY
+    assert kept.stat().st_mode & 0o077 == 0, "nobody else may read it"

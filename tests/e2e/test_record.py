@@ -48,11 +48,14 @@ def test_a_run_is_recorded_from_outside(pipeline: Runs, tmp_path: Path, until: C
     pipeline.start("up", "--placement", "packed")
     folder = tmp_path / "recorded"
 
-    def is_there() -> bool:
-        done = pipeline.run("record", "--duration", "1s", "--output", str(tmp_path / "early"), "--json")
-        return done.code == 0 and done.report["frames"] > 0
+    def trades() -> bool:
+        status = pipeline.run("status", "--json")
+        return status.code == 0 and status.report["market_data"]["messages"] > 0
 
-    until(is_there, 200, "a run to record")
+    until(trades, 200, "a run to record")
+    done = pipeline.run("record", "--duration", "200ms", "--output", str(tmp_path / "early"), "--json")
+    assert done.code == 0, done.words
+    assert done.report["frames"] > 0
     recorder = pipeline.start("record", "--output", str(folder), "--json")
     until(lambda: list(folder.glob("*.gz")), 30, "a file")
     recorder.send_signal(signal.SIGINT)

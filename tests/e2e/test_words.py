@@ -23,9 +23,13 @@ def _data(pipeline: Runs, *arguments: str) -> str:
 @pytest.mark.parametrize("placement", ["dedicated", "packed"])
 def test_a_dry_run_prints_the_plan_and_starts_nothing(pipeline: Runs, placement: str) -> None:
     plan = json.loads(_data(pipeline, "up", "--dry-run", "--json", "--placement", placement))
-    stages = {"feed", "book", "strategy", "risk", "router"}
-    assert set(plan["processes"]) == (stages if placement == "dedicated" else {"line"})
-    assert 0 < plan["shared_memory_bytes"] < 64_000_000
+    order = ["router", "risk", "strategy", "book", "feed"] if placement == "dedicated" else ["line"]
+    assert plan["start_order"] == order
+    assert plan["processes"].keys() == set(order)
+    if placement == "dedicated":
+        reachable = {*plan["processes"]["strategy"]["reads"], *plan["processes"]["strategy"]["writes"]}
+        assert not {"risk-router", "router-risk", "page.risk"} & reachable
+    assert 0 < plan["shared_memory_bytes"] < 32_000_000
     assert plan["stop_sequence"]
     assert not (pipeline.state / "tickpipe").exists(), "a dry run leaves no run directory"
     assert not list(SHM_DIRECTORY.glob(f"{NAME_PREFIX}dry-run*"))
@@ -47,7 +51,7 @@ def test_every_setting_is_explained_with_default_and_source(pipeline: Runs) -> N
     assert len(rows) > 50
     assert all(row["help"] and row["type"] for row in rows), [row["key"] for row in rows if not row["help"]]
     (row,) = (row for row in rows if row["key"] == "risk.collar_bps")
-    assert (row["value"], row["source"]) == (77, "command line")
+    assert (row["value"], row["default"], row["source"]) == (77, 100, "command line")
     assert "risk.collar_bps = " in _data(pipeline, "config", "explain", "risk.")
 
 

@@ -80,20 +80,6 @@ def test_bad_usage_exits_2_with_words_on_stderr_only(arguments: tuple[str, ...])
     assert "Traceback" not in done.stderr
 
 
-def test_show_is_a_configuration_file(tmp_path: Path) -> None:
-    shown = pipeline("config", "show", "-s", "launch.idle=yield")
-    path = tmp_path / "shown.toml"
-    path.write_text(shown.stdout)
-    again = pipeline("config", "show", "-c", str(path))
-    assert (again.returncode, again.stdout) == (0, shown.stdout)
-
-
-def test_explain_tells_unit_default_and_source() -> None:
-    done = pipeline("config", "explain", "launch.idle", "-s", "launch.idle=yield", "--json")
-    row = json.loads(done.stdout)["settings"][0]
-    assert (row["key"], row["value"], row["default"], row["source"]) == ("launch.idle", "yield", "auto", "command line")
-
-
 def test_check_says_what_is_wrong_without_colour_when_asked(tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text("[launch]\nfifo_priority = 1000\n")
@@ -101,21 +87,6 @@ def test_check_says_what_is_wrong_without_colour_when_asked(tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {path}: launch.fifo_priority = 1000")
     assert "\x1b" not in done.stderr
-
-
-@pytest.mark.parametrize("placement", ["dedicated", "packed"])
-def test_a_dry_run_prints_the_plan_and_starts_nothing(placement: str, tmp_path: Path) -> None:
-    done = pipeline("up", "--dry-run", "--json", "--placement", placement, XDG_STATE_HOME=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    plan = json.loads(done.stdout)
-    assert plan["start_order"] == (
-        ["line"] if placement == "packed" else ["router", "risk", "strategy", "book", "feed"]
-    )
-    if placement == "dedicated":
-        reachable = {*plan["processes"]["strategy"]["reads"], *plan["processes"]["strategy"]["writes"]}
-        assert not {"risk-router", "router-risk", "page.risk"} & reachable
-    assert plan["shared_memory_bytes"] < 32_000_000
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_of_an_itch_file_states_what_its_orders_take_and_whether_that_fits(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from shm import errorlog
-from shm.atomics import peek, poke
+from shm.atomics import JIT, peek, poke
 from shm.errorlog import ENTRY_COUNT, ERROR_LOG, TEXT_BYTES, ErrorLog, dropped, observed, sameness
 from shm.segment import Segment, record_layout, unlink
 from tests.shm.processes import Children, Deadline, cores
@@ -88,7 +88,8 @@ class ErrorLogMachine(RuleBasedStateMachine):
 
 
 def test_the_log_does_what_its_model_does() -> None:
-    run_state_machine_as_test(ErrorLogMachine, settings=settings(max_examples=60, stateful_step_count=30))  # type: ignore[no-untyped-call]
+    some = settings(max_examples=60 if JIT else 10, stateful_step_count=30)
+    run_state_machine_as_test(ErrorLogMachine, settings=some)  # type: ignore[no-untyped-call]
 
 
 def test_what_differs_in_numbers_only_is_one_error_with_the_first_text() -> None:

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from shm import arena, broadcast, pool, ring, seqlock
 from shm.arena import Arena, arena_bytes, format_arena
-from shm.atomics import poke
+from shm.atomics import JIT, poke
 from shm.broadcast import Broadcaster, Observer, broadcast_bytes, format_broadcast
 from shm.layout import align_up
 from shm.pool import Pool, format_pool, pool_bytes
@@ -351,7 +351,8 @@ class ArenaMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("machine", [RingMachine, BroadcastMachine, SeqlockMachine, PoolMachine, ArenaMachine])
 def test_a_primitive_does_what_its_model_does(machine: type[RuleBasedStateMachine]) -> None:
-    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=30))  # type: ignore[no-untyped-call]
+    some = settings(max_examples=60 if JIT else 10, stateful_step_count=30)
+    run_state_machine_as_test(machine, settings=some)  # type: ignore[no-untyped-call]
 
 
 @given(dtypes=st.permutations(DTYPES).map(lambda order: order[:2]))

@@ -61,7 +61,7 @@ def limited(value: int) -> int:
     return max(0, min(value, HIGHEST_NS))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 if JIT else 10)
 @given(values=st.lists(VALUES, min_size=1, max_size=200))
 def test_counts_and_percentiles_are_those_of_the_hdrhistogram_package(values: list[int]) -> None:
     ours, theirs = recorded(values)
@@ -254,7 +254,7 @@ def alone(name: str, *arguments: int) -> Own:
     return ours
 
 
-@settings(max_examples=25)
+@settings(max_examples=25 if JIT else 5)
 @given(
     before=st.lists(ANY_VALUES, max_size=3),
     fatal=st.one_of(

@@ -10,6 +10,7 @@ from hdrh.log import HistogramLogReader, HistogramLogWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shm.atomics import JIT
 from shm.histogram import HIGHEST_NS, SIGNIFICANT_DIGITS, since, to_hdr
 from shm.histogram_log import HistogramLog
 from tests.shm.test_histogram import ANY_VALUES, Own, counts_of, recorded
@@ -28,7 +29,7 @@ def read_back(path: Path) -> list[HdrHistogram]:
     return found
 
 
-@settings(max_examples=30)
+@settings(max_examples=30 if JIT else 5)
 @given(
     intervals=st.lists(
         st.tuples(

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from shm import segment as segments
+from shm.atomics import JIT
 from shm.layout import fingerprint
 from shm.segment import Segment, record_layout, ring_layout, sweep, unlink
 
 RECORD = np.dtype([("a", "<i8"), ("b", "<i8", (7,))])
+OF_PROCESSES = pytest.mark.skipif(not JIT, reason="about processes, each a compiler loaded: the same with it off")
 
 
 @pytest.fixture
@@ -181,6 +183,7 @@ segment.view(np.dtype("<i8"))[0] += 1
 """
 
 
+@OF_PROCESSES
 def test_attachers_that_end_leave_the_live_segment_unharmed(name: str) -> None:
     segment = Segment.create(name, record_layout(RECORD))
     for ending in ("", "segment.close()", "import os; os._exit(0)", "import os; os.fork() and os.wait()"):
@@ -203,6 +206,7 @@ FULL = """
 import os
 import numpy as np
 from shm import segment as segments
+from shm.atomics import JIT
 from shm.layout import fingerprint
 from shm.segment import NoSpaceError, Segment, record_layout
 word = np.dtype("<i8")
@@ -217,6 +221,7 @@ assert os.listdir("/dev/shm") == ["tickpipe.full.live"]
 """
 
 
+@OF_PROCESSES
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_a_full_dev_shm_is_said_and_takes_nothing_from_the_live(name: str) -> None:
     small = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"'
@@ -237,6 +242,7 @@ def test_more_than_fits_is_an_error_message_not_a_bus_error(name: str) -> None:
     assert not (segments.SHM_DIRECTORY / name).exists()
 
 
+@OF_PROCESSES
 def test_sweep_removes_the_segments_of_dead_owners_only(name: str) -> None:
     Segment.create(name, record_layout(RECORD))
     orphan = f"{name}.orphan"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shm.kernel import hash_files
 from stages.domain.edges import BOOK_TO_STRATEGY, STRATEGY_TO_RISK
 from stages.strategy.loader import StrategyError, load, shipped_strategies, strategy_files, strategy_path
 from tests.stages.strategy.support import Stage, compose, written
@@ -19,6 +20,34 @@ def on_book(ctx, book):
     ctx.state[book.symbol]["seen"] += 1
     place(ctx, book.symbol, BUY, book.bid_ticks, ctx.parameters.size)
 """
+
+# What the compiled tests share, because each strategy of its own is seconds of compilation.
+WHOLE = """
+from stages.strategy.api import BUY, Parameter, place, state_record
+PARAMETERS = {
+    "size": Parameter(default=5, minimum=1, maximum=9, help="lots"),
+    "orders": Parameter(default=1, minimum=1, maximum=2, help="orders a book"),
+    "fails": Parameter(default=0, minimum=0, maximum=1, help="reach beyond the positions"),
+}
+STATE = state_record("price", "lots", "side", "reason")
+def on_book(ctx, book):
+    place(ctx, book.symbol, BUY, book.bid_ticks, ctx.parameters.size)
+    if ctx.parameters.orders == 2:
+        place(ctx, book.symbol, BUY, book.bid_ticks, 1)
+    if ctx.parameters.fails:
+        ctx.positions[book.symbol + 7] = 1
+def on_trade(ctx, trade):
+    ctx.state[trade.symbol]["price"] = trade.price_ticks
+    ctx.state[trade.symbol]["lots"] = trade.quantity_lots
+def on_report(ctx, report):
+    ctx.state[report.symbol]["side"] = report.side
+    ctx.state[report.symbol]["reason"] = report.reason - 3
+"""
+
+
+@pytest.fixture(scope="module")
+def whole() -> Any:
+    return compose(str(written(WHOLE)))
 
 
 def placed(folder: Path, text: str, name: str = "mine.py") -> Path:
@@ -36,11 +65,14 @@ def test_the_shipped_strategies_load_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("def on_book(ctx, book)\n    pass\n", "line 1"),
-        ("x = 1\n", "neither on_book nor on_trade"),
+        ("def on_book(ctx, book)\n    pass\n", "line 1: expected ':'; hint: correct the syntax"),
+        ("x = 1\n", "defines neither on_book nor on_trade; hint: add `def on_book(ctx, book):`"),
         ("on_book = 3\n", "on_book is a int"),
         ("def on_book(ctx):\n    pass\n", "takes 1 arguments"),
-        ("import not_there\ndef on_book(ctx, book): pass\n", "line 1: ModuleNotFoundError"),
+        (
+            "import not_there\ndef on_book(ctx, book): pass\n",
+            "line 1: ModuleNotFoundError: No module named 'not_there'; hint: ",
+        ),
         ("def on_book(ctx, book): pass\nPARAMETERS = {'a': 3}\n", "not a Parameter"),
         ("def on_book(ctx, book): pass\nSTATE = 3\n", "not a record"),
         (GOOD.replace("default=5", "default=50"), "outside its range"),
@@ -57,16 +89,15 @@ def test_a_bad_strategy_is_refused_with_its_file_and_a_hint(tmp_path: Path, text
     assert caught.value.hint
 
 
-def test_names_that_nearly_fit_are_suggested(tmp_path: Path) -> None:
+def test_names_that_nearly_fit_are_suggested(tmp_path: Path, whole: Any) -> None:
     with pytest.raises(StrategyError, match="did you mean market_maker"):
         strategy_path("market_makr")
     with pytest.raises(StrategyError, match="no such file"):
         strategy_path(str(tmp_path / "absent.py"))
-    module = compose(str(written(GOOD)))
     with pytest.raises(StrategyError, match="did you mean size"):
-        Stage(module, sise=3)
+        Stage(whole, sise=3)
     with pytest.raises(StrategyError, match="outside 1 to 9"):
-        Stage(module, size=10)
+        Stage(whole, size=10)
 
 
 def test_imported_modules_are_found_transitively_and_libraries_are_not(tmp_path: Path) -> None:
@@ -86,20 +117,19 @@ def test_an_edit_of_the_file_or_of_its_helper_takes_effect_at_the_next_load(tmp_
     stamp = helper.stat()
 
     def quantity() -> int:
-        stage = Stage(compose(str(path)))
-        stage.book(0, 100, 101)
-        stage.poll()
-        return int(stage.orders()[0]["quantity_lots"])
+        size = load(path).module.sizes.size
+        return int(getattr(size, "py_func", size)())  # what would be compiled
 
     assert quantity() == 3
+    files = hash_files(strategy_files(path))
     helper.write_text("def size():\n    return 4\n", encoding="utf-8")
     os.utime(helper, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # same size, same time: a .pyc would be trusted
     assert quantity() == 4
+    assert hash_files(strategy_files(path)) != files, "the folder of its compiled code"
 
 
-def test_a_handler_that_raises_has_sent_nothing_and_its_input_is_unread() -> None:
-    text = GOOD + "    ctx.positions[book.symbol + 7] = 1\n"
-    stage = Stage(compose(str(written(text))))
+def test_a_handler_that_raises_has_sent_nothing_and_its_input_is_unread(whole: Any) -> None:
+    stage = Stage(whole, fails=1)
     stage.book(0, 100, 101)
     with pytest.raises(IndexError):
         stage.poll()
@@ -107,9 +137,8 @@ def test_a_handler_that_raises_has_sent_nothing_and_its_input_is_unread() -> Non
     assert stage.segments.unread(BOOK_TO_STRATEGY) == 1
 
 
-def test_outputs_carry_their_cause_and_leave_together() -> None:
-    text = GOOD + "    place(ctx, book.symbol, BUY, book.bid_ticks, 1)\n"
-    stage = Stage(compose(str(written(text))))
+def test_outputs_carry_their_cause_and_leave_together(whole: Any) -> None:
+    stage = Stage(whole, orders=2)
     stage.book(1, 100, 101, version=9, read_ns=55)
     stage.poll()
     first, second = stage.orders()
@@ -120,8 +149,8 @@ def test_outputs_carry_their_cause_and_leave_together() -> None:
     assert first["publish_ns"] == second["publish_ns"] > 0
 
 
-def test_a_full_ring_is_told_as_busy_and_nothing_is_half_done() -> None:
-    stage = Stage(compose(str(written(GOOD))), capacities={STRATEGY_TO_RISK: 2})
+def test_a_full_ring_is_told_as_busy_and_nothing_is_half_done(whole: Any) -> None:
+    stage = Stage(whole, capacities={STRATEGY_TO_RISK: 2})
     for _ in range(5):
         stage.book(0, 100, 101)
     stage.poll()
@@ -131,9 +160,8 @@ def test_a_full_ring_is_told_as_busy_and_nothing_is_half_done() -> None:
     assert stage.agent.context.working_buys[0] == 10
 
 
-def test_a_replay_waits_for_room_instead_of_being_busy() -> None:
-    module = compose(str(written(GOOD)))
-    stage = Stage(module, delivery="every")
+def test_a_replay_waits_for_room_instead_of_being_busy(whole: Any) -> None:
+    stage = Stage(whole, delivery="every")
     total = 0
     for _ in range(30):
         for _ in range(60):
@@ -145,8 +173,8 @@ def test_a_replay_waits_for_room_instead_of_being_busy() -> None:
     assert (stage.count("busy"), total) == (0, 1_800)
 
 
-def test_a_quiesced_strategy_decides_nothing_and_still_consumes() -> None:
-    stage = Stage(compose(str(written(GOOD))))
+def test_a_quiesced_strategy_decides_nothing_and_still_consumes(whole: Any) -> None:
+    stage = Stage(whole)
     stage.book(0, 100, 101)
     stage.poll()
     stage.agent.quiesce()
@@ -158,8 +186,8 @@ def test_a_quiesced_strategy_decides_nothing_and_still_consumes() -> None:
     assert stage.agent.idle_input()
 
 
-def test_order_ids_skip_rows_that_are_still_taken() -> None:
-    stage = Stage(compose(str(written(GOOD))))
+def test_order_ids_skip_rows_that_are_still_taken(whole: Any) -> None:
+    stage = Stage(whole)
     ids: list[int] = []
     for _ in range(1_030):
         stage.book(0, 100, 101)
@@ -171,18 +199,8 @@ def test_order_ids_skip_rows_that_are_still_taken() -> None:
     assert ids == [*range(1, 1_027), *range(1_029, 1_033)]
 
 
-def test_the_user_sees_trades_and_reports_as_integers() -> None:
-    text = """
-from stages.strategy.api import state_record
-STATE = state_record("price", "lots", "side", "reason")
-def on_trade(ctx, trade):
-    ctx.state[trade.symbol]["price"] = trade.price_ticks
-    ctx.state[trade.symbol]["lots"] = trade.quantity_lots
-def on_report(ctx, report):
-    ctx.state[report.symbol]["side"] = report.side
-    ctx.state[report.symbol]["reason"] = report.reason - 3
-"""
-    stage = Stage(compose(str(written(text))))
+def test_the_user_sees_trades_and_reports_as_integers(whole: Any) -> None:
+    stage = Stage(whole)
     stage.book(1, 1, 2, kind=2, trade_price=7 * 10**6, trade_quantity=9 * 10**4)
     stage.report(5, symbol=1, side=1, reason=2)
     stage.poll()

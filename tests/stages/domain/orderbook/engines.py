@@ -110,7 +110,7 @@ class LevelBook(Face):
 
     def __init__(self, capacity: int) -> None:
         size = l2.side_bytes(capacity)
-        self._memory, address = aligned(128 + 2 * (size + 128))
+        self.memory, address = aligned(128 + 2 * (size + 128))
         bids = address + 128
         asks = bids + -(-size // 128) * 128
         for side in (bids, asks):
@@ -124,6 +124,10 @@ class LevelBook(Face):
         for side, price, quantity in changes:
             entered(l2_book.set_level)(self.address, side, price, quantity)
         entered(l2_book.end_event)(self.address)
+
+    def restore(self, memory: np.ndarray[Any, Any]) -> None:
+        """Be again what the book was when `memory` was copied of it."""
+        self.memory[:] = memory
 
     def assert_sound(self) -> None:
         assert check_levels(self.address) == SOUND

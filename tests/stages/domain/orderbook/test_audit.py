@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,19 +57,35 @@ class Auditor:
 
 
 def deep_levels(count: int = 400) -> LevelBook:
+    """A deep book, always the same, in the same memory."""
+    book, memory = _deep(count)
+    book.restore(memory)
+    return book
+
+
+@cache
+def _deep(count: int) -> tuple[LevelBook, np.ndarray[Any, Any]]:
     book, rng = LevelBook(1000), random.Random(3)
     book.event(
         [(side, price * (1 - 2 * side) + 5000, 1 + rng.randrange(9)) for side in range(2) for price in range(count)]
     )
     book.event([(0, 5000 + rng.randrange(count), 0) for _ in range(count // 3)])
-    return book
+    return book, book.memory.copy()
 
 
 def crowd(orders: int = 300) -> Engine:
+    """Two full books, always the same, in the same memory."""
+    engine, memory = _crowded(orders)
+    engine.restore(memory)
+    return engine
+
+
+@cache
+def _crowded(orders: int) -> tuple[Engine, np.ndarray[Any, Any]]:
     engine, rng = Engine(Capacity.of(2, orders, orders)), random.Random(4)
     for number in range(orders - 1):
         assert engine.add(number % 2, number, rng.randrange(2), rng.randrange(70), 1 + rng.randrange(9)) == l3.OK
-    return engine
+    return engine, engine.memory.copy()
 
 
 def test_a_pass_over_a_sound_book_looks_at_all_of_it() -> None:

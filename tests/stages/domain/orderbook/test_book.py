@@ -26,7 +26,7 @@ levels = st.tuples(
 
 
 @given(changes=st.lists(levels, max_size=120), cuts=st.sets(st.integers(0, 120)))
-@settings(max_examples=100 if JIT else 20, deadline=None)
+@settings(max_examples=100 if JIT else 10, deadline=None)
 def test_any_split_or_merge_of_a_diff_stream_gives_the_same_book(
     changes: list[tuple[int, int, int]], cuts: set[int]
 ) -> None:
