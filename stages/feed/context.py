@@ -77,7 +77,7 @@ STATE = record_dtype(
         # a block of binary messages, one behind the other
         ("block_at", "<i8"),  # where the newest block begins
         ("block_end", "<i8"),  # of the block under way; 0: there is none
-        ("block_at", "<i8"),  # its next message, where no framer keeps that
+        ("message_at", "<i8"),  # the next message of a datagram of raw ones
         ("framer", "<i8"),  # address of what takes a block apart
         ("messages", "<i8"),  # binary messages of the stream so far
     ],

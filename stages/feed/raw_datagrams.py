@@ -24,15 +24,15 @@ def take_raw(context: Context, raw: NDArray[np.void] | None, lines: NDArray[np.v
     state, counters = context.state[0], context.counters[0]
     handled, reads = 0, 0
     while handled < limit:
-        if state["block_at"] >= state["block_end"]:
+        if state["message_at"] >= state["block_end"]:
             size = receive(context, lines) if reads == 0 else NOTHING
             if size == NOTHING:
                 break
             reads = 1
             counters["frames"] += 1
-            state["block_at"], state["block_end"] = state["buffer"], state["buffer"] + max(size, 1)
-        message = take_datagram(raw[0]["reader"], state["block_at"], state["block_end"])
-        state["block_at"] += MESSAGE_BYTES
+            state["message_at"], state["block_end"] = state["buffer"], state["buffer"] + max(size, 1)
+        message = take_datagram(raw[0]["reader"], state["message_at"], state["block_end"])
+        state["message_at"] += MESSAGE_BYTES
         if message == 0:
             counters["short_datagrams"] = problem_count(raw[0]["reader"], TRUNCATED)
             counters["unknown_types"] = problem_count(raw[0]["reader"], UNKNOWN_TYPE)
