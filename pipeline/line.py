@@ -50,6 +50,7 @@ from stages.feed.agent import FeedAgent
 from stages.feed.context import Format
 from stages.feed.kernel import poll_once as poll_feed_once
 from stages.feed.lines_agent import LinesAgent
+from stages.feed.settings import FeedSettings
 from stages.prefault import fault_in
 from stages.rehearsal import Twins, no_rehearsal
 from stages.risk.agent import RiskAgent
@@ -185,7 +186,7 @@ def build_agents(
             stream_format,
         )
     else:
-        feed = LinesAgent(instruments, config.feed)
+        feed = LinesAgent(instruments, _of_whole_session(config.feed) if config.venue.replay else config.feed)
     return {
         "feed": feed,
         "book": BookAgent(instruments, config.book, delivery, of_orders=stream_format is Format.ITCH),
@@ -202,6 +203,11 @@ def build_agents(
             living,
         ),
     }
+
+
+def _of_whole_session(feed: FeedSettings) -> FeedSettings:
+    """What is replayed is wanted from its first message on, should it have begun before the feed listened."""
+    return feed.model_copy(update={"first_sequence": feed.first_sequence or 1})
 
 
 def prepare(

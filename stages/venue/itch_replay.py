@@ -1,7 +1,7 @@
 """Plays ITCH files to the stream `itch`: blocks of messages, each behind its length, one binary frame a block.
 
 Play starts when the stream has a subscriber, goes by the messages' own times, and drops nothing. Over lines of
-MoldUDP64 packets, to which nobody subscribes, it starts when somebody is there to send orders.
+MoldUDP64 packets, to which nobody subscribes, it starts when somebody is there to send orders and somebody receives.
 """
 
 from __future__ import annotations
@@ -103,9 +103,8 @@ class ItchReplay:
 
     async def _wait_for_listeners(self) -> None:
         if self._server is not None:
-            while not self._is_connected():
+            while not (self._is_connected() and self._server.is_heard()):
                 await asyncio.sleep(CONNECTED_POLL_S)
-            self._server.heartbeat()  # with which the session begins, for whoever listens
         while self._server is None and not self._hub.is_wanted(STREAM):
             log.info("replay waits for a subscriber of %s", STREAM)
             self._hub.changed.clear()

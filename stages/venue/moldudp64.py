@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket
 from collections.abc import Iterator, Sequence
 
 from stages.domain.codecs import moldudp64
@@ -70,6 +71,16 @@ class MoldServer:
         """Say what comes next; at the end of the session, that nothing does."""
         count = moldudp64.END_OF_SESSION if self.is_ended else 0
         self._broadcast(moldudp64.header(self.session, self.next_sequence, count))
+
+    def is_heard(self) -> bool:
+        """Heartbeats to all lines; whether each has a receiver, as far as one can tell: hosts refuse, groups never."""
+        heartbeat, is_heard = moldudp64.header(self.session, self.next_sequence, 0), True
+        for line in self._lines:
+            line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # of the last time: it would be the answer to this one
+            with contextlib.suppress(OSError):
+                line.send(heartbeat)
+            is_heard = is_heard and line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        return is_heard
 
     def end(self) -> None:
         """The session is over."""

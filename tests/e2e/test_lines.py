@@ -23,7 +23,9 @@ def test_a_replay_over_lossy_lines_ends_in_its_books(pipeline: Runs, tmp_path: P
         "feed.request_interval_ms": "1", "venue.line_loss_permille": "100", "book.orders_max": "10000",
     }  # fmt: skip
     assignments = [word for key, value in settings.items() for word in ("-s", f"{key}={value}")]
-    done = pipeline.run("up", "--replay", str(file), "--speed", "0.001", "--json", *assignments)
+    done = pipeline.finish(
+        pipeline.start("up", "--replay", str(file), "--speed", "0.001", "--json", *assignments), seconds=230
+    )
     assert done.code == 0, done.words
     data = done.report["market_data"]
     assert (data["messages"], data["gaps"], data["dropped"]) == (len(messages), 0, 0)

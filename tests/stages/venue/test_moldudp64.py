@@ -96,6 +96,18 @@ def test_lines_lose_on_purpose_each_its_own() -> None:
         assert arrived[0] != arrived[1]
 
 
+def test_it_hears_whether_somebody_receives() -> None:
+    lines = [f"udp://127.0.0.1:{free_port()}" for _ in range(2)]
+    server = MoldServer(lines, "")
+    with open_receiver(parse_address(lines[0]), 4_096)[0] as one:
+        assert [server.is_heard() for _ in range(3)] == [False] * 3
+        with open_receiver(parse_address(lines[1]), 4_096)[0] as two:
+            assert server.is_heard()
+            assert received(one) == [(1, 0, [])] * 4
+            assert received(two) == [(1, 0, [])]
+    server.close()
+
+
 def test_an_address_in_use_is_a_configuration_error() -> None:
     desk = f"udp://127.0.0.1:{free_port()}"
     with open_receiver(parse_address(desk), 4_096)[0], pytest.raises(VenueConfigurationError, match="in use"):
