@@ -89,7 +89,6 @@ class Processes:
             agent.tell(command)
         child.exit_code, child.failure, child.given_up_ns, child.is_dismissed = None, None, None, False
         child.deadline_s = self.clock() + self.plan.start_deadline_s
-        self._reap_spare(child)
         child.forked, child.spare = child.spare or self._fork(child), None
         self.waiter.listen(child.forked.notify.descriptor, lambda: self._hear(child))
         self.spawner.run(child.forked, child.plan.schedule.value(AFFINITY.name))
@@ -109,18 +108,12 @@ class Processes:
                 return True
         return False
 
-    def _reap_spare(self, child: Child) -> None:
-        if child.spare is None:
-            return
-        code = self.spawner.reap(child.spare.pid)
-        if code is not None:
-            child.spare.forget()
-            child.spare = None
-
     def reap(self) -> None:
         """Take the exit codes of those that have ended, by pid."""
         for child in self.children.values():
-            self._reap_spare(child)
+            if child.spare is not None and self.spawner.reap(child.spare.pid) is not None:
+                child.spare.forget()
+                child.spare = None
         for child in self.living():
             assert child.forked is not None
             code = self.spawner.reap(child.forked.pid)
