@@ -20,6 +20,7 @@ BENCHES = {
     "ring": "64-byte records between two processes on two cores, beside C++ and Python's peers",
     "seqlock": "reading and writing the latest value, beside C++ and a lock; and what readers cost the writer",
     "soak": "books at 10,000 messages a second for ten minutes: p99.9 of each minute, and memory",
+    "tap": "showing every frame to a recorder: the feed's parsing with it, beside parsing alone",
     "wire": "market data frame sent to order frame received over loopback, beside a C echo of the same bytes",
 }
 

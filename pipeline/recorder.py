@@ -2,7 +2,8 @@
 
 The feed shows every frame that it has read, and every snapshot that it has used. A recorder that is there from the
 first frame needs nothing else; one that comes later asks the venue for a snapshot of each symbol, which it writes
-behind the symbol's first diff, where a reader looks for it.
+behind the symbol's first diff, where a reader looks for it. (Binary feeds have no snapshots: their books begin with the
+session.)
 """
 
 import threading
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from shm.segment import NAME_PREFIX, Segment, owner_of
-from stages.domain.captures.writer import CaptureWriter
+from stages.domain.captures.writer import LINES, PACKETS, CaptureWriter
 from stages.domain.tap import TAP, FrameReader
 from stages.feed.snapshots import SnapshotError, fetch, new_pool
 
+_BINARY = b"\0"
+"""No JSON text begins so; every block of ITCH messages does, whose lengths are below 256."""
 IDLE_S = 0.002
 FLUSH_S = 1.0
 """What a crash of the recorder can cost."""
@@ -38,13 +41,14 @@ class Recorder:
         self.run = run
         self._tap = Segment.observe(f"{NAME_PREFIX}{run}.{TAP}")
         self._reader = FrameReader(self._tap.address)
-        self._writer = CaptureWriter(folder, run, rotate_bytes)
+        self._texts = CaptureWriter(folder, run, rotate_bytes, LINES)
+        self._packets = CaptureWriter(folder, run, rotate_bytes, PACKETS)
+        self._writers = (self._texts, self._packets)
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
         self._snapshots: deque[tuple[str, bytes]] = deque()
         self._without_diff: dict[bytes, str] = {}
-        if not self._reader.is_from_the_start:
-            self._without_diff = {f'{{"stream":"{symbol.lower()}@depth'.encode(): symbol for symbol in symbols}
-            threading.Thread(target=self._fetch, args=(rest_url, list(symbols), say), daemon=True).start()
+        self._wants_snapshots = not self._reader.is_from_the_start
+        self._rest_url, self._symbols, self._say = rest_url, list(symbols), say
 
     def record(self, is_over: Callable[[], bool]) -> None:
         """Until `is_over` or the run's end; then write the rest. Raises OSError."""
@@ -57,19 +61,22 @@ class Recorder:
             if now_s - looked_s >= FLUSH_S:
                 looked_s = now_s
             if now_s - flushed_s >= FLUSH_S:
-                self._writer.flush()
+                for writer in self._writers:
+                    writer.flush()
                 flushed_s = now_s
             if last:
                 break
             time.sleep(IDLE_S)
-        self._writer.close()
+        for writer in self._writers:
+            writer.close()
 
     def document(self) -> dict[str, Any]:
         """What came of it."""
         return {
-            "run": self.run, "files": [str(path) for path in self._writer.files],
-            "frames": self._writer.lines_written, "lost_frames": self._reader.lost_frames,
-            "bytes": self._writer.bytes_written,
+            "run": self.run, "files": [str(path) for writer in self._writers for path in writer.files],
+            "frames": sum(writer.frames_written for writer in self._writers),
+            "lost_frames": self._reader.lost_frames,
+            "bytes": sum(writer.bytes_written for writer in self._writers),
         }  # fmt: skip
 
     def _run_lives_since(self, looked_s: float) -> bool:
@@ -81,7 +88,12 @@ class Recorder:
     def _turn(self) -> bool:
         """Write what is there to read, a batch at most; whether there may be more."""
         for read_ns, raw in self._reader.read():
-            self._writer.add(read_ns + self._epoch_ns, raw)
+            if raw.startswith(_BINARY):
+                self._packets.add(read_ns + self._epoch_ns, raw)
+                continue
+            self._texts.add(read_ns + self._epoch_ns, raw)
+            if self._wants_snapshots:
+                self._begin_fetching()
             if self._without_diff:
                 self._without_diff.pop(raw[: raw.find(b"@depth") + 6], None)
         for _ in range(len(self._snapshots)):
@@ -89,15 +101,20 @@ class Recorder:
             if symbol in self._without_diff.values():
                 self._snapshots.append((symbol, body))
             else:
-                self._writer.add(0, body)
+                self._texts.add(0, body)
         return self._reader.found_something
 
-    def _fetch(self, rest_url: str, symbols: Sequence[str], say: Callable[[str], None]) -> None:
+    def _begin_fetching(self) -> None:
+        self._wants_snapshots = False
+        self._without_diff = {f'{{"stream":"{symbol.lower()}@depth'.encode(): symbol for symbol in self._symbols}
+        threading.Thread(target=self._fetch, daemon=True).start()
+
+    def _fetch(self) -> None:
         pool = new_pool()
-        for index, symbol in enumerate(symbols):
+        for index, symbol in enumerate(self._symbols):
             try:
-                snapshot = fetch(pool, rest_url, symbol, index, 0, SNAPSHOT_LEVELS, SNAPSHOT_TIMEOUT_S)
+                snapshot = fetch(pool, self._rest_url, symbol, index, 0, SNAPSHOT_LEVELS, SNAPSHOT_TIMEOUT_S)
             except SnapshotError as error:
-                say(f"{error}: without it {symbol} can be replayed behind another recording only")
+                self._say(f"{error}: without it {symbol} can be replayed behind another recording only")
             else:
                 self._snapshots.append((symbol, snapshot.body))

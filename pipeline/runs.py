@@ -1,6 +1,5 @@
 """Runs on disk: the run directory, and the lock that lets one run at a time hold a name."""
 
-import fcntl
 import json
 import os
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunHeldError, UsageError
+from shm.file_lock import EXCLUSIVE, SHARED, try_lock
 from shm.user_folders import user_folder
 
 
@@ -148,7 +148,7 @@ def sweep_control_sockets() -> list[Path]:
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                if _try_lock(descriptor, fcntl.LOCK_EX):
+                if try_lock(descriptor, EXCLUSIVE):
                     removed += _forget_dead(descriptor)
             finally:
                 os.close(descriptor)
@@ -161,18 +161,10 @@ LOCK_TRIES, LOCK_POLL_S = 20, 0.01
 
 def _take(descriptor: int) -> bool:
     for _ in range(LOCK_TRIES):
-        if _try_lock(descriptor, fcntl.LOCK_EX):
+        if try_lock(descriptor, EXCLUSIVE):
             return True
         time.sleep(LOCK_POLL_S)
     return False
-
-
-def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _look(path: Path) -> LiveRun | None:
@@ -182,7 +174,7 @@ def _look(path: Path) -> LiveRun | None:
     except OSError:
         return None
     try:
-        return None if _try_lock(descriptor, fcntl.LOCK_SH) else _read(path.stem, descriptor)
+        return None if try_lock(descriptor, SHARED) else _read(path.stem, descriptor)
     finally:
         os.close(descriptor)
 

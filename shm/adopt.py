@@ -44,15 +44,6 @@ NOTHING = 0
 """Answered by a ring into which nothing was ever published: seqs start at 1."""
 
 
-def check_capacity(capacity: int, records: int) -> None:
-    """Raise ValueError when a ring of `capacity` cannot be adopted from by a stage that publishes `records` at once."""
-    if records > capacity - 1:
-        raise ValueError(
-            f"ring capacity={capacity} must exceed records={records} published at once: "
-            "the newest published record must stay whole while they are written"
-        )
-
-
 @primitive
 def claimable(outputs: int) -> int:
     """Writer: the most records that may be begun and not yet published, room or not."""

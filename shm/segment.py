@@ -63,6 +63,7 @@ import numpy as np
 from shm.arena import arena_bytes, format_arena
 from shm.atomics import fence_release, load_acquire, store_release
 from shm.broadcast import broadcast_bytes, format_broadcast
+from shm.file_lock import EXCLUSIVE, SHARED, try_lock
 from shm.kernel import kernel
 from shm.layout import align_up, describe, differences, fingerprint
 from shm.pool import format_pool, pool_bytes
@@ -483,17 +484,9 @@ def owner_is_alive(name: str) -> bool | None:
     except OSError:
         return None
     try:
-        return not _try_lock(descriptor, fcntl.LOCK_SH)
+        return not try_lock(descriptor, SHARED)
     finally:
         os.close(descriptor)
-
-
-def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_segment(descriptor: int) -> bool:
@@ -513,7 +506,7 @@ def sweep(prefix: str = NAME_PREFIX) -> list[str]:
         try:
             status = os.fstat(descriptor)
             ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and _is_segment(descriptor)
-            if ours and _try_lock(descriptor, fcntl.LOCK_EX) and _is_at(path, status):
+            if ours and try_lock(descriptor, EXCLUSIVE) and _is_at(path, status):
                 unlink(path.name)
                 removed.append(path.name)
         finally:

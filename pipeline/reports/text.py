@@ -131,9 +131,15 @@ def _footnotes(report: Mapping[str, Any]) -> str:
     cost = report.get("clock_read_ns")
     stamps = f"Each stamp costs {cost:.1f} ns and is part of every figure.  " if cost is not None else ""
     return (
-        f"{stamps}{_clock(report.get('clock'))}"
+        f"{_fees(report)}{stamps}{_clock(report.get('clock'))}"
         f"{machine.get('cpu', '')}, {machine.get('cores', '?')} cores, Linux {machine.get('kernel', '')}"
     )
+
+
+def _fees(report: Mapping[str, Any]) -> str:
+    """The venue tells fills that were missed by their totals only."""
+    unknown = report.get("counters", {}).get("router", {}).get("fills_without_fee", 0)
+    return f"The commission of {unknown:,} fills was never reported: fees and profit lack it.  " if unknown else ""
 
 
 def _clock(clock: Mapping[str, Any] | None) -> str:

@@ -53,6 +53,8 @@ WHAT_WENT_WRONG = {
     "dropped": "messages held back for a snapshot were given up",
 }
 """The feed's counters that `stepped.watched` looks at, in words."""
+HINT_LINES = "a capture's lines are `<receive ns> <raw JSON>`"
+HINT_STREAMS = "record <symbol>@depth@100ms and <symbol>@bookTicker beside the snapshots"
 HINT_SNAPSHOT = "give the file that precedes it first; only a snapshot tells the whole book"
 
 
@@ -80,7 +82,7 @@ def _look_at(name: str) -> _File:
     file = _File(name, FileReport(name, "binance"))
 
     def damaged(damage: Damage) -> None:
-        kind = "damaged_file" if "gzip" in damage.what else "malformed_line"
+        kind = "damaged_file" if damage.ends_file else "malformed_line"
         file.report.problem(kind, damage.what, offset=damage.offset, line=damage.line)
 
     before_ns = 0
@@ -107,7 +109,7 @@ def _look_at(name: str) -> _File:
         problems = file.report.problems
         raise UsageError(
             f"{name}: holds no market data" + (f"; {problems[0]}" if problems else ""),
-            "a capture's lines are `<receive ns> <raw JSON>`",
+            HINT_LINES,
         )
     return file
 
@@ -161,9 +163,14 @@ class _Stream:
                 known = self._summaries.setdefault(symbol, SymbolSummary(symbol))
                 known.first_update_id = known.first_update_id or summary.first_update_id
                 known.last_update_id = summary.last_update_id or known.last_update_id
-        if not 0 < len(self._summaries) <= SYMBOLS_MAX:
+        if not self._summaries:
+            problems = "".join(f"; {file.report.problems[0]}" for file in files if file.report.problems)
             raise UsageError(
-                f"{files[0].name}: {len(self._summaries)} symbols, 1 to {SYMBOLS_MAX} can be verified together",
+                f"{files[0].name}: snapshots, and no stream that says of which symbol{problems}", HINT_STREAMS
+            )
+        if len(self._summaries) > SYMBOLS_MAX:
+            raise UsageError(
+                f"{files[0].name}: {len(self._summaries)} symbols, at most {SYMBOLS_MAX} can be verified together",
                 "give captures of fewer symbols at a time",
             )
         self._table = _instruments(files[0], list(self._summaries))
@@ -241,7 +248,7 @@ class _Stream:
             self._flush(report)
 
     def _take_snapshot(self, report: FileReport, record: Record) -> None:
-        owner = owner_of(record.last_id, self._summaries.values())
+        owner = owner_of(record, self._summaries.values())
         place: dict[str, Any] = {"offset": record.offset, "line": record.line}
         if owner is None:
             report.problem("snapshot_of_nothing", "a snapshot, but no depth diffs that say of which symbol", **place)

@@ -1,6 +1,7 @@
 """Telling a file's format from its content."""
 
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,38 +9,50 @@ import numpy as np
 
 from pipeline.errors import UsageError
 from shm.kernel import kernel
-from stages.domain.captures.pieces import DamagedFileError, pieces
+from stages.domain.captures.binance import looks_like
+from stages.domain.captures.pcap import is_pcap
+from stages.domain.captures.pieces import DamagedFileError, pieces, zip_members
 from stages.domain.codecs import itch_frames, raw
 
 FORMATS = ("binance", "lobster", "itch", "raw")
 HINT = f"name the format: --format {'|'.join(FORMATS)}"
 LOOK_BYTES = 1 << 16
 LINES = 20
+ITCH_BYTES_MIN = 512
+"""So many bytes of good ITCH frames are no chance, whatever else is there: one in 800,000 places looks like one."""
 
-_CAPTURE = re.compile(rb"\d{1,19} \{")
 _MESSAGE_ROW = re.compile(rb"\d+(\.\d+)?,[1-7],\d+,\d+,-?\d+,-?1(,.*)?\r?")
 _BOOK_ROW = re.compile(rb"(-?\d+,\d+,-?\d+,\d+)(,-?\d+,\d+,-?\d+,\d+)*\r?")
 
 
 def format_of(path: Path) -> str:
-    """One of FORMATS. Raises UsageError when the file cannot be read or looks like none of them."""
-    if path.is_dir():
+    """One of FORMATS, or "pcap". Raises UsageError when the file cannot be read or looks like none of them."""
+    if path.is_dir() or _is_zipped_sample(path):
         return "lobster"
     start = _start_of(path)
     if not start:
         raise UsageError(f"{path}: empty", "give a file with market data")
-    if start.startswith(b"PK\x03\x04"):
-        return "lobster"
+    if is_pcap(start):
+        return "pcap"
     lines = start.split(b"\n")[:LINES]
-    if any(_CAPTURE.match(line) for line in lines):
+    if any(looks_like(line) for line in lines):
         return "binance"
     if any(_MESSAGE_ROW.fullmatch(line) or _BOOK_ROW.fullmatch(line) for line in lines):
         return "lobster"
     good = {name: _good_bytes(start, count) for name, count in (("itch", _itch_bytes), ("raw", _raw_bytes))}
     best = max(good, key=lambda name: good[name])
+    if good["itch"] >= ITCH_BYTES_MIN:
+        return "itch"
     if good[best] < len(start) // 2:
         raise UsageError(f"{path}: looks like no market data that is known here", HINT)
     return best
+
+
+def _is_zipped_sample(path: Path) -> bool:
+    try:
+        return path.is_file() and zipfile.is_zipfile(path) and len(zip_members(path)) != 1
+    except (DamagedFileError, OSError):
+        return False
 
 
 def _start_of(path: Path) -> bytes:
@@ -53,8 +66,8 @@ def _start_of(path: Path) -> bytes:
         if not start:
             raise UsageError(f"{path}: {error.what}", "copy or download the file again") from None
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}", "check the path") from None
-    return start[:LOOK_BYTES]
+        raise UsageError(f"{path}: {error.strerror or error}", "give a file that can be read") from None
+    return start[:LOOK_BYTES].removeprefix(b"\xef\xbb\xbf")
 
 
 def _good_bytes(start: bytes, count: Callable[[int, int], int]) -> int:

@@ -116,9 +116,12 @@ class Verifier:
             known = MESSAGES.get(chr(kind)) if kind > 0 else None
             what = {
                 TRUNCATED: f"the file ends within a frame, {report.bytes_left} bytes are left over",
-                WRONG_LENGTH: f"a message of type {letter} has {known.itemsize if known else 0} bytes, not {length}",
+                WRONG_LENGTH: f"a message of type {letter} has {known.itemsize if known else 0} bytes, not {length}"
+                if length
+                else "a frame of length 0, which holds no message",
                 UNKNOWN_TYPE: f"no message has type {letter}; {length} bytes left out",
-                GARBAGE: f"no frame of a message; {int(framer['garbage_bytes']):,} bytes passed over in all",
+                GARBAGE: f"no frame of a message; {int(framer['garbage_bytes']):,} bytes passed over in all, "
+                f"{report.bytes_left:,} left over at the end",
             }[problem]
             report.problem(
                 name, what, count=int(framer["problem_count"][problem]), offset=int(framer["problem_offset"][problem])

@@ -6,6 +6,8 @@ from typing import Any
 
 from pipeline.verify.detect import format_of
 from pipeline.verify.report import FileReport, Verification
+from stages.domain.captures.pcap import is_pcap
+from stages.domain.captures.pieces import DamagedFileError, pieces
 
 
 def verify(paths: Sequence[Path], file_format: str | None) -> Verification:
@@ -13,7 +15,7 @@ def verify(paths: Sequence[Path], file_format: str | None) -> Verification:
 
     Binance captures are looked at together: those whose ids join are one stream.
     """
-    formats = [file_format or format_of(path) for path in paths]
+    formats = [format_of(path) if file_format is None or _is_pcap(path) else file_format for path in paths]
     books: dict[str, dict[str, Any]] = {}
     captures = [str(path) for path, name in zip(paths, formats, strict=True) if name == "binance"]
     found: dict[str, list[FileReport]] = {}
@@ -31,6 +33,14 @@ def verify(paths: Sequence[Path], file_format: str | None) -> Verification:
     return Verification(reports, books)
 
 
+def _is_pcap(path: Path) -> bool:
+    """Whether a file is a capture of the network, which holds whatever it holds."""
+    try:
+        return path.is_file() and is_pcap(next(pieces(path), b""))
+    except (OSError, DamagedFileError):
+        return False
+
+
 def _verifier(name: str) -> Callable[[Path, dict[str, dict[str, Any]]], list[FileReport]]:
     """Imported when it is needed: each brings kernels of its own."""
     if name == "lobster":
@@ -41,6 +51,10 @@ def _verifier(name: str) -> Callable[[Path, dict[str, dict[str, Any]]], list[Fil
         from pipeline.verify import itch
 
         return itch.verify
+    if name == "pcap":
+        from pipeline.verify import pcap
+
+        return pcap.verify
     from pipeline.verify import raw
 
     return raw.verify

@@ -25,5 +25,5 @@ def play(path: Path, report: FileReport, take: Take) -> None:
     except DamagedFileError as error:
         report.problem("damaged_file", error.what, offset=error.offset)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}", "check the path") from None
+        raise UsageError(f"{path}: {error.strerror or error}", "give a file that can be read") from None
     report.bytes_left = take(rest, offset, True)

@@ -40,8 +40,10 @@ def rewrite(payload: bytes) -> bytes:
             raise MalformedMessageError("data is not an object")
     kind = value.get("e")
     if kind == "depthUpdate":
+        # Of futures, whose ids have holes: a diff joins the one that `pu` names, so it begins behind that.
+        first_id = _number(value, "pu") + 1 if "pu" in value else _number(value, "U")
         return (
-            f'{{"e":"depthUpdate","E":{_number(value, "E")},"s":{_symbol(value)},"U":{_number(value, "U")},'
+            f'{{"e":"depthUpdate","E":{_number(value, "E")},"s":{_symbol(value)},"U":{first_id},'
             f'"u":{_number(value, "u")},"b":{_levels(value, "b")},"a":{_levels(value, "a")}}}'
         ).encode()
     if kind in ("trade", "aggTrade"):
@@ -54,7 +56,7 @@ def rewrite(payload: bytes) -> bytes:
             f'"p":{_decimal(value.get("p"), "p")},"q":{_decimal(value.get("q"), "q")},"T":{_number(value, "T")},'
             f'"m":{"true" if maker else "false"}}}'
         ).encode()
-    if kind is None and {"u", "s", "b", "B", "a", "A"} <= value.keys():
+    if kind in (None, "bookTicker") and {"u", "s", "b", "B", "a", "A"} <= value.keys():
         sides = ",".join(f'"{key}":{_decimal(value[key], key)}' for key in "bBaA")
         return f'{{"u":{_number(value, "u")},"s":{_symbol(value)},{sides}}}'.encode()
     raise NotMarketDataError(f"e={kind!r}, keys {', '.join(sorted(map(str, value))[:10])}")

@@ -21,7 +21,6 @@ from shm.clock import CLOCK_WORDS, read_now_ns
 from shm.control import State
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
-from shm.layout import record_at
 from shm.ring import cursors
 from shm.segment import Segment
 from shm.seqlock import row_bytes
@@ -31,7 +30,7 @@ from stages.domain.codecs.binance_orders import EVENT, request_templates
 from stages.domain.codecs.json_scan import GUARD_BYTES, word
 from stages.domain.edges import POSITION_TABLE, RISK_TO_ROUTER, ROUTER_TO_RISK, edges
 from stages.domain.messages import ORDER, POSITION, PRICE_EXPONENT, REPORT, OrderKind, OrderType, TimeInForce
-from stages.domain.orders import IS_OPEN, ORDER_SLOTS, OrderState, base36, client_order_id_prefix
+from stages.domain.orders import ORDER_SLOTS, OrderState, base36, client_order_id_prefix
 from stages.domain.samples import new_samples
 from stages.domain.sockets import connected_pair
 from stages.helper import Helper, Result
@@ -40,7 +39,6 @@ from stages.router.credentials import Credentials
 from stages.router.endpoint import require_loopback
 from stages.router.inbound import take_cold_event
 from stages.router.journal import ENTRIES_PER_POLL, ENTRY
-from stages.router.journal_files import Journal, recover
 from stages.router.kernel import mark_overdue, write_all
 from stages.router.lifecycle import publish_position
 from stages.router.outbound import TEXT, append_frame
@@ -57,19 +55,19 @@ from stages.router.records import (
     STATE,
     Context,
 )
+from stages.router.recovery import DRAFT, Recovery, go_on
 from stages.router.session import Living, Session, open_session_with_backoff
 from stages.router.settings import RouterSettings
 
 log = logging.getLogger(__name__)
 
-CONNECT, DRAFT = "connect", "draft"
+CONNECT = "connect"
 QUESTIONS_PER_SERVICE = 32
 """Most order.status sent at one look (weight 4 each of 6000 a minute)."""
 
 SAMPLE_BYTES = 300
 SAMPLES_INTERVAL_NS = 1_000_000_000
 PRIVATE_ENTRIES = 2 * ENTRIES_PER_POLL
-ORDER_SEQ = int(ORDER.fields["seq"][1])  # type: ignore[index]  # it has fields
 _ADDRESSES = ("order", "report", "positions")
 
 
@@ -152,7 +150,6 @@ class RouterAgent(Agent):
         self._supervisor_pid = 0
         self._orphaned_until_ns = 0
         self._connecting = False
-        self._drafting = False
         self._was_connected = False
         self._cold_events: deque[tuple[int, np.void]] = deque()
         self._next_sample_ns = 0
@@ -175,7 +172,7 @@ class RouterAgent(Agent):
         # Memory that only addresses lead to: kept alive here.
         self._living: Living | None = living if settings.on_leftovers == "cancel" else None
         self._journal_folder = journal_folder
-        self._journal: Journal | None = None
+        self._recovery: Recovery | None = None
         self._private_journal = np.zeros(PRIVATE_ENTRIES, ENTRY)
         self._names = np.ascontiguousarray(instruments["symbol"])
         self._prefix_bytes = np.frombuffer(self._prefix.encode().ljust(GUARD_BYTES, b"\0"), np.uint8).copy()
@@ -243,55 +240,11 @@ class RouterAgent(Agent):
         # Whoever reads already was told nothing yet by a first router, and is told all by a later one.
         state["told_epoch"] = peek(int(state["reports_out"]) + ring.READER_EPOCH)
         if self._journal_folder is not None:
-            self._open_journal(self._journal_folder)
+            self._recovery = Recovery(self.context, self._journal_folder, self._symbols, self._prefix)
+            self._recovery.open()
         if not is_first:
-            self._go_on()
-
-    def _open_journal(self, folder: Path) -> None:
-        """Take up what an earlier process of this run wrote, and go on writing behind it."""
-        state = self.context.state[0]
-        recovered = recover(folder, self._symbols, self._prefix)
-        if recovered is None:
-            journal = Journal.draft(folder, self._symbols, self._prefix)
-            journal.publish()
-            self._use_journal(journal)
-            return
-        self.context.orders[:] = recovered.orders
-        self.context.positions[:] = recovered.positions
-        state["journal_number"], state["taken_seq"] = recovered.number, recovered.taken_seq
-        self._use_journal(Journal.go_on(recovered))
-        log.info("journal: %d entries, %d torn", recovered.number, recovered.torn)
-
-    def _use_journal(self, journal: Journal) -> None:
-        state = self.context.state[0]
-        self._journal = journal
-        journal.populate(journal.next)
-        state["journal_begin"], state["journal_at"], state["journal_end"] = 0, journal.next, journal.end
-
-    def _go_on(self) -> None:
-        """An earlier process of this stage was killed: what it knew is read; what became of its open orders is asked.
-
-        An order that was written down may have been sent or not. It counts as sent now, so that the venue is given the
-        time that an order may take to arrive before "no such order" is believed.
-        """
-        self._living = None  # what is at the venue is this run's
-        state, orders = self.context.state[0], self.context.orders[:ORDER_SLOTS]
-        is_open = IS_OPEN[orders["state"]]
-        orders["sent_ns"][is_open & (orders["is_acked"] == 0)] = read_now_ns(self.context.clock)
-        orders["asked_ns"] = orders["requested_ns"] = 0
-        state["open_orders"] = int(is_open.sum())
-        state["last_order_id"] = int(orders["order_id"].max())
-        self.context.counters[0]["unknown"] = int((orders["state"] == OrderState.UNKNOWN).sum())
-        answered = int(state["taken_seq"])
-        if last := ring.newest(int(state["reports_out"])):
-            report = record_at(last, REPORT)
-            state["report_seq"] = report["seq"]
-            answered = max(answered, int(report["cause_seq"]))
-        taken = adopt.skip(int(state["orders_in"]), ORDER_SEQ, answered)
-        state["unknown_cursor"] = state["tell_cursor"] = 0
-        for symbol in range(len(self._instruments)):
-            publish_position(self.context, symbol)
-        log.warning("going on for an earlier router: %d orders open, %d inputs adopted", state["open_orders"], taken)
+            self._living = None  # what is at the venue is this run's
+            go_on(self.context)
 
     def is_synced(self) -> bool:
         state = self.context.state[0]
@@ -335,53 +288,26 @@ class RouterAgent(Agent):
         assert self._helper is not None, "service before start"
         for result in self._helper.results():
             if result.tag == DRAFT:
-                self._take_draft(result)
+                assert self._recovery is not None
+                self._recovery.take_draft(result)
             else:
                 self._take_connection(result)
         self._take_loss()
         self._take_cold_text(now_ns)
         self._take_cold_events()
-        self._tend_journal()
+        if self._recovery is not None:
+            self._recovery.tend(self._helper)
         if self.context.state[0]["open_orders"]:
             mark_overdue(self.context, now_ns)
             self._ask_about_unknown(now_ns)
         self._watch_supervisor(now_ns)
 
-    def _tend_journal(self) -> None:
-        """Keep pages ready ahead of the next entry; have the next file made in good time."""
-        journal, at = self._journal, int(self.context.state[0]["journal_at"])
-        if journal is None:
-            return
-        if journal.is_nearly_full(at) and not self._drafting:
-            assert self._journal_folder is not None
-            assert self._helper is not None
-            folder, symbols, prefix = self._journal_folder, self._symbols, self._prefix
-            self._drafting = True
-            self._helper.submit(DRAFT, lambda: Journal.draft(folder, symbols, prefix))
-        journal.populate(at)
-
-    def _take_draft(self, result: Result) -> None:
-        if result.error is not None:
-            raise result.error
-        self._turn_over(result.value)
-
-    def _turn_over(self, following: Journal) -> None:
-        """Go on in the next file, which begins with all that there is."""
-        full, end = self._journal, int(self.context.state[0]["journal_at"])
-        assert full is not None
-        self._use_journal(following)
-        write_all(self.context)
-        following.publish()
-        full.cut(end)
-        self._drafting = False
-
     def close(self) -> None:
         if self._helper is not None:
             self._helper.close()
         self._drop_session()
-        if self._journal is not None:
-            self._journal.flush()
-            self._journal.cut(int(self.context.state[0]["journal_at"]))
+        if self._recovery is not None:
+            self._recovery.close()
         for end in self._to_ourselves:
             end.close()
 

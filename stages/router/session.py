@@ -1,11 +1,12 @@
 """Connect, log on, subscribe: runs in the helper thread, may block, ends with a descriptor for compiled code."""
 
+import contextlib
 import logging
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,8 +121,40 @@ def open_session_with_backoff(
 
 
 def _ask(connection: Any, early: list[bytes], method: str, params: dict[str, Any]) -> Any:
-    """Send a request and wait for its result; whatever else arrives is put into `early`, in order."""
-    connection.send(simplejson.dumps({"id": method, "method": method, "params": params}))
+    """Send a request and wait for its result, as long as the connection's timeout says and no longer.
+
+    Whatever else arrives is put into `early`, in order.
+    """
+    with _deadline(connection, method):
+        connection.send(simplejson.dumps({"id": method, "method": method, "params": params}))
+        return _answer(connection, early, method)
+
+
+@contextlib.contextmanager
+def _deadline(connection: Any, method: str) -> Iterator[None]:
+    """Cut the connection when the time is over: the socket's own timeout begins anew with every byte that comes."""
+    timeout_s = connection.gettimeout()
+    is_over = threading.Event()
+
+    def cut() -> None:
+        is_over.set()
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(timeout_s, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, websocket.WebSocketException, SessionError) as error:
+        if is_over.is_set():
+            raise SessionError(f"{method}: no answer within {timeout_s:g} s") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def _answer(connection: Any, early: list[bytes], method: str) -> Any:
     while True:
         text = connection.recv()
         if not text:

@@ -52,8 +52,9 @@ class Batch:
     def is_full(self) -> bool:
         return self.message_count >= BATCH_MESSAGES_MAX or self.byte_count >= BATCH_BYTES_MAX
 
-    def add(self, record: Record) -> None:
-        for connection in self._hub.subscribers(record.stream):
+    def add(self, record: Record, stream: str) -> None:
+        """A message of `stream` more."""
+        for connection in self._hub.subscribers(stream):
             payload = record.raw if connection.combined else record.data
             self._frames.setdefault(connection, []).append(frame(payload))
         self.message_count += 1
@@ -90,6 +91,7 @@ class ReplaySource:
         self._markets: dict[str, ReplayMarket] = {}
         self._served: dict[Connection, None] = {}
         self._hold_ns = 0
+        self._played_as: dict[str, str] = {}
         for symbol, item in exchange.instruments.items():
             market = ReplayMarket(item, len(description.symbols[symbol].snapshot_ids))
             self._markets[symbol] = exchange.markets[symbol] = market
@@ -109,9 +111,9 @@ class ReplaySource:
                 await self._send(batch)
                 await self._hold(file, record)
                 continue
-            batch.add(record)
-            fills = self._markets[capture.symbol_of(record.stream)].play(record)
-            if fills:
+            batch.add(record, self._played_as.get(record.stream, record.stream))
+            market = self._markets.get(capture.symbol_of(record.stream))
+            if market is not None and (fills := market.play(record)):
                 self._exchange.apply_fills(capture.symbol_of(record.stream), fills)
             if batch.is_full:
                 await self._send(batch)
@@ -122,14 +124,19 @@ class ReplaySource:
 
     def _records(self) -> Iterator[tuple[str, Record]]:
         for file in self._description.files:
-            for record in capture.undamaged(file, lambda torn: None):
+            for record in capture.records(file, lambda damage: None):
                 yield file, record
 
     async def _all_streams_subscribed(self) -> None:
-        while missing := [name for name in self._description.streams if not self._hub.is_wanted(name)]:
+        """Wait for them. A stream that nobody wants by its own name goes out by that by which readers take it."""
+        needed = self._description.needed_streams
+        while missing := [
+            name for name, other in needed.items() if not (self._hub.is_wanted(name) or self._hub.is_wanted(other))
+        ]:
             log.info("replay waits for subscribers of %s", " ".join(missing))
             self._hub.changed.clear()
             await self._hub.changed.wait()
+        self._played_as = {name: other for name, other in needed.items() if not self._hub.is_wanted(name)}
 
     async def _hold(self, file: str, record: Record) -> None:
         market = self._markets[self._description.snapshot_symbols[file, record.line]]
@@ -168,6 +175,6 @@ class ReplaySource:
                 "recorded_messages": self._description.stream_messages,
                 "duration_ns": time.monotonic_ns() - start_ns - self._hold_ns,
                 "held_ns": self._hold_ns,
-                "torn": self._description.warnings,
+                "damage": self._description.warnings,
             }
         )

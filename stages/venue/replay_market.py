@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -19,7 +20,10 @@ from stages.venue import fixed
 from stages.venue.fixed import show
 from stages.venue.instruments import Instrument
 
+log = logging.getLogger("venue.replay")
 UNREAD_DIFFS_MAX = 4096
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What a recorded message raises that is not what its type says. It is played all the same: readers count it."""
 
 
 class ReplayMarket:
@@ -44,7 +48,10 @@ class ReplayMarket:
 
     @property
     def last_price(self) -> int:
-        return fixed.parse(json.loads(self._last_trade)["p"]) if self._last_trade else 0
+        try:
+            return fixed.parse(json.loads(self._last_trade)["p"]) if self._last_trade else 0
+        except _UNREADABLE:
+            return 0
 
     def takeable(self, side: Side) -> Iterator[tuple[int, int]]:
         self._bring_up_to_date()
@@ -83,11 +90,17 @@ class ReplayMarket:
         elif record.kind is Kind.TRADE:
             self._last_trade = record.data
             if self._model.order_count:
-                trade = json.loads(record.data)
-                return self._number(
-                    self._model.trade(fixed.parse(trade["p"]), fixed.parse(trade["q"]), buyer_is_maker=trade["m"])
-                )
+                return self._number(self._trade(record))
         return []
+
+    def _trade(self, record: Record) -> list[Fill]:
+        try:
+            trade = json.loads(record.data)
+            price, quantity, buyer_is_maker = fixed.parse(trade["p"]), fixed.parse(trade["q"]), trade["m"]
+        except _UNREADABLE as error:
+            log.warning("line %d: a trade that cannot be read: %r", record.line, error)
+            return []
+        return self._model.trade(price, quantity, buyer_is_maker=buyer_is_maker)
 
     async def hold_at(self, snapshot: Record) -> list[tuple[Fill, int]]:
         """At the line of a recorded snapshot: wait until it has been asked for, and hand it out.
@@ -115,7 +128,12 @@ class ReplayMarket:
 
     def _seed(self, snapshot: Record) -> list[Fill]:
         value = json.loads(snapshot.raw)
-        fills = self._model.seed(_parsed(value["bids"]), _parsed(value["asks"]))
+        try:
+            bids, asks = list(_parsed(value["bids"])), list(_parsed(value["asks"]))
+        except _UNREADABLE as error:
+            log.warning("line %d: a snapshot that cannot be read: %r", snapshot.line, error)
+            bids, asks = [], []
+        fills = self._model.seed(bids, asks)
         self._last_update_id = snapshot.last_id
         self._played_update_id = max(self._played_update_id, snapshot.last_id)
         return fills + self._read_all()
@@ -134,9 +152,14 @@ class ReplayMarket:
         fills: list[Fill] = []
         for record in self._unread:
             if record.last_id > self._last_update_id:
-                diff = json.loads(record.data)
-                fills += self._model.apply(_parsed(diff["b"]), _parsed(diff["a"]))
                 self._last_update_id = record.last_id
+                try:
+                    diff = json.loads(record.data)
+                    bids, asks = list(_parsed(diff["b"])), list(_parsed(diff["a"]))
+                except _UNREADABLE as error:
+                    log.warning("line %d: a diff that cannot be read: %r", record.line, error)
+                    continue
+                fills += self._model.apply(bids, asks)
         self._unread.clear()
         return fills
 

@@ -106,7 +106,7 @@ class Line:
             env=os.environ | {"XDG_STATE_HOME": str(self.folder / "state"), "PYTHONPATH": str(REPOSITORY)},
         )  # fmt: skip
         wait_until(
-            lambda: "market data" in self.words[said:] or self.process.poll() is not None, "the line trades", 300
+            lambda: "market data" in self.words[said:] or self.process.poll() is not None, "the line trades", 600
         )
         return self
 

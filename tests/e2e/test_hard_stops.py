@@ -139,7 +139,8 @@ def test_what_a_run_has_in_shared_memory_is_shown_and_what_a_dead_one_left_is_re
     assert set(removed) == {f"{NAME_PREFIX}{run}.{name}" for name in shown}
     assert _segments(run) == []
     until(lambda: not psutil.pid_exists(pids["router"]), 8, "the router cancels its orders and leaves")
-    psutil.Process(pids["venue"]).kill()  # it would leave by itself, seconds later
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pids["venue"]).kill()  # it would leave by itself, seconds later
 
 
 def _shown(pipeline: Runs, run: str) -> Any:

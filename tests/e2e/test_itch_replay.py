@@ -1,12 +1,15 @@
 """An ITCH session through the real line: every message, in order, to books of single orders."""
 
+import os
+import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Done, Runs
+from tests.e2e.conftest import Done, Runs, stage_pids
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import coherent, directory, order_stream
 
@@ -19,15 +22,20 @@ BOOK_FIELDS = ("bid", "bid_qty", "ask", "ask_qty", "bid_levels", "ask_levels")
 
 
 def session() -> list[bytes]:
-    """Orders of four symbols that know each other, among messages of all types but crosses, of which some are empty."""
-    stream = coherent(order_stream(7, 20_000, strangers=0.0, excess=0.0))
+    """Orders of four symbols, each known to the books but one, among messages of all other types but crosses."""
+    stream, books = [], oracle.Books()
+    for message in coherent(order_stream(7, 20_000, strangers=0.0, excess=0.0)):
+        before = books.unknown
+        books.apply(message)
+        if books.unknown == before and message[:1] not in (b"Q", b"h"):
+            stream.append(message)
     last = int.from_bytes(stream[-1][5:11], "big")
     states = [
         oracle.pack("H", locate, 0, last, b"STOCK%d  " % locate, b"H" if locate == HALTED else b"T", b" ", b"    ")
         for locate in LOCATES
     ]
     stranger = oracle.pack("D", STRANGER, 0, last, 10**12)
-    return [*map(directory, LOCATES), *(each for each in stream if each[:1] not in (b"Q", b"h")), *states, stranger]
+    return [*map(directory, LOCATES), *stream, *states, stranger]
 
 
 def number(text: str | None) -> float | None:
@@ -41,7 +49,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def replayed(pipeline: Runs, file: Path, *arguments: str) -> Done:
+def replayed(pipeline: Runs, file: Path | str, *arguments: str) -> Done:
     return pipeline.finish(
         pipeline.start(
             "up", "--json", "--replay", str(file), "--speed", "max", "-s", "book.orders_max=50000", *arguments
@@ -51,10 +59,11 @@ def replayed(pipeline: Runs, file: Path, *arguments: str) -> Done:
 
 
 @pytest.mark.parametrize("placement", ["packed", "dedicated"])
-def test_a_session_ends_in_the_books_that_verify_finds_in_its_file(
-    pipeline: Runs, recorded: Path, placement: str
+def test_a_session_ends_in_the_books_that_verify_finds_in_its_file_and_in_what_the_run_has_recorded(
+    pipeline: Runs, recorded: Path, placement: str, tmp_path: Path
 ) -> None:
-    done = replayed(pipeline, recorded, "--placement", placement)
+    recording = ("-s", "record.enabled=true", "-s", f"record.folder={tmp_path}")
+    done = replayed(pipeline, recorded, "--placement", placement, *recording)
     assert done.code == 0, done.words
     letters = Counter(chr(message[0]) for message in session())
     counters: dict[str, Any] = done.report["counters"]
@@ -76,6 +85,47 @@ def test_a_session_ends_in_the_books_that_verify_finds_in_its_file(
         assert [number(found[name]) for name in BOOK_FIELDS] == [number(expected[name]) for name in BOOK_FIELDS]
         assert found["state"] == {HALTED: "halted", STRANGER: "dirty"}.get(locate, "valid")
 
-    again = replayed(pipeline, recorded, "--placement", placement)
+    assert done.report["recording"]["lost_frames"] == 0
+    (own,) = done.report["recording"]["files"]
+    checked = pipeline.run("verify", own, "--json")
+    assert (checked.code, checked.report["books"]) == (0, verified.report["books"]), checked.words
+    assert checked.report["files"][0]["messages"] == file["messages"]
+    assert checked.report["files"][0]["problems"] == file["problems"]
+
+    again = replayed(pipeline, own, "--placement", placement)
     assert (again.code, again.report["compiled_kernels"]) == (0, 0), again.words
     assert again.report["books"] == done.report["books"]
+
+
+def test_books_of_a_stage_that_was_killed_in_the_middle_are_stale_until_the_end(
+    pipeline: Runs, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    file = tmp_path / "slow.itch"
+    orders = (
+        oracle.pack("A", 1, 0, 10_000_000 * each, each, b"BS"[each % 2 :][:1], 100, b"STOCK1  ", 1_000_000 + each % 2)
+        for each in range(1, 40_000)
+    )
+    file.write_bytes(oracle.framed(directory(1), *orders))
+    said = tmp_path / "words"
+    with said.open("w") as words:
+        process = pipeline.start("up", "--json", "--replay", str(file), "-s", "book.orders_max=50000", stderr=words)
+
+    def has(state: str, **restarts: int) -> bool:
+        status = pipeline.run("status", "--json")
+        if status.code:
+            return False
+        stages = status.report["stages"]
+        return status.report["books"]["STOCK1"]["state"] == state and all(
+            stages[stage]["restarts"] == count for stage, count in restarts.items()
+        )
+
+    until(lambda: "starting; logs in" in said.read_text(), 300, "compiled kernels")
+    until(lambda: has("valid", book=0, feed=0), 100, "orders in the book")
+    os.kill(stage_pids(process.pid)["book"], signal.SIGKILL)
+    until(lambda: has("stale", book=1, feed=0), 120, "a new book")
+    os.kill(stage_pids(process.pid)["feed"], signal.SIGKILL)
+    until(lambda: has("stale", book=1, feed=1), 120, "a new feed")
+    process.send_signal(signal.SIGINT)
+    done = pipeline.finish(process)
+    assert done.code == 0, said.read_text()
+    assert done.report["books"]["STOCK1"]["state"] == "stale"

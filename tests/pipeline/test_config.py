@@ -54,6 +54,10 @@ ERRORS = {
     "[venue]\nport = 70000\n": ("venue.port = 70000", "65535", "TCP port"),
     "[venue]\nhost = '8.8.8.8'\n": ("venue.host = '8.8.8.8'", "not a loopback address", ""),
     "launch = 3\n": ("launch = 3", "", ""),
+    "[feed]\nsource = 'itch'\n": ("feed: ", "source = 'itch' needs lines, such as udp://", ""),
+    "[feed]\nlines = ['udp://127.0.0.1:9000']\n": ("feed: ", "lines belong to source", ""),
+    "[feed]\nlines = ['tcp://127.0.0.1:9000']\n": ("feed.lines[0] = 'tcp://127.0.0.1:9000'", "udp://GROUP:PORT", ""),
+    "[feed]\nsource = 'raw'\nlines = ['udp://127.0.0.1:1', 'udp://127.0.0.1:2']\n": ("feed: ", "one line only", ""),
 }
 
 

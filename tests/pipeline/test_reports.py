@@ -296,6 +296,16 @@ def test_people_are_told_why_stamps_are_dear(segments: dict[str, Segment]) -> No
     assert "clock_gettime, not the TSC: the reason." in console.export_text()
 
 
+def test_people_are_told_that_a_commission_is_not_known(segments: dict[str, Segment]) -> None:
+    console = Console(record=True, width=140, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123 - for the process's life
+    found = report(segments)
+    print_report(found, console)
+    assert "commission" not in console.export_text()
+    found["counters"]["router"]["fills_without_fee"] = 3
+    print_report(found, console)
+    assert "The commission of 3 fills was never reported" in console.export_text()
+
+
 def test_the_clocks_document_is_what_its_calibration_says() -> None:
     calibrated = clock.calibrate(0.002)
     document = json.loads(json.dumps(clock_document(calibrated)))

@@ -97,7 +97,7 @@ class Line:
         self._prefix = f"tickpipe.test-{os.getpid()}.kills-"
         self._layouts: dict[str, Layout] = {"in": ring_layout(MESSAGE, style.capacity)}
         if style.has_middle:
-            adopt.check_capacity(style.capacity, lives.OUTCOME_MAX)
+            assert style.capacity > lives.OUTCOME_MAX
             self._layouts["out"] = ring_layout(MESSAGE, style.capacity)
         self._layouts["ledger"] = record_layout(np.dtype("<i8"), lives.LEDGER_BYTES // 8)
         self._scratch = np.zeros(lives.BATCH_MAX, MESSAGE)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from stages.domain.captures.binance import CaptureError, Damage, Kind, Record, symbol_of, undamaged
+from stages.domain.captures.binance import CaptureError, Damage, Kind, Record, kind_of, records, symbol_of
 
 
 @dataclass
@@ -32,16 +32,36 @@ class Description:
     first_receive_ns: int
     last_receive_ns: int
     snapshot_symbols: dict[tuple[str, int], str]  # (file, line) of a snapshot: its symbol
-    torn: dict[str, Damage] = field(default_factory=dict)
-    """File: where it ends too early; what is before that is played."""
+    damage: dict[str, list[Damage]] = field(default_factory=dict)
+    """File: the places in it that cannot be read, and are left out."""
 
     @property
     def warnings(self) -> list[str]:
-        """The torn tails, in words."""
+        """The damage, in words."""
         return [
-            f"{file}:{damage.line}: {damage.what} (offset {damage.offset:,}); played up to there"
-            for file, damage in self.torn.items()
+            f"{file}:{damage[0].line}: {damage[0].what} (offset {damage[0].offset:,}); left out"
+            + (f", as are {len(damage) - 1:,} more places" if len(damage) > 1 else "")
+            for file, damage in self.damage.items()
         ]
+
+    @property
+    def needed_streams(self) -> dict[str, str]:
+        """Recorded stream: the name of the one that a reader takes it by, `depth` as `depth@100ms` and the like.
+
+        What is no market data here is not among them, nor is a second stream of the same data.
+        """
+        names = {stream: _reader_stream(stream) for stream in self.streams}
+        found: dict[str, str] = {}
+        for stream in sorted(self.streams, key=lambda stream: names[stream] != stream):
+            if names[stream] and names[stream] not in found.values():
+                found[stream] = names[stream]
+        return found
+
+
+def _reader_stream(stream: str) -> str:
+    channels = {Kind.DIFF: "depth@100ms", Kind.TRADE: "trade", Kind.AGGREGATE_TRADE: "trade", Kind.TICKER: "bookTicker"}
+    channel = channels.get(kind_of(stream.encode()))
+    return f"{symbol_of(stream).lower()}@{channel}" if channel else ""
 
 
 def describe(files: Sequence[str]) -> Description:
@@ -57,7 +77,7 @@ def describe(files: Sequence[str]) -> Description:
         snapshots: list[Record] = []
         joined: set[str] = set()  # symbols whose first diff in this file was seen
         record_count = 0
-        for record in undamaged(file, lambda torn, file=file: found.torn.update({file: torn})):  # type: ignore[misc]
+        for record in records(file, lambda damage, file=file: found.damage.setdefault(file, []).append(damage)):  # type: ignore[misc]
             record_count += 1
             found.first_receive_ns = found.first_receive_ns or record.receive_ns
             found.last_receive_ns = record.receive_ns
@@ -66,7 +86,11 @@ def describe(files: Sequence[str]) -> Description:
             else:
                 _count(found, record, file, files[number - 1] if number else None, joined)
         if not record_count:
-            raise CaptureError(f"{file}: holds no market data", "give a capture of Binance market streams")
+            first = found.damage.get(file)
+            raise CaptureError(
+                f"{file}: holds no market data" + (f"; line {first[0].line}: {first[0].what}" if first else ""),
+                "give a capture of Binance market streams: a line is `<receive ns> <raw JSON>`",
+            )
         for snapshot in snapshots:
             _claim(found, file, snapshot)
         _require_snapshots(found, file)
@@ -74,11 +98,13 @@ def describe(files: Sequence[str]) -> Description:
 
 
 def _count(found: Description, record: Record, file: str, before: str | None, joined: set[str]) -> None:
-    symbol = symbol_of(record.stream)
-    item = found.symbols.setdefault(symbol, SymbolSummary(symbol))
     if record.stream not in found.streams:
         found.streams.append(record.stream)
     found.stream_messages += 1
+    if record.kind is Kind.OTHER:
+        return
+    symbol = symbol_of(record.stream)
+    item = found.symbols.setdefault(symbol, SymbolSummary(symbol))
     item.messages[record.kind.value] += 1
     if record.kind is not Kind.DIFF:
         return
@@ -103,18 +129,20 @@ def _require_joint(item: SymbolSummary, record: Record, file: str, before: str) 
         )
 
 
-def owner_of(snapshot_id: int, symbols: Iterable[SymbolSummary]) -> SymbolSummary | None:
-    """The symbol whose range of update ids is nearest to a snapshot's (those of symbols lie far apart)."""
+def owner_of(snapshot: Record, symbols: Iterable[SymbolSummary]) -> SymbolSummary | None:
+    """The symbol that a snapshot names, or whose range of update ids is nearest (those of symbols lie far apart)."""
     candidates = [item for item in symbols if item.last_update_id]
+    if snapshot.stream:
+        candidates = [item for item in candidates if item.symbol == symbol_of(snapshot.stream)]
     return min(
         candidates,
-        key=lambda item: max(item.first_update_id - snapshot_id, snapshot_id - item.last_update_id, 0),
+        key=lambda item: max(item.first_update_id - snapshot.last_id, snapshot.last_id - item.last_update_id, 0),
         default=None,
     )
 
 
 def _claim(found: Description, file: str, snapshot: Record) -> None:
-    nearest = owner_of(snapshot.last_id, found.symbols.values())
+    nearest = owner_of(snapshot, found.symbols.values())
     if nearest is None:
         raise CaptureError(
             f"{file}:{snapshot.line}: a snapshot, but no depth diffs that say of which symbol",

@@ -1,4 +1,6 @@
-"""Recorded ITCH 5.0 files for whoever plays them: messages in order, each with its time, and what they are about.
+"""Recorded ITCH 5.0 for whoever plays it: messages in order, each with its time, and what they are about.
+
+It comes in files of frames, or in captures of the network (`udp_feeds`).
 
 A file that is damaged ends where the damage begins, and says so: `pipeline verify` looks at what is behind it.
 """
@@ -11,7 +13,9 @@ from itertools import islice
 from typing import Any
 
 from stages.domain.captures.binance import CaptureError
+from stages.domain.captures.pcap import is_pcap
 from stages.domain.captures.pieces import DamagedFileError, pieces
+from stages.domain.captures.udp_feeds import UdpFeeds
 from stages.domain.codecs.itch import MESSAGES
 from stages.domain.codecs.itch_frames import LENGTH_BYTES
 
@@ -65,7 +69,7 @@ class DamagedCaptureError(CaptureError):
 def messages(file: str) -> Iterator[bytes]:
     """The messages of a file. Raises CaptureError when it cannot be read, DamagedCaptureError after its good part."""
     rest, offset = b"", 0
-    source = pieces(file)
+    source = _frames(file)
     while True:
         try:
             piece = next(source, b"")
@@ -88,6 +92,17 @@ def messages(file: str) -> Iterator[bytes]:
             break
     if rest.strip(b"\0"):
         raise DamagedCaptureError(f"{file}: cut short, {len(rest)} bytes are left over at offset {offset}", _HINT)
+
+
+def _frames(file: str) -> Iterator[bytes]:
+    """The frames in pieces. Raises as `pieces`."""
+    source = pieces(file)
+    first = next(source, b"")
+    if is_pcap(first):
+        yield from (content.content for content in UdpFeeds(file).read() if not content.is_raw)
+    else:
+        yield first
+        yield from source
 
 
 _HINT = "what comes before it is played; `pipeline verify` looks at the rest"

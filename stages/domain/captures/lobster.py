@@ -4,8 +4,6 @@ Names are `TICKER_DATE_START_END_message_LEVELS.csv` and the same with `orderboo
 or in a zip archive.
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.domain.captures.pieces import DamagedFileError, pieces
+from stages.domain.captures.pieces import ZIP_MAGIC, DamagedFileError, pieces, unzipped, zip_members
 from stages.domain.codecs.lobster import books_of, messages_of
 
 _MESSAGE, _BOOK = "_message", "_orderbook"
-_ZIP_MAGIC = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -45,17 +42,7 @@ class Source:
         return b"".join(found), None
 
     def _pieces(self) -> Iterator[bytes]:
-        if not self.member:
-            yield from pieces(self.path)
-            return
-        given = 0
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as member:
-                while piece := member.read(1 << 20):
-                    given += len(piece)
-                    yield piece
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise DamagedFileError(given, f"the zip archive is damaged: {error}") from None
+        yield from unzipped(self.path, self.member) if self.member else pieces(self.path)
 
 
 @dataclass(frozen=True)
@@ -102,11 +89,7 @@ def samples(path: Path) -> list[Sample]:
     if path.is_dir():
         sources = [Source(file) for file in sorted(path.iterdir()) if file.is_file()]
     elif _is_archive(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                sources = [Source(path, name) for name in archive.namelist()]
-        except zipfile.BadZipFile as error:
-            raise DamagedFileError(0, f"the zip archive is damaged: {error}") from None
+        sources = [Source(path, name) for name in zip_members(path)]
     else:
         return _of_file(path)
     by_name = {source.name: source for source in sources}
@@ -119,7 +102,7 @@ def samples(path: Path) -> list[Sample]:
 
 def _is_archive(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
 
 
 def _swapped(name: str, old: str, new: str) -> str:

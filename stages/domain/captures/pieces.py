@@ -1,12 +1,26 @@
-"""The bytes of a recorded file in pieces, plain or gzip, up to where it is damaged."""
+"""The bytes of a recorded file in pieces, plain or packed, up to where it is damaged.
 
+Packed is gzip, bzip2, xz, or a zip archive of one file.
+"""
+
+import bz2
+import errno
+import lzma
+import stat
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 PIECE_BYTES = 1 << 20
+LINE_BYTES_MAX = 1 << 24
+"""Of a longer line, which no format here has, only the beginning is handed out."""
+ZIP_MAGIC = b"PK\x03\x04"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 _GZIP_MAGIC = b"\x1f\x8b"
+_OPENERS: dict[bytes, Callable[[BinaryIO], IO[bytes]]] = {b"BZh": bz2.BZ2File, b"\xfd7zXZ\x00": lzma.LZMAFile}
 _GZIP_WINDOW = 31  # zlib's number for "with a gzip header"
 _READ_BYTES = 1 << 16
 _STEP_BYTES = 64
@@ -25,11 +39,69 @@ class DamagedFileError(Exception):
 
 
 def pieces(file: str | Path) -> Iterator[bytes]:
-    """The unpacked content, about PIECE_BYTES at a time. Raises OSError, or DamagedFileError after the good part."""
-    with Path(file).open("rb") as source:
-        is_gzip = source.read(2) == _GZIP_MAGIC
+    """The unpacked content, PIECE_BYTES or so at a time. Raises OSError, or DamagedFileError after the good part.
+
+    A file is read more than once, so a pipe or a device is refused.
+    """
+    path = Path(file)
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "a pipe or a device, which cannot be read twice: write it to a file first")
+    with path.open("rb") as source:
+        magic = source.read(6)
         source.seek(0)
-        yield from _members(source) if is_gzip else iter(lambda: source.read(PIECE_BYTES), b"")
+        opener = next((opener for start, opener in _OPENERS.items() if magic.startswith(start)), None)
+        if magic.startswith(_GZIP_MAGIC):
+            yield from _members(source)
+        elif magic.startswith(_ZSTANDARD_MAGIC):
+            raise OSError(errno.ENOTSUP, "packed with Zstandard, which is not read here: unpack it first (zstd -d)")
+        elif magic.startswith(ZIP_MAGIC):
+            yield from _only_member(source)
+        elif opener is not None:
+            yield from _unpacked(lambda: opener(source))
+        else:
+            yield from iter(lambda: source.read(PIECE_BYTES), b"")
+
+
+def _unpacked(open_packed: Callable[[], IO[bytes]]) -> Iterator[bytes]:
+    given = 0
+    try:
+        with open_packed() as packed:
+            while piece := packed.read1(PIECE_BYTES):  # type: ignore[attr-defined]  # read would lose what precedes a break
+                given += len(piece)
+                yield piece
+    except (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise DamagedFileError(given, f"the packed data is damaged: {error}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DamagedFileError(given, f"the packed data is damaged: {error}") from None
+
+
+def unzipped(file: str | Path | BinaryIO, member: str) -> Iterator[bytes]:
+    """One file of a zip archive. Raises as `pieces`."""
+    with _archive(file) as archive:
+        yield from _unpacked(lambda: archive.open(member))
+
+
+def zip_members(file: str | Path | BinaryIO) -> list[str]:
+    """The files in a zip archive. Raises OSError, or DamagedFileError when it does not say what is in it."""
+    with _archive(file) as archive:
+        return [member.filename for member in archive.infolist() if not member.is_dir()]
+
+
+def _archive(file: str | Path | BinaryIO) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except zipfile.BadZipFile as error:
+        raise DamagedFileError(0, f"the zip archive is damaged: {error}") from None
+
+
+def _only_member(source: BinaryIO) -> Iterator[bytes]:
+    members = zip_members(source)
+    if len(members) != 1:
+        raise DamagedFileError(0, f"a zip archive of {len(members)} files, where one was expected")
+    yield from unzipped(source, members[0])
 
 
 def _members(source: BinaryIO) -> Iterator[bytes]:
@@ -77,10 +149,11 @@ def _good_part(member: "zlib._Decompress", compressed: bytes) -> bytes:
 
 def lines(file: str | Path) -> Iterator[tuple[int, bytes]]:
     """(offset, line without its end) of the content; the last one may lack its end. Raises as `pieces`."""
-    offset = 0
+    offset = dropped = 0
     rest = b""
     damage = None
     source = pieces(file)
+    is_first = True
     while True:
         try:
             piece = next(source, None)
@@ -88,10 +161,17 @@ def lines(file: str | Path) -> Iterator[tuple[int, bytes]]:
             piece, damage = None, error
         if piece is None:
             break
+        if is_first and piece.startswith(_BYTE_ORDER_MARK):
+            piece, offset = piece[len(_BYTE_ORDER_MARK) :], len(_BYTE_ORDER_MARK)
+        is_first = False
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
             yield offset, line.rstrip(b"\r")
-            offset += len(line) + 1
+            offset += len(line) + 1 + dropped
+            dropped = 0
+        if len(rest) > LINE_BYTES_MAX:
+            dropped += len(rest) - LINE_BYTES_MAX
+            rest = rest[:LINE_BYTES_MAX]
     if damage is not None:  # it broke within a line: nothing can be said of that one
         raise damage
     if rest:

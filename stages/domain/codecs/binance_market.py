@@ -1,7 +1,7 @@
 """Binance Spot market data: JSON bytes to MARKET records, in compiled code, straight from the receive buffer.
 
-Understood are the payloads of binance.md 1.4: `depthUpdate`, `trade`, `aggTrade`, `bookTicker` (the one without an
-`e`), plain or in the combined stream's wrapper, and the REST depth snapshot. The keys of a payload may come in any
+Understood are the payloads of binance.md 1.4: `depthUpdate`, `trade`, `aggTrade`, `bookTicker` (which has no `e` on
+Spot), plain or in the combined stream's wrapper, and the REST depth snapshot. The keys of a payload may come in any
 order, but for `a` before `b` in a diff.
 
 An event is written to the slots after the tail of a ring (a private one: the staging area) and is not committed: the
@@ -76,6 +76,7 @@ _LAST_UPDATE_LOW, _LAST_UPDATE_HIGH = word('{"lastUp'), word('dateId":')
 _BIDS, _ASKS = word(',"bids":'), word(',"asks":')
 _DEPTH_LOW, _DEPTH_HIGH = word("depthUpd"), word("ate")
 _TRADE, _AGGREGATE = word("trade"), word("aggTrade")
+_TICKER_LOW, _TICKER_HIGH = word("bookTick"), word("er")
 _TRUE, _FALSE = word("true"), word("false")
 _MASK_4, _MASK_5 = (1 << 32) - 1, (1 << 40) - 1
 
@@ -326,7 +327,7 @@ def _parse_payload(
         return UNRECOGNISED, 0, 0
     if has & _HAS_SYMBOL and symbol < 0:
         return UNKNOWN_SYMBOL, 0, 0
-    if has & _HAS_TYPE == 0:
+    if has & _HAS_TYPE == 0 or (type_low == _TICKER_LOW and type_high == _TICKER_HIGH):
         if has & _TICKER_HAS != _TICKER_HAS:
             return UNRECOGNISED, 0, 0
         if limit < 4:

@@ -3,8 +3,8 @@
 A frame is good when its length is that of its message's type. Everything else is counted with the offset where it
 first happened, and the messages after it are used:
 
-    WRONG_LENGTH   a frame of a known type with another length, whose length leads to a good frame or to the end, at
-                   most over a few more like it: left out
+    WRONG_LENGTH   a frame of a known type with another length, or of length 0, whose length leads to a good frame or
+                   to the end, at most over a few more like it: left out
     UNKNOWN_TYPE   the same of a letter that no type has
     GARBAGE        bytes that are no frame: left out up to the next two good frames in a row
     TRUNCATED      the stream ends within a frame: its bytes are left over
@@ -134,7 +134,8 @@ def _next_after_problem(framer: int, end: int, is_last: bool) -> int:
                 _take(framer, message, size)
                 return message
             if _is_bad_frame(framer, at, size, end):
-                _note(framer, WRONG_LENGTH if size_of_type(framer, message) != 0 else UNKNOWN_TYPE, at, end)
+                is_known = size == 0 or size_of_type(framer, message) != 0
+                _note(framer, WRONG_LENGTH if is_known else UNKNOWN_TYPE, at, end)
                 store_word(framer + POSITION, message + size)
                 continue
             _note(framer, GARBAGE, at, end)
@@ -169,7 +170,7 @@ def _begins_pair(framer: int, at: int, end: int) -> bool:
 def _is_bad_frame(framer: int, at: int, size: int, end: int) -> bool:
     """Whether what begins at `at` has a length that leads to a good frame, and is not garbage before good ones."""
     behind = at + LENGTH_BYTES + size
-    if size == 0 or size > BAD_BYTES_MAX - LENGTH_BYTES or not _leads_to_frame(framer, behind, end):
+    if size > BAD_BYTES_MAX - LENGTH_BYTES or not _leads_to_frame(framer, behind, end):
         return False
     at += 1
     while at < behind and not _begins_pair(framer, at, end):
@@ -183,10 +184,9 @@ def _leads_to_frame(framer: int, at: int, end: int) -> bool:
     for _ in range(BAD_FRAMES_MAX):
         if _begins_frame(framer, at, end):
             return True
-        size = load_big_u16(at) if end - at > LENGTH_BYTES else 0
-        if size == 0 or size > BAD_BYTES_MAX - LENGTH_BYTES:
+        if end - at <= LENGTH_BYTES or load_big_u16(at) > BAD_BYTES_MAX - LENGTH_BYTES:
             return False
-        at += LENGTH_BYTES + size
+        at += LENGTH_BYTES + load_big_u16(at)
     return False
 
 

@@ -6,6 +6,7 @@ follows is ignored. Order books: ask price, ask size, bid price, bid size, level
 A line that is no row is kept as an invalid one, so that what stands in one line of both files stays together.
 """
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ MESSAGE = np.dtype(
     ]
 )
 MESSAGE_WORDS = MESSAGE.itemsize // 8
+COLUMNS_PER_LEVEL = 4
 BOOK_HEADER_WORDS = 3
 """An order book row: is it valid, its offset and its line, then the columns."""
 
@@ -41,6 +43,8 @@ _NEWLINE, _RETURN, _COMMA, _DOT, _ZERO, _NINE = ord("\n"), ord("\r"), ord(","), 
 _DECIMALS = 9
 _SECOND_NS = 10**_DECIMALS
 _DAY_S = 86_400
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LOOK_LINES = 20
 
 
 @primitive
@@ -121,16 +125,6 @@ def _parse_message(at: int, end: int, row: int) -> None:
 
 
 @kernel
-def count_columns(at: int, end: int) -> int:
-    """Columns of the first line."""
-    columns = 1
-    while at < end and load_u8(at) != _NEWLINE:
-        columns += int(load_u8(at) == _COMMA)
-        at += 1
-    return columns
-
-
-@kernel
 def parse_books(at: int, end: int, columns: int, rows: int) -> int:
     """Parse the text from `at` to `end` into rows of BOOK_HEADER_WORDS + `columns` words, one a line; how many."""
     begin, count, line = at, 0, 0
@@ -165,17 +159,33 @@ def _parse_book(at: int, end: int, columns: int, row: int) -> bool:
 def messages_of(text: bytes) -> NDArray[Any]:
     """The rows of a message file, MESSAGE of shape (rows,); kind 0 where a line is no row."""
     source = np.frombuffer(text, np.uint8)
-    begin, end = source.ctypes.data, source.ctypes.data + len(source)
+    mark_bytes = _mark_bytes(text)
+    begin, end = source.ctypes.data + mark_bytes, source.ctypes.data + len(source)
     rows = np.zeros(count_lines(begin, end), MESSAGE)
     parse_messages(begin, end, rows.ctypes.data)
+    rows["offset"] += mark_bytes
     return rows
 
 
 def books_of(text: bytes) -> NDArray[np.int64]:
     """The rows of an order book file, shape (rows, BOOK_HEADER_WORDS + 4 * levels); first word 0 where it is no row."""
     source = np.frombuffer(text, np.uint8)
-    begin, end = source.ctypes.data, source.ctypes.data + len(source)
-    columns = count_columns(begin, end)
+    mark_bytes = _mark_bytes(text)
+    begin, end = source.ctypes.data + mark_bytes, source.ctypes.data + len(source)
+    columns = _columns(text)
     rows = np.zeros((count_lines(begin, end), BOOK_HEADER_WORDS + columns), np.int64)
     parse_books(begin, end, columns, rows.ctypes.data)
+    rows[:, 1] += mark_bytes
     return rows
+
+
+def _mark_bytes(text: bytes) -> int:
+    """Bytes of the mark with which some systems begin a text file."""
+    return len(_BYTE_ORDER_MARK) if text.startswith(_BYTE_ORDER_MARK) else 0
+
+
+def _columns(text: bytes) -> int:
+    """Columns of an order book file: as most of its first lines have, of those that have four a level."""
+    counts = Counter(line.count(b",") + 1 for line in text.split(b"\n", _LOOK_LINES)[:_LOOK_LINES] if line.strip())
+    levels = {columns: count for columns, count in counts.items() if columns % COLUMNS_PER_LEVEL == 0}
+    return max(levels, key=lambda columns: levels[columns], default=COLUMNS_PER_LEVEL)

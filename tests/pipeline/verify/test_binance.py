@@ -1,6 +1,7 @@
 """Binance captures verified: through the line's feed and book, with everything that can be wrong with a file."""
 
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,36 @@ def test_both_recorded_files_come_out(recorded_data: Path) -> None:
     assert {key: books["BTCUSDT"][key] for key in ("bid", "ask", "bid_levels", "ask_levels", "last_update_id")} == {
         "bid": "61685.99", "ask": "61686", "bid_levels": 1_209, "ask_levels": 2_196, "last_update_id": 50_093_421_584,
     }  # fmt: skip
+
+
+def futures(body: bytes, before: int, first: int) -> bytes:
+    """A Spot diff as futures send it: `pu` names the diff before, and ids have holes."""
+    return body.replace(b'"U":%d,' % (before + 1), b'"U":%d,' % first).replace(b',"b":', b',"pu":%d,"b":' % before)
+
+
+def test_diffs_of_futures_join_by_pu(tmp_path: Path) -> None:
+    typed = b'"data":{"e":"bookTicker","u":'
+    tickers = [body.replace(b'"data":{"u":', typed) for body in START if b"bookTicker" in body]
+    bodies = [
+        futures(START[0], 8, 7), SNAPSHOT, *tickers, futures(START[4], 10, 11), START[5],
+        futures(START[7], 12, 13), futures(diff(15, 20, [("97", "1")]), 14, 18), futures(diff(21, 30), 20, 28),
+    ]  # fmt: skip
+    (report,), books = verified(write(tmp_path, *bodies))
+    assert (report.compared, report.matched, report.gaps, report.problems) == (4, 4, 0, [])
+    assert report.messages["bookTicker"] == 3
+    assert books["BTCUSDT"]["last_update_id"] == 30
+    (report,), _ = verified(write(tmp_path, *bodies[:-2], bodies[-1]))
+    assert problems(report) == {"gap": (1, len(bodies) - 1), "not_synchronised": (1, None)}
+
+
+def test_other_spacing_and_order_of_keys_give_the_same(tmp_path: Path) -> None:
+    for dump in ({"sort_keys": True}, {"separators": (" ,", " : ")}):
+        bodies = [json.dumps(json.loads(body), **dump).encode() for body in START]  # type: ignore[arg-type]
+        (report,), books = verified(write(tmp_path, *bodies))
+        assert (report.compared, report.matched, report.problems) == (3, 3, [])
+        assert books["BTCUSDT"]["last_update_id"] == 15
+
+
+def test_snapshots_alone_are_refused_with_the_first_problem(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no stream that says of which symbol; malformed_line \(line 2"):
+        verified(write(tmp_path, SNAPSHOT, b"hello"))

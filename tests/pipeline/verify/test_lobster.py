@@ -179,3 +179,19 @@ def test_recorded_samples_agree_in_all_rows(recorded_data: Path, name: str, rows
     messages, books = samples(path)[0].read()
     assert (len(messages), books.shape) == (rows, (rows, 4 * levels))
     assert int(messages["time_ns"][0]) // 10**9 == 34_200
+
+
+def test_a_byte_order_mark_spoils_no_row(tmp_path: Path) -> None:
+    messages, rows = sample(1, 100)
+    report, _ = verified(write(tmp_path, ["\ufeff" + messages[0], *messages[1:]], ["\ufeff" + rows[0], *rows[1:]]))
+    assert (report.compared, report.matched, report.problems) == (99, 99, [])
+
+
+def test_rows_that_have_not_four_columns_a_level_are_told_and_not_compared(tmp_path: Path) -> None:
+    messages, rows = sample(1, 100)
+    report, _ = verified(write(tmp_path, messages, [row.rpartition(",")[0] for row in rows]))
+    assert (report.compared, report.first_mismatch) == (0, None)
+    assert problems(report) == {"malformed_line": (100, 1)}
+    rows[0] = rows[0].rpartition(",")[0]
+    report, _ = verified(write(tmp_path, messages, rows))
+    assert (report.compared, report.matched, problems(report)) == (98, 98, {"malformed_line": (1, 1)})

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,9 @@ def test_formats_are_told_from_content(tmp_path: Path) -> None:
         assert format_of(file(tmp_path, "packed", gzip.compress(content))) == name
     assert format_of(file(tmp_path, "garbage first", b"\xff" * 99 + ITCH)) == "itch"
     assert format_of(file(tmp_path, "garbage first", b"\xff" * 99 + b"".join(GOOD))) == "raw"
+    assert format_of(file(tmp_path, "garbage behind", ITCH + b"\xee" * 70_000)) == "itch"
+    assert format_of(file(tmp_path, "a mark first", b"\xef\xbb\xbf" + given["binance"])) == "binance"
+    assert format_of(file(tmp_path, "no time", b'{"e":"trade","s":"BTCUSDT"}\n')) == "binance"
     assert format_of(file(tmp_path, "bad line first", b"hello\n" + given["binance"])) == "binance"
     assert format_of(file(tmp_path, "book", b"5859400,200,5853300,18,9999999999,0,-9999999999,0\n")) == "lobster"
     assert format_of(tmp_path) == "lobster"
@@ -57,6 +61,13 @@ def test_what_is_no_market_data_is_refused_with_a_hint(tmp_path: Path, content: 
         format_of(file(tmp_path, "what", content))
     assert error.value.hint
     assert (error.value.exit_code, str(error.value).count("\n")) == (2, 0)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = run(tmp_path / "pipe")
+    assert isinstance(done.exception, UsageError)
+    assert "write it to a file first" in str(done.exception)
 
 
 def test_the_document_has_an_entry_for_each_file(tmp_path: Path) -> None:

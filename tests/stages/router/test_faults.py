@@ -353,6 +353,9 @@ def test_orders_go_through_no_proxy_and_follow_no_redirection(monkeypatch: pytes
 @pytest.mark.parametrize("error", ["no", ["no"], 5, None])
 def test_a_refused_log_on_is_tried_again_whatever_the_refusal_looks_like(error: object) -> None:
     class Refusing:
+        def gettimeout(self) -> float:
+            return 20.0
+
         def send(self, text: str) -> None:
             pass
 
@@ -361,3 +364,23 @@ def test_a_refused_log_on_is_tried_again_whatever_the_refusal_looks_like(error: 
 
     with pytest.raises(SessionError, match=r"session\.logon"):
         _ask(Refusing(), [], "session.logon", {})
+
+
+class Dribbling(FakeVenue):
+    """Talks of other things instead of answering, for as long as anybody listens."""
+
+    def send(self, document: Any) -> None:
+        try:
+            while True:
+                self.send_raw(frame(b'{"id":"another"}'))
+        except OSError:
+            raise SystemExit from None  # ends the thread: the router has left
+
+
+def test_a_venue_that_talks_on_and_never_answers_is_given_up_in_time() -> None:
+    fake = Dribbling()
+    try:
+        with pytest.raises(SessionError, match=r"session\.logon: no answer within 0\.3 s"):
+            open_session(url(fake.port), CREDENTIALS, RouterSettings(connect_timeout_ms=300))
+    finally:
+        fake.close()

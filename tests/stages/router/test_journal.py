@@ -51,6 +51,8 @@ class Writer:
         self.agent = RouterAgent(instruments(), RouterSettings(), URL, CREDENTIALS, 7, journal_folder=folder)
         self.segments = after.segments if after else PrivateSegments([self.agent])
         attach(self.agent, self.segments, CLOCK)
+        assert self.agent._recovery is not None
+        self.recovery = self.agent._recovery
         self.context = self.agent.context
         self.prefix = self.agent._prefix
 
@@ -64,13 +66,13 @@ class Writer:
 
     def turn_over(self) -> None:
         """Have the next file made, as `service` does, and go on in it."""
-        helper = self.agent._helper = Helper("router", Attention())
+        helper = Helper("router", Attention())
         try:
-            self.agent._tend_journal()
+            self.recovery.tend(helper)
             end = time.monotonic() + 30
             while not (results := helper.results()):
                 assert time.monotonic() < end, "the next file is not made"
-            self.agent._take_draft(results[0])
+            self.recovery.take_draft(results[0])
         finally:
             helper.close()
 
@@ -147,7 +149,7 @@ def test_a_file_that_was_begun_and_not_finished_counts_for_nothing(tmp_path: Pat
     state = recover(tmp_path, SYMBOLS, writer.prefix)
     assert state is not None
     assert (state.path.name, state.number) == ("00000001.journal", 1)
-    writer.agent._turn_over(draft)
+    writer.recovery.turn_over(draft)
     assert [path.name for path in files_of(tmp_path)] == ["00000001.journal", "00000002.journal"]
 
 

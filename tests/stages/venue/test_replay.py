@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import threading
@@ -13,6 +14,14 @@ from typing import Any
 import pytest
 import websocket
 
+from stages.domain.captures import binance as capture
+from stages.domain.captures.binance import Kind
+from stages.domain.captures.binance_description import describe
+from stages.domain.matching.ladder import Side
+from stages.domain.matching.orders import Order
+from stages.venue.fixed import SCALE
+from stages.venue.instruments import infer
+from stages.venue.replay_market import ReplayMarket
 from tests.stages.domain.captures.test_binance import SNAPSHOT, TRADE, diff, write
 from tests.stages.venue.venue_process import PUBLIC_KEY, SECRET, ApiClient, VenueProcess, payloads, running
 
@@ -207,3 +216,38 @@ def test_a_replay_that_cannot_start_ends_with_two_and_a_hint(tmp_path: Path) -> 
     assert "precedes" in venue.first_event["hint"]
     assert venue.finish() == 2
     assert "hint:" in venue.stderr
+
+
+def test_streams_of_other_names_go_to_the_readers_of_todays(tmp_path: Path) -> None:
+    """Recorded were depth each second, aggregate trades, and what no reader here knows."""
+    depth, aggregate = (line.replace(b"@depth@100ms", b"@depth").replace(b"@trade", b"@aggTrade")
+                        for line in (diff(10, 11), TRADE))  # fmt: skip
+    kline = b'1014 {"stream":"ab@kline_1m","data":{"e":"kline","s":"AB"}}\n'
+    file = write(tmp_path, "old", depth, kline, SNAPSHOT, aggregate)
+    with running(replay=[file], speed="max") as venue:
+        socket = venue.connect("/stream?streams=ab@depth@100ms/ab@trade")
+        request = DepthRequest(venue, "AB")
+        sent = [line.partition(b" ")[2].strip() for line in (depth, aggregate)]
+        assert list(islice(payloads(socket), 2)) == sent
+        assert request.result()["lastUpdateId"] == 12
+
+
+def test_what_cannot_be_read_is_played_and_leaves_the_venues_own_book(tmp_path: Path) -> None:
+    broken = [
+        diff(13, 14).replace(b'["100.00","1.5"]', b'["x"]'),
+        b'1014 {"stream":"ab@depth@100ms","data":{"U":15,"u":15,xx]}}\n',
+        TRADE.replace(b'"p":"100.50",', b""),
+    ]
+    file = write(tmp_path, "broken", diff(10, 11), SNAPSHOT, *broken, b"garbage\n", diff(16, 17))
+    described = describe([file])
+    market = ReplayMarket(infer("AB", [], []), len(described.symbols["AB"].snapshot_ids))
+    market.submit(Order(1, Side.BUY, 50 * SCALE, SCALE), rest=True)
+    for record in capture.records(file, lambda damage: None):
+        if record.kind is Kind.SNAPSHOT:
+            market._seed(record)
+            market.is_synchronised = True
+        else:
+            assert market.play(record) == []
+    assert market.last_price == 0
+    depth = json.loads(asyncio.run(market.depth(5)))
+    assert (depth["lastUpdateId"], depth["bids"][0]) == (17, ["100.00000000", "1.50000000"])

@@ -94,10 +94,12 @@ def test_a_file_without_a_snapshot_and_nothing_before_is_refused(tmp_path: Path)
         (b"12 \xff\xfe\n", "not valid JSON"),
     ],
 )
-def test_malformed_lines_name_file_and_line(tmp_path: Path, line: bytes, what: str) -> None:
-    file = write(tmp_path, "bad", diff(10, 11), SNAPSHOT, line, diff(12, 13))
-    with pytest.raises(CaptureError, match=rf"bad:3: malformed line: {what}"):
-        describe([file])
+def test_malformed_lines_are_left_out_and_told_with_file_and_line(tmp_path: Path, line: bytes, what: str) -> None:
+    found = describe([write(tmp_path, "bad", diff(10, 11), SNAPSHOT, line, diff(12, 13), line)])
+    assert (found.symbols["AB"].last_update_id, found.symbols["AB"].gaps) == (13, 0)
+    (warning,) = found.warnings
+    assert f"bad:3: {what}" in warning
+    assert warning.endswith("left out, as are 1 more places")
 
 
 def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
@@ -115,8 +117,8 @@ def test_a_torn_tail_is_left_out_and_told(tmp_path: Path) -> None:
     whole = diff(10, 11) + SNAPSHOT + diff(12, 13)
     file = write(tmp_path, "torn", whole, diff(14, 15)[:-20])
     found = describe([file])
-    assert (found.symbols["AB"].last_update_id, list(found.torn)) == (13, [file])
-    assert (found.torn[file].line, found.torn[file].offset) == (4, len(whole))
+    (damage,) = found.damage[file]
+    assert (found.symbols["AB"].last_update_id, damage.line, damage.offset) == (13, 4, len(whole))
     assert "torn:4: not valid JSON" in found.warnings[0]
     assert describe([write(tmp_path, "whole", whole)]).warnings == []
 
@@ -155,3 +157,97 @@ def test_a_payload_without_wrapper_gets_the_one_it_would_have_had(tmp_path: Path
     assert b"stream" not in b"".join(bare)
     expected = [r._replace(offset=0) for r in capture.records(write(tmp_path, "wrapped", *wrapped), pytest.fail)]
     assert [r._replace(offset=0) for r in capture.records(write(tmp_path, "bare", *bare), pytest.fail)] == expected
+
+
+BOOK = b'"bids":[["100.00","1.0"]],"asks":[["101.00","2.0"]]'
+
+
+@pytest.mark.parametrize(
+    ("stamp", "receive_ns"),
+    [
+        (b"1723161255208123456 ", 1_723_161_255_208_123_456),
+        (b"1723161255208123 ", 1_723_161_255_208_123_000),
+        (b"1723161255208 ", 1_723_161_255_208_000_000),
+        (b"1723161255.208123 ", 1_723_161_255_208_123_000),
+        (b"1723161255208.5\t", 1_723_161_255_208_500_000),
+        (b"1723161255208,", 1_723_161_255_208_000_000),
+        (b"1723161255 ", 1_723_161_255),
+        (b"7 ", 7),
+        (b"", 1_723_161_255_343_000_000),
+    ],
+)
+def test_receive_times_come_in_every_unit(tmp_path: Path, stamp: bytes, receive_ns: int) -> None:
+    sent = TRADE.partition(b" ")[2].replace(b'"E":1,', b'"E":1723161255343,')
+    (record,) = capture.records(write(tmp_path, "times", stamp + sent), pytest.fail)
+    assert (record.receive_ns, record.raw + b"\n") == (receive_ns, sent)
+
+
+def test_without_any_time_a_line_has_that_of_the_line_before(tmp_path: Path) -> None:
+    ticker = b'{"u":11,"s":"AB","b":"1","B":"1","a":"2","A":"1"}\n'
+    found = list(capture.records(write(tmp_path, "times", TRADE, ticker), pytest.fail))
+    assert [record.receive_ns for record in found] == [1013, 1013]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"e": "depthUpdate", "E": 1, "s": "AB", "U": 12, "u": 14, "b": [], "a": []}',
+        b'{"a":[],"b":[],"u":14,"U":12,"s":"AB","e":"depthUpdate"}',
+        b'{"e":"depthUpdate","s":"AB","U":3,"u":14,"pu":11,"b":[],"a":[]}',
+        b'{"pu":11,"e":"depthUpdate","s":"AB","b":[],"a":[],"U":3,"u":14}',
+    ],
+)
+def test_a_diff_is_known_in_any_spacing_and_order_and_of_futures(tmp_path: Path, data: bytes) -> None:
+    wrappers = (
+        b'{"stream":"ab@depth@100ms","data":%s}', b'{ "stream": "ab@depth@100ms", "data": %s }', b"%s",
+        b'{"data":%s,"stream":"ab@depth@100ms"}',
+    )  # fmt: skip
+    for wrapper in wrappers:
+        (record,) = capture.records(write(tmp_path, "diff", b"5 " + wrapper % data), pytest.fail)
+        assert (record.kind, record.stream, record.data) == (Kind.DIFF, "ab@depth@100ms", data)
+        assert (record.first_id, record.last_id) == (12, 14)
+
+
+@pytest.mark.parametrize(
+    ("body", "stream"),
+    [
+        (b'{"lastUpdateId":12,%s}', ""),
+        (b'{"symbol":"AB","lastUpdateId":12,%s}', "ab@snapshot"),
+        (b'{"stream":"ab@depth","data":{"lastUpdateId":12,%s}}', "ab@snapshot"),
+        (b'{"id":1,"status":200,"result":{"lastUpdateId":12,%s},"rateLimits":[]}', ""),
+    ],
+)
+def test_snapshots_are_known_in_every_wrapper(tmp_path: Path, body: bytes, stream: str) -> None:
+    file = write(tmp_path, "snapshot", diff(900, 901, b"CD"), diff(10, 11), b"5 %s\n" % (body % BOOK))
+    *_, record = capture.records(file, pytest.fail)
+    assert (record.kind, record.stream, record.last_id) == (Kind.SNAPSHOT, stream, 12)
+    assert record.raw.startswith(b"{")
+    assert b"stream" not in record.raw
+    assert b"result" not in record.raw
+
+
+def test_a_snapshot_that_names_its_symbol_is_that_ones_whatever_its_id(tmp_path: Path) -> None:
+    named = b'5 {"symbol":"CD","lastUpdateId":12,%s}\n' % BOOK
+    found = describe([write(tmp_path, "two", diff(10, 13), SNAPSHOT, diff(10, 13, b"CD"), named)])
+    assert {item.symbol: item.snapshot_ids for item in found.symbols.values()} == {"AB": [12], "CD": [12]}
+
+
+def test_readers_take_recorded_streams_by_todays_names(tmp_path: Path) -> None:
+    def other(stream: bytes, line: bytes = TRADE) -> bytes:
+        return line.replace(b"ab@trade", stream).replace(b"ab@depth@100ms", stream)
+
+    kline = b'6 {"stream":"cd@kline_1m","data":{"e":"kline","s":"CD"}}\n'
+    found = describe([write(tmp_path, "1", other(b"AB@depth", diff(10, 11)), SNAPSHOT, other(b"ab@aggTrade"), kline)])
+    assert found.needed_streams == {"AB@depth": "ab@depth@100ms", "ab@aggTrade": "ab@trade"}
+    assert list(found.symbols) == ["AB"]
+    found = describe([write(tmp_path, "2", diff(10, 11), SNAPSHOT, other(b"ab@aggTrade"), TRADE)])
+    assert found.needed_streams == {"ab@depth@100ms": "ab@depth@100ms", "ab@trade": "ab@trade"}
+
+
+def test_trades_that_are_none_teach_no_grid(tmp_path: Path) -> None:
+    broken = [
+        b'7 {"stream":"ab@trade","data":{xx}}\n',
+        TRADE.replace(b'"100.50"', b'"x"'),
+        TRADE.replace(b'"p"', b'"r"'),
+    ]
+    assert list(capture.trades(write(tmp_path, "trades", *broken, TRADE), "AB")) == [("100.50", "0.30")]

@@ -1,5 +1,6 @@
 """Captures written: whole lines in whole members, in files that follow each other, whatever tears the last."""
 
+import contextlib
 import gzip
 import os
 import random
@@ -9,7 +10,11 @@ import pytest
 
 from stages.domain.captures import binance as capture
 from stages.domain.captures.binance import Damage
-from stages.domain.captures.writer import CaptureWriter
+from stages.domain.captures.pieces import DamagedFileError
+from stages.domain.captures.udp_feeds import Content, UdpFeeds
+from stages.domain.captures.writer import PACKETS, CaptureWriter
+from tests.oracle import itch as oracle
+from tests.stages.domain.captures.test_udp_feeds import MESSAGES
 
 
 def line(number: int) -> bytes:
@@ -29,7 +34,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     found = list(capture.records(str(file), pytest.fail))
     assert [record.raw for record in found[:-1]] == [line(number) for number in range(50)]
     assert [record.receive_ns for record in found] == [*range(1_000, 1_050), 1_049]  # times never go back
-    assert (found[-1].last_id, writer.lines_written) == (7, 51)
+    assert (found[-1].last_id, writer.frames_written) == (7, 51)
     assert writer.bytes_written == file.stat().st_size
 
 
@@ -62,7 +67,7 @@ def test_a_file_cut_anywhere_gives_all_whole_members(tmp_path: Path) -> None:
     for cut in random.Random(1).sample(range(1, len(content)), 60):
         torn: list[Damage] = []
         file.write_bytes(content[:cut])
-        found = [record.receive_ns for record in capture.undamaged(str(file), torn.append)]
+        found = [record.receive_ns for record in capture.records(str(file), torn.append)]
         whole = sum(end <= cut for end in ends)
         assert found[:whole] == list(range(whole))
         assert len(found) <= whole + 1
@@ -91,3 +96,39 @@ def test_a_full_disk_leaves_whole_members(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="No space left"):
         writer.flush()
     assert [record.receive_ns for record in capture.records(str(writer.files[0]), pytest.fail)] == [1]
+
+
+BLOCKS = [oracle.framed(*MESSAGES[at : at + 7]) for at in range(0, 280, 7)]
+
+
+def test_binary_frames_are_packets_of_pcap_files(tmp_path: Path) -> None:
+    writer = CaptureWriter(tmp_path, "run", 3_000, PACKETS)
+    for number, block in enumerate(BLOCKS):
+        writer.add(10**18 + number, block)
+        writer.flush()
+    writer.close()
+    assert len(writer.files) > 2
+    assert writer.files[0].name == "run-0001.pcap.gz"
+    found = [content for file in writer.files for content in UdpFeeds(file).read()]
+    assert [content.content for content in found] == BLOCKS
+    assert [content.time_ns for content in found] == [10**18 + number for number in range(len(BLOCKS))]
+
+
+def test_a_pcap_file_cut_anywhere_gives_all_whole_members(tmp_path: Path) -> None:
+    writer = CaptureWriter(tmp_path, "run", 1 << 30, PACKETS)
+    ends = []
+    for number, block in enumerate(BLOCKS):
+        writer.add(number, block)
+        writer.flush()
+        ends.append(writer.bytes_written)
+    writer.close()
+    (file,) = writer.files
+    content = file.read_bytes()
+    for cut in random.Random(1).sample(range(1, len(content)), 30):
+        file.write_bytes(content[:cut])
+        found: list[Content] = []
+        with contextlib.suppress(DamagedFileError):
+            found.extend(UdpFeeds(file).read())
+        whole = sum(end <= cut for end in ends)
+        assert [each.content for each in found] == BLOCKS[: len(found)]
+        assert whole <= len(found) <= whole + 1

@@ -1,7 +1,6 @@
 """Frames of ITCH messages: all of a good stream in pieces of any size, and what is said of a bad one."""
 
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from stages.domain.codecs.itch_frames import (
 )
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import any_message, order_stream
+from tests.stages.domain.codecs.pieces import PieceReader
 
 
 @kernel
@@ -28,43 +28,9 @@ def _next(framer: int, end: int, is_last: bool) -> int:
     return next_message(framer, end, is_last)
 
 
-class Reader:
-    """Reads a stream given in pieces, as a file is read."""
-
-    def __init__(self) -> None:
-        self.framer = new_framer()
-        self.messages: list[bytes] = []
-        self.rest = b""
-        self.offset = 0
-
-    def take(self, piece: bytes, *, is_last: bool = False) -> None:
-        content = self.rest + piece
-        memory = np.frombuffer(content or b"\0", np.uint8)
-        begin, end = memory.ctypes.data, memory.ctypes.data + len(content)
-        self.framer["position"], self.framer["origin"] = begin, begin - self.offset
-        while at := int(_next(self.framer.ctypes.data, end, is_last)):
-            self.messages.append(content[at - begin : int(self.framer["position"][0]) - begin])
-        used = int(self.framer["position"][0]) - begin
-        self.rest, self.offset = content[used:], self.offset + used
-
-    def problems(self) -> dict[str, tuple[int, int]]:
-        """{name: (how many, offset of the first)}."""
-        framer = self.framer[0]
-        return {
-            name: (int(framer["problem_count"][index]), int(framer["problem_offset"][index]))
-            for index, name in enumerate(PROBLEMS)
-            if framer["problem_count"][index]
-        }
-
-
-def read(stream: bytes, *cuts: int) -> Reader:
+def read(stream: bytes, *cuts: int) -> PieceReader:
     """All of a stream, cut at these offsets."""
-    reader = Reader()
-    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    for begin, end in pairwise(edges):
-        reader.take(stream[begin:end])
-    reader.take(b"", is_last=True)
-    return reader
+    return PieceReader(new_framer(), _next, PROBLEMS).read(stream, *cuts)
 
 
 GOOD = order_stream(seed=1, count=200)
@@ -76,7 +42,7 @@ def test_good_streams_come_out_whole_however_they_are_cut(messages: list[bytes],
     reader = read(oracle.framed(*messages), *cuts)
     assert reader.messages == messages
     assert (reader.problems(), reader.rest) == ({}, b"")
-    counts = reader.framer["count"][0]
+    counts = reader.words["count"][0]
     assert {chr(kind): int(counts[kind]) for kind in np.flatnonzero(counts)} == Counter(
         message[:1].decode() for message in messages
     )
@@ -100,7 +66,7 @@ def test_a_message_of_the_wrong_length_is_left_out() -> None:
     reader = read(oracle.framed(*GOOD[:50], bad, *GOOD[51:]))
     assert reader.messages == GOOD[:50] + GOOD[51:]
     assert reader.problems() == {"wrong_length": (1, offset_of(50))}
-    framer = reader.framer[0]
+    framer = reader.words[0]
     assert int(framer["problem_length"][WRONG_LENGTH]) == len(bad)
     assert chr(int(framer["problem_type"][WRONG_LENGTH])) == GOOD[50][:1].decode()
 
@@ -110,7 +76,7 @@ def test_messages_of_unknown_type_are_left_out_even_in_a_row() -> None:
     reader = read(oracle.framed(*GOOD[:50], *strangers, *GOOD[50:]))
     assert reader.messages == GOOD
     assert reader.problems() == {"unknown_type": (3, offset_of(50))}
-    assert int(reader.framer["problem_type"][0][UNKNOWN_TYPE]) == ord("z")
+    assert int(reader.words["problem_type"][0][UNKNOWN_TYPE]) == ord("z")
 
 
 @given(st.binary(min_size=1, max_size=300), st.integers(0, len(GOOD)))
@@ -124,11 +90,17 @@ def test_garbage_between_frames_costs_no_message(garbage: bytes, place: int) -> 
 
 
 def test_a_region_of_zeros_is_passed_over() -> None:
-    for zeros in (1, 2, 3, 100, 4_096):
+    for zeros in (1, 3, 100, 4_096):
         reader = read(STREAM[: offset_of(70)] + bytes(zeros) + STREAM[offset_of(70) :])
         assert reader.messages == GOOD, zeros
         assert reader.problems() == {"garbage": (1, offset_of(70))}
-        assert int(reader.framer["garbage_bytes"][0]) == zeros
+        assert int(reader.words["garbage_bytes"][0]) == zeros
+
+
+def test_frames_of_length_0_are_left_out() -> None:
+    reader = read(b"".join(oracle.framed(message) + b"\0\0" for message in GOOD) + oracle.framed(GOOD[0]))
+    assert reader.messages == [*GOOD, GOOD[0]]
+    assert reader.problems() == {"wrong_length": (len(GOOD), 2 + len(GOOD[0]))}
 
 
 def test_garbage_that_is_longer_than_a_piece_is_one_piece_of_garbage() -> None:
@@ -137,7 +109,7 @@ def test_garbage_that_is_longer_than_a_piece_is_one_piece_of_garbage() -> None:
     reader = read(stream, *range(0, len(stream), LOOKAHEAD_BYTES // 2))
     assert reader.messages == GOOD
     assert reader.problems() == {"garbage": (1, offset_of(70))}
-    assert int(reader.framer["garbage_bytes"][0]) == len(garbage)
+    assert int(reader.words["garbage_bytes"][0]) == len(garbage)
 
 
 def test_garbage_at_the_end_is_left_over() -> None:
@@ -150,12 +122,12 @@ def test_garbage_at_the_end_is_left_over() -> None:
 def test_the_mark_at_the_end_of_a_session_is_no_problem() -> None:
     reader = read(STREAM + b"\0\0")
     assert reader.messages == GOOD
-    assert (reader.problems(), reader.rest, int(reader.framer["end_marks"][0])) == ({}, b"", 1)
+    assert (reader.problems(), reader.rest, int(reader.words["end_marks"][0])) == ({}, b"", 1)
 
 
 @given(st.binary(max_size=2_000), st.lists(st.integers(0, 2_000), max_size=4))
 def test_no_bytes_at_all_upset_it(content: bytes, cuts: list[int]) -> None:
     reader = read(content, *cuts)
-    whole = sum(2 + len(message) for message in reader.messages) + int(reader.framer["garbage_bytes"][0])
+    whole = sum(2 + len(message) for message in reader.messages) + int(reader.words["garbage_bytes"][0])
     assert whole + len(reader.rest) <= len(content)
     assert {TRUNCATED, WRONG_LENGTH, UNKNOWN_TYPE, GARBAGE} == set(range(len(PROBLEMS)))

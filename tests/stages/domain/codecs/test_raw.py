@@ -1,7 +1,6 @@
 """Raw 29-byte messages: read by view, counted, and found again behind garbage."""
 
 import struct
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from shm.kernel import kernel
 from stages.domain.codecs import raw
 from stages.domain.codecs.raw import LOOKAHEAD_BYTES, PROBLEMS, new_reader
+from tests.stages.domain.codecs.pieces import PieceReader
 
 FORMAT = "<BIqQQ"
 
@@ -34,41 +34,9 @@ def _fields(at: int) -> tuple[int, int, int, int, int]:
     return raw.message_type(at), raw.symbol_id(at), raw.price(at), raw.quantity(at), raw.timestamp_ns(at)
 
 
-class Reader:
-    """Reads a stream given in pieces."""
-
-    def __init__(self) -> None:
-        self.reader = new_reader()
-        self.messages: list[bytes] = []
-        self.rest = b""
-        self.offset = 0
-
-    def take(self, piece: bytes, *, is_last: bool = False) -> None:
-        content = self.rest + piece
-        memory = np.frombuffer(content or b"\0", np.uint8)
-        begin, end = memory.ctypes.data, memory.ctypes.data + len(content)
-        self.reader["position"], self.reader["origin"] = begin, begin - self.offset
-        while at := int(_next(self.reader.ctypes.data, end, is_last)):
-            self.messages.append(content[at - begin :][: raw.MESSAGE_BYTES])
-        used = int(self.reader["position"][0]) - begin
-        self.rest, self.offset = content[used:], self.offset + used
-
-    def problems(self) -> dict[str, tuple[int, int]]:
-        words = self.reader[0]
-        return {
-            name: (int(words["problem_count"][index]), int(words["problem_offset"][index]))
-            for index, name in enumerate(PROBLEMS)
-            if words["problem_count"][index]
-        }
-
-
-def read(stream: bytes, *cuts: int) -> Reader:
-    reader = Reader()
-    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    for begin, end in pairwise(edges):
-        reader.take(stream[begin:end])
-    reader.take(b"", is_last=True)
-    return reader
+def read(stream: bytes, *cuts: int) -> PieceReader:
+    """All of a stream, cut at these offsets."""
+    return PieceReader(new_reader(), _next, PROBLEMS).read(stream, *cuts)
 
 
 GOOD = [message(1 + number % 2, number, 100 - number, number, 10**18 + number) for number in range(100)]
@@ -92,14 +60,14 @@ def test_good_streams_come_out_whole_however_they_are_cut(numbers: list[int], cu
     assert reader.messages == messages
     assert (reader.problems(), reader.rest) == ({}, b"")
     kinds = [each[0] for each in messages]
-    assert (int(reader.reader["trades"][0]), int(reader.reader["quotes"][0])) == (kinds.count(1), kinds.count(2))
+    assert (int(reader.words["trades"][0]), int(reader.words["quotes"][0])) == (kinds.count(1), kinds.count(2))
 
 
 def test_unknown_types_are_counted_even_in_a_row() -> None:
     reader = read(b"".join([*GOOD[:10], message(3), message(0), message(9), *GOOD[10:]]))
     assert reader.messages == GOOD
     assert reader.problems() == {"unknown_type": (3, 290)}
-    assert int(reader.reader["problem_type"][0][1]) == 3
+    assert int(reader.words["problem_type"][0][1]) == 3
 
 
 @pytest.mark.parametrize("left", [1, 28])
@@ -116,13 +84,13 @@ def test_garbage_costs_no_message(size: int) -> None:
         reader = read(stream, *cuts)
         assert reader.messages == GOOD
         assert reader.problems() == {"garbage": (1, 290)}
-        assert int(reader.reader["garbage_bytes"][0]) == size
+        assert int(reader.words["garbage_bytes"][0]) == size
 
 
 @given(st.binary(max_size=1_000), st.lists(st.integers(0, 1_000), max_size=4))
 def test_no_bytes_at_all_upset_it(content: bytes, cuts: list[int]) -> None:
     reader = read(content, *cuts)
-    assert len(b"".join(reader.messages)) + int(reader.reader["garbage_bytes"][0]) + len(reader.rest) <= len(content)
+    assert len(b"".join(reader.messages)) + int(reader.words["garbage_bytes"][0]) + len(reader.rest) <= len(content)
 
 
 def test_datagrams_are_taken_or_counted() -> None:

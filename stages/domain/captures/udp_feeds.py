@@ -1,0 +1,274 @@
+"""Market data out of captured datagrams: ITCH in MoldUDP64 packets or alone, and raw 29-byte messages.
+
+What a flow (a destination address and port) carries is told from its content. Flows of one MoldUDP64 session are
+redundant lines: their messages come out once, in order of their sequence numbers, by the arbiter that a live feed uses.
+"""
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm.kernel import kernel, routine
+from shm.libc import memmove
+from stages.domain.captures.datagrams import Datagram, datagrams
+from stages.domain.captures.pieces import DamagedFileError
+from stages.domain.codecs import arbitration, raw
+from stages.domain.codecs.arbitration import LINES, Arbiter
+from stages.domain.codecs.big_endian import load_big_u16
+from stages.domain.codecs.itch import lengths_by_type
+from stages.domain.codecs.moldudp64 import BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, SESSION_BYTES
+
+WINDOW = 1 << 14
+"""Messages that one line may be ahead of the other, or late."""
+RECENT_PACKETS = 1 << 16
+SESSIONS_MAX = 64
+_OUTPUT_BYTES = WINDOW * arbitration.SLOT_BYTES + (1 << 16)
+_LENGTHS = lengths_by_type().tolist()
+_SESSION = re.compile(rb"[ -~]{10}|\0{10}")
+MOLD, FRAMES, MESSAGE, RAW = "mold", "frames", "message", "raw"
+
+
+class Content(NamedTuple):
+    """What a datagram brought: frames (2-byte length and message) of ITCH, or whole raw messages."""
+
+    offset: int
+    time_ns: int
+    is_raw: bool
+    content: bytes
+
+
+class Oddity(NamedTuple):
+    """Something that is wrong with a datagram."""
+
+    name: str
+    what: str
+    offset: int
+    times: int = 1
+
+
+@dataclass
+class _Session:
+    arbiter: Arbiter = field(default_factory=lambda: Arbiter(WINDOW))
+    lines: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    """Of each flow: the sequence number that is next."""
+    recent: dict[int, int] = field(default_factory=dict)
+    """Sequence number of a packet: its checksum, of the last RECENT_PACKETS."""
+    lost: int = 0
+
+
+@dataclass
+class UdpFeeds:
+    """The feeds in one capture file, and what was found while they were read."""
+
+    file: str | Path
+    packets: Counter[str] = field(default_factory=Counter)
+    """Datagrams used, others, and packets that are none, by what they are."""
+    oddities: list[Oddity] = field(default_factory=list)
+    _formats: dict[tuple[bytes, int], str] = field(default_factory=dict)
+    _sessions: dict[bytes, _Session] = field(default_factory=dict)
+    _words: list[NDArray[Any]] = field(default_factory=list)
+    """Of all arbiters that there were."""
+
+    def __post_init__(self) -> None:
+        self._output = np.zeros(_OUTPUT_BYTES, np.uint8)
+
+    def count(self, name: str) -> int:
+        """A counter of the arbiters: gaps that no line has filled, duplicates (which came by another line before)."""
+        return sum(int(words[name][0]) for words in self._words)
+
+    def read(self) -> Iterator[Content]:
+        """What the datagrams bring, in order. Raises OSError, DamagedFileError after the good part."""
+        last = 0
+        damage = None
+        try:
+            for datagram in datagrams(self.file, self.packets):
+                last = datagram.offset
+                content = self._take(datagram)
+                if content:
+                    yield Content(last, datagram.time_ns, self._formats[datagram.flow] == RAW, content)
+        except DamagedFileError as error:
+            damage = error
+        kept = b"".join(self._rest(session, last) for session in self._sessions.values())
+        if kept:
+            yield Content(last, 0, False, kept)
+        if damage is not None:
+            raise damage
+
+    def _take(self, datagram: Datagram) -> bytes:
+        payload = datagram.payload
+        known = self._formats.get(datagram.flow)
+        if known is None:
+            known = _format_of(payload)
+            if known is None:
+                self.packets["other_datagrams"] += 1
+                return b""
+            self._formats[datagram.flow] = known
+        self.packets["datagrams"] += 1
+        if known == MOLD:
+            return self._take_mold(datagram)
+        if known == RAW:
+            return self._take_raw(datagram)
+        return payload if known == FRAMES else len(payload).to_bytes(BLOCK_HEADER_BYTES, "big") + payload
+
+    def _take_raw(self, datagram: Datagram) -> bytes:
+        whole = len(datagram.payload) // raw.MESSAGE_BYTES * raw.MESSAGE_BYTES
+        if left := len(datagram.payload) - whole:
+            what = f"a datagram of {len(datagram.payload)} bytes: {left} behind its messages of {raw.MESSAGE_BYTES}"
+            self.oddities.append(Oddity("short_datagram" if not whole else "bytes_behind", what, datagram.offset))
+        return datagram.payload[:whole]
+
+    def _take_mold(self, datagram: Datagram) -> bytes:
+        packet = np.frombuffer(datagram.payload, np.uint8)
+        if len(packet) < HEADER_BYTES:
+            what = f"a MoldUDP64 packet of {len(packet)} bytes, less than its header"
+            self.oddities.append(Oddity("malformed_packet", what, datagram.offset))
+            return b""
+        session = self._session_of(datagram)
+        if session is None:
+            return b""
+        kept = self._watch_order(session, datagram)
+        words, address = session.arbiter.words, session.arbiter.address
+        line = min(list(session.lines).index(datagram.flow), LINES - 1)
+        before = {name: int(words[name][0]) for name in _ODD}
+        begin, output = packet.ctypes.data, self._output.ctypes.data
+        size = int(_take_packet(address, line, begin, begin + len(packet), output))
+        for name, (problem, what) in _ODD.items():
+            if count := int(words[name][0]) - before[name]:
+                self.oddities.append(Oddity(problem, what, datagram.offset, count))
+        self._note_lost(session, datagram.offset)
+        return kept + self._output[:size].tobytes()
+
+    def _session_of(self, datagram: Datagram) -> _Session | None:
+        name = datagram.payload[:SESSION_BYTES]
+        session = self._sessions.get(name)
+        if session is None and _is_mold(datagram.payload) and len(self._sessions) < SESSIONS_MAX:
+            session = self._sessions[name] = _Session()
+            self._words.append(session.arbiter.words)
+        elif session is None:
+            what = f"no MoldUDP64 packet, or of one session more than {SESSIONS_MAX}: {name!r}"
+            self.oddities.append(Oddity("malformed_packet", what, datagram.offset))
+        return session
+
+    def _watch_order(self, session: _Session, datagram: Datagram) -> bytes:
+        """See whether a line goes back. Where it begins anew, with other messages than before, so does the session.
+
+        Returns what was kept until then.
+        """
+        payload, kept = datagram.payload, b""
+        sequence = int.from_bytes(payload[SESSION_BYTES : SESSION_BYTES + 8], "big")
+        count = int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
+        checksum = zlib.crc32(payload)
+        following = session.lines.setdefault(datagram.flow, 0)
+        if sequence > arbitration.SEQUENCE_MAX:
+            return b""
+        if count and sequence < following and session.recent.get(sequence) != checksum:
+            if sequence < int(session.arbiter.words["expected"][0]):
+                what = f"sequence number {sequence} after {following - 1} on one line, with other messages than before"
+                self.oddities.append(Oddity("sequence_reset", what, datagram.offset))
+                kept = self._rest(session, datagram.offset)
+                session.arbiter, session.lost = Arbiter(WINDOW), 0
+                session.lines.clear()
+                session.recent.clear()
+                self._words.append(session.arbiter.words)
+            else:
+                what = f"sequence number {sequence} after {following - 1} on one line"
+                self.oddities.append(Oddity("out_of_order", what, datagram.offset))
+        if count:
+            session.recent[sequence] = checksum
+            if len(session.recent) > RECENT_PACKETS:
+                session.recent.pop(next(iter(session.recent)))
+        session.lines[datagram.flow] = max(sequence + count, session.lines.get(datagram.flow, 0))
+        return kept
+
+    def _note_lost(self, session: _Session, offset: int) -> None:
+        lost = int(session.arbiter.words["lost"][0])
+        if lost > session.lost:
+            what = f"messages that no line has brought: {lost - session.lost:,}, up to sequence number {_next(session)}"
+            self.oddities.append(Oddity("gap", what, offset))
+            session.lost = lost
+
+    def _rest(self, session: _Session, offset: int) -> bytes:
+        """What is kept behind gaps that nothing fills any more."""
+        found = []
+        while (size := int(_take_behind_gap(session.arbiter.address, self._output.ctypes.data))) >= 0:
+            self._note_lost(session, offset)
+            found.append(self._output[:size].tobytes())
+        return b"".join(found)
+
+
+_ODD = {
+    "truncated": ("truncated_packet", "a MoldUDP64 packet with fewer messages than it says"),
+    "malformed": ("malformed_packet", "a MoldUDP64 packet whose sequence number is out of range"),
+    "oversized": ("oversized_message", "a message too long to be kept while one before it is missing"),
+}
+"""Counters of the arbiter."""
+
+
+def _next(session: _Session) -> int:
+    return int(session.arbiter.words["expected"][0]) - 1
+
+
+def _format_of(payload: bytes) -> str | None:
+    if _is_mold(payload):
+        return MOLD
+    if payload and len(payload) % raw.MESSAGE_BYTES == 0 and payload[0] in (raw.TRADE, raw.QUOTE):
+        return RAW
+    if payload and _LENGTHS[payload[0]] == len(payload):
+        return MESSAGE
+    return FRAMES if _is_frames(payload) else None
+
+
+def _is_mold(payload: bytes) -> bool:
+    """Whether the blocks of a packet end where it ends; a packet without messages is its header alone."""
+    if len(payload) < HEADER_BYTES or not _SESSION.match(payload):
+        return False
+    count = int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big")
+    at = HEADER_BYTES
+    for _ in range(count % END_OF_SESSION):
+        if at + BLOCK_HEADER_BYTES > len(payload):
+            return False
+        at += BLOCK_HEADER_BYTES + int.from_bytes(payload[at : at + BLOCK_HEADER_BYTES], "big")
+    return at == len(payload)
+
+
+def _is_frames(payload: bytes) -> bool:
+    at = 0
+    while at + BLOCK_HEADER_BYTES < len(payload):
+        size = int.from_bytes(payload[at : at + BLOCK_HEADER_BYTES], "big")
+        if _LENGTHS[payload[at + BLOCK_HEADER_BYTES]] != size:
+            return False
+        at += BLOCK_HEADER_BYTES + size
+    return 0 < at == len(payload)
+
+
+@kernel
+def _take_packet(arbiter: int, line: int, packet: int, end: int, output: int) -> int:
+    """Offer a packet; copy what can be taken then, in order, to address `output`. Returns its bytes."""
+    if arbitration.offer(arbiter, line, packet, end, 0) < 0:
+        return 0
+    return _take_all(arbiter, output)
+
+
+@kernel
+def _take_behind_gap(arbiter: int, output: int) -> int:
+    """Give up the open gap; the same of what can be taken then. -1: there is no gap."""
+    return _take_all(arbiter, output) if arbitration.abandon(arbiter, 0, 0) else -1
+
+
+@routine
+def _take_all(arbiter: int, output: int) -> int:
+    at = output
+    block = arbitration.take(arbiter)
+    while block != 0:
+        size = BLOCK_HEADER_BYTES + load_big_u16(block)
+        memmove(at, block, size)
+        at += size
+        block = arbitration.take(arbiter)
+    return at - output
