@@ -104,7 +104,11 @@ class Processes:
         """
         for child in self.children.values():
             if child.wants_spare and child.state is ProcessState.READY:
-                child.spare, child.wants_spare = self._fork(child), False
+                child.wants_spare = False
+                try:
+                    child.spare = self._fork(child)
+                except OSError as error:
+                    self.say(f"{child.name}: no process could be forked ahead, its restart takes longer: {error}")
                 return True
         return False
 
