@@ -75,7 +75,7 @@ class Forked:
 def fork(process: ProcessPlan, plan: Plan, entry: Entry, log_path: Path) -> Forked:
     """Fork `process`, which then waits to be told to run.
 
-    The caller must be single-threaded: a lock held by another thread stays locked in the child.
+    The caller must be single-threaded: a lock held by another thread stays locked in the child. Raises OSError.
     """
     tasks = sum(1 for _ in Path("/proc/self/task").iterdir())
     assert threading.active_count() == 1, f"threads={threading.active_count()}, 1 allowed at a fork"
@@ -87,7 +87,13 @@ def fork(process: ProcessPlan, plan: Plan, entry: Entry, log_path: Path) -> Fork
         stream.flush()  # else the child's copy of the buffer is written again
     freeze_garbage()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGCHLD))
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for descriptor in (reading, writing, waiting, word):
+            os.close(descriptor)
+        raise
     if pid == 0:
         _child(process, plan, entry, log_path, _Ends(parent, writing, waiting), blocked)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -5,6 +5,7 @@ takes each of them back before the supervisor hears of it: 10 ms each, more wher
 part of every restart. With huge pages there are few entries: both cost a third to a half less.
 """
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -16,6 +17,7 @@ from launch.knobs.knob import libc
 MADV_COLLAPSE = 25
 HUGE_PAGE_BYTES = 2 << 20
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+PAGEMAP = Path("/proc/self/pagemap")
 
 
 def freeze_garbage() -> None:
@@ -32,27 +34,23 @@ def use_huge_pages() -> int:
     """Move this process's private memory to huge pages, once all is loaded; returns how many.
 
     Only where most of the 4 KiB pages exist already: memory that nobody has touched is not to be taken. Kernels before
-    6.1 cannot, and refuse; others refuse single ones.
+    6.1 cannot, and refuse; others refuse single ones. An interpreter with capabilities of its file's may not look.
     """
     moved = 0
-    pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with contextlib.suppress(OSError), PAGEMAP.open("rb", buffering=0) as pagemap:
         for address in _candidates():
-            entries = os.pread(pagemap, HUGE_PAGE_BYTES // PAGE_BYTES * 8, address // PAGE_BYTES * 8)
+            entries = os.pread(pagemap.fileno(), HUGE_PAGE_BYTES // PAGE_BYTES * 8, address // PAGE_BYTES * 8)
             present = sum(byte >> 7 for byte in entries[7::8])  # the highest bit of each 8-byte entry
             if 2 * present * PAGE_BYTES >= HUGE_PAGE_BYTES:
                 moved += libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(HUGE_PAGE_BYTES), MADV_COLLAPSE) == 0
-    finally:
-        os.close(pagemap)
     return moved
 
 
 def _candidates() -> Iterator[int]:
     """Addresses of whole huge pages within the mappings that `malloc` and Python's own allocator take."""
-    with Path("/proc/self/maps").open(encoding="utf-8") as file:
-        mappings = [line.split(None, 5) for line in file]
-    for extent, permissions, _, _, _, *name in mappings:
-        if permissions == "rw-p" and (not name or name[0].strip() == "[heap]"):
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+        extent, permissions, _, _, _, *name = line.split(None, 5)
+        if permissions == "rw-p" and (not name or name[0].startswith(("[heap]", "[anon"))):
             low, high = (int(bound, 16) for bound in extent.split("-"))
             first = -(-low // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
             yield from range(first, high - HUGE_PAGE_BYTES + 1, HUGE_PAGE_BYTES)

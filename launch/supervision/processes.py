@@ -89,7 +89,6 @@ class Processes:
             agent.tell(command)
         child.exit_code, child.failure, child.given_up_ns, child.is_dismissed = None, None, None, False
         child.deadline_s = self.clock() + self.plan.start_deadline_s
-        self._reap_spare(child)
         child.forked, child.spare = child.spare or self._fork(child), None
         self.waiter.listen(child.forked.notify.descriptor, lambda: self._hear(child))
         self.spawner.run(child.forked, child.plan.schedule.value(AFFINITY.name))
@@ -105,22 +104,20 @@ class Processes:
         """
         for child in self.children.values():
             if child.wants_spare and child.state is ProcessState.READY:
-                child.spare, child.wants_spare = self._fork(child), False
+                child.wants_spare = False
+                try:
+                    child.spare = self._fork(child)
+                except OSError as error:
+                    self.say(f"{child.name}: no process could be forked ahead, its restart takes longer: {error}")
                 return True
         return False
-
-    def _reap_spare(self, child: Child) -> None:
-        if child.spare is None:
-            return
-        code = self.spawner.reap(child.spare.pid)
-        if code is not None:
-            child.spare.forget()
-            child.spare = None
 
     def reap(self) -> None:
         """Take the exit codes of those that have ended, by pid."""
         for child in self.children.values():
-            self._reap_spare(child)
+            if child.spare is not None and self.spawner.reap(child.spare.pid) is not None:
+                child.spare.forget()
+                child.spare = None
         for child in self.living():
             assert child.forked is not None
             code = self.spawner.reap(child.forked.pid)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from launch.supervision import fork_memory
 from launch.supervision.fork_memory import HUGE_PAGE_BYTES, use_huge_pages
 
 SIZE = 8 * HUGE_PAGE_BYTES
@@ -48,3 +49,8 @@ def test_memory_that_nobody_has_touched_is_not_taken() -> None:
     before = resident_bytes(memory, "Rss")
     use_huge_pages()
     assert resident_bytes(memory, "Rss") <= before + HUGE_PAGE_BYTES
+
+
+def test_memory_that_may_not_be_looked_at_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork_memory, "PAGEMAP", Path("/nonexistent"))
+    assert use_huge_pages() == 0

@@ -1,5 +1,6 @@
 """The supervisor with a clock and a spawner of the test's: no process, no waiting."""
 
+import errno
 import itertools
 import os
 import signal
@@ -36,6 +37,8 @@ class World:
         self.behaviour: dict[str, Callable[[str], int | None]] = {}
         self.killed: list[tuple[str, int]] = []
         self.killed_ns = 0
+        self.is_full = False
+        """No process more can be forked."""
         self.waiting: dict[int, str] = {}
         """Forked, and not told to run yet."""
         self.forked: list[str] = []
@@ -67,6 +70,8 @@ class World:
         pass
 
     def spawn(self, process: ProcessPlan, plan: Plan, entry: Entry, log_path: Path) -> Forked:
+        if self.is_full:
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
         pid = 10_000_000 + len(self.forked)
         self.forked.append(process.name)
         self.waiting[pid] = process.name
@@ -275,10 +280,11 @@ def test_a_process_that_hangs_is_killed_and_started_again(supervisor: Supervisor
     good = world.behaviour["second"]
     world.at[1.0] = lambda: world.behaviour.update(second=lambda name: None)
     world.at[6.5] = lambda: world.behaviour.update(second=good)
+    began_ns = time.monotonic_ns()
     assert drive(supervisor, 10.0) == "clean"
     assert world.killed == [("second", signal.SIGKILL)]
     assert [restart.cause for restart in supervisor.restarts] == ["hang"]
-    assert supervisor.restarts[0].down_ns <= world.killed_ns, "its end, which takes its time, is part of the gap"
+    assert began_ns <= supervisor.restarts[0].down_ns <= world.killed_ns, "the gap begins when it is given up"
 
 
 @pytest.mark.parametrize("changed", [RESTARTED])
@@ -315,6 +321,19 @@ def test_a_successor_that_dies_while_it_waits_is_forked_anew_when_it_is_needed(
     assert sorted(before) == sorted([*AGENTS, *AGENTS]), "not at once: it might die again and again"
     assert world.spawned == [*AGENTS, "second"]
     assert world.forked.count("second") == 4
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_a_successor_that_cannot_be_forked_ahead_ends_no_run(supervisor: Supervisor, world: World) -> None:
+    good = world.behaviour["third"]
+
+    def is_the_last(name: str) -> int | None:
+        world.is_full = True
+        return good(name)
+
+    world.behaviour["third"] = is_the_last
+    assert drive(supervisor, 1.0) == "clean"
+    assert world.forked == list(AGENTS)
 
 
 @pytest.mark.parametrize("changed", [RESTARTED])
