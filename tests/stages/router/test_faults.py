@@ -370,9 +370,11 @@ class Dribbling(FakeVenue):
     """Talks of other things instead of answering, for as long as anybody listens."""
 
     def send(self, document: Any) -> None:
-        with contextlib.suppress(OSError):
+        try:
             while True:
                 self.send_raw(frame(b'{"id":"another"}'))
+        except OSError:
+            raise SystemExit from None  # ends the thread: the router has left
 
 
 def test_a_venue_that_talks_on_and_never_answers_is_given_up_in_time() -> None:
