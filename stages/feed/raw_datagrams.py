@@ -30,7 +30,7 @@ def take_raw(context: Context, raw: NDArray[np.void] | None, lines: NDArray[np.v
                 break
             reads = 1
             counters["frames"] += 1
-            state["message_at"], state["block_end"] = state["buffer"], state["buffer"] + max(size, 1)
+            state["message_at"], state["block_end"] = state["buffer"], state["buffer"] + size
         message = take_datagram(raw[0]["reader"], state["message_at"], state["block_end"])
         state["message_at"] += MESSAGE_BYTES
         if message == 0:

@@ -1,6 +1,5 @@
 """ITCH over two lossy lines of MoldUDP64 packets through the real line: what both lose is asked for."""
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ pytestmark = pytest.mark.timeout(240)
 
 
 def test_a_replay_over_lossy_lines_ends_in_its_books(pipeline: Runs, tmp_path: Path) -> None:
-    messages = coherent(order_stream(5, 3_000, strangers=0, excess=0))
+    stream = coherent(order_stream(5, 3_000, strangers=0, excess=0))
+    messages = [message for message in stream if message[:1] not in (b"H", b"h")]  # halts, which go on and off here
     file = tmp_path / "day.itch"
     file.write_bytes(oracle.framed(*messages))
     lines = ",".join(f"udp://127.0.0.1:{free_port()}" for _ in range(2))
@@ -30,9 +30,9 @@ def test_a_replay_over_lossy_lines_ends_in_its_books(pipeline: Runs, tmp_path: P
     data = done.report["market_data"]
     assert (data["messages"], data["gaps"], data["dropped"]) == (len(messages), 0, 0)
     assert done.report["reason"] == "replay finished and drained"
-    books, letters = oracle.Books(), Counter[str]()
+    assert done.report["orders"]["sent"] > 0
+    books = oracle.Books()
     for message in messages:
-        letters[chr(message[0])] += 1
         books.apply(message)
     for locate in (1, 2, 3, 4):
         book = done.report["books"][f"STOCK{locate}"]

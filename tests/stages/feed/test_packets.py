@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shm.atomics import poke
 from stages.domain.codecs import moldudp64
+from stages.domain.edges import BBO_TABLE
 from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind
 from stages.venue.moldudp64 import MoldServer
 from tests.oracle import itch as oracle
@@ -113,6 +114,7 @@ def test_a_gap_is_filled_by_exactly_what_was_asked_for() -> None:
         assert_shows(line, messages)
         assert line.state() == BookState.VALID
         assert [line.count(name) for name in ("gaps", "lost", "requests", "duplicates")] == [0, 0, 3, 0]
+        assert int(line.row(BBO_TABLE)[1]["last_id"]) == 20
 
 
 def test_the_projects_server_fills_what_both_lines_lost(free_desk: str) -> None:
@@ -181,8 +183,12 @@ def test_a_new_session_begins_with_empty_books_and_new_locates() -> None:
         line.send(packet([add(1), add(2), add(3)], 3))
         line.turn(100 * MS)
         assert line.state() == BookState.STALE
-        messages = [oracle.pack("A", *head(9), 5, b"S", 300, b"STOCK1  ", 105_0000), add(1, locate=3)]
-        line.send(packet(messages, 1, 2, b"DAY2"))
+        messages = [
+            oracle.pack("A", *head(9), 5, b"S", 300, b"STOCK1  ", 105_0000),
+            oracle.pack("A", *head(1), 6, b"B", 300, b"OTHER   ", 95_0000),  # whose locate was that of STOCK1
+            add(1, locate=3),
+        ]
+        line.send(packet(messages, 1, 3, b"DAY2"))
         assert (line.state(0), line.state(1)) == (BookState.VALID, BookState.VALID)
         assert (line.levels(0, "bid"), line.levels(0, "ask")) == ([], [(105_0000 * PRICE, 300 * SHARES)])
         line.send(packet([add(1)], 1))  # of the day before

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.domain.messages import NoticeKind
@@ -36,6 +36,7 @@ _messages = st.tuples(
 )  # fmt: skip
 
 
+@example([([], 0)])
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.lists(_messages, max_size=3), st.integers(0, 28)), max_size=12))
 def test_what_is_told_and_counted_is_what_was_sent(datagrams: list[tuple[list[Any], int]]) -> None:
