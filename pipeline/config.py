@@ -127,11 +127,16 @@ def conclude(config: Config) -> None:
         _refuse_remote_orders(market.order_url)
     if not paper and not market.symbols:
         raise UsageError("market.symbols is empty: a real venue lists thousands", "name what is to be traded")
-    if not paper and not market.stream_url.startswith("ws://"):
+    if not paper and config.feed.source == "venue" and not market.stream_url.startswith("ws://"):
         raise UsageError(
             f"market.stream_url = {market.stream_url!r}: TLS is not built for market streams yet",
             "give a ws:// address, such as ws://127.0.0.1:PORT",
         )
+    if config.feed.source == "raw" and venue.replay:
+        raise UsageError('feed.source = "raw" with venue.replay: the paper exchange plays no raw messages',
+                         'set feed.source = "venue" to replay, or leave --replay out')  # fmt: skip
+    if venue.lines and not venue.replay:
+        raise UsageError("venue.lines without venue.replay: there is nothing to send over them", "give --replay FILE")
     if bool(market.api_key_file) != bool(market.private_key_file):
         raise UsageError(
             "market.api_key_file and market.private_key_file: one is given without the other",

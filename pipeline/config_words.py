@@ -85,8 +85,8 @@ def _what(item: ErrorDetails, location: Sequence[str | int], model: type[BaseMod
         return _unknown(names, model)
     field = field_at(model, [name for name in names if not name.isdigit()])
     message = item["msg"].removeprefix("Value error, ")
-    if field is None:
-        return message
+    if field is None or (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        return message  # of a section as a whole
     allowed = type_words(field) + (f", {limits}" if (limits := range_words(field)) else "")
     help_text = f"; {field.description}" if field.description else ""
     return f"{message[:1].lower()}{message[1:]} ({allowed}; default {default_of(field)!r}){help_text}"

@@ -77,7 +77,7 @@ def _market(config: Config) -> tuple[list[str], Format]:
     """The symbols that a run would have, and what their stream would carry. Raises UsageError for a file not there."""
     try:
         stream_format = stream_format_of(config)
-        if config.market.symbols or stream_format is not Format.ITCH:
+        if config.market.symbols or stream_format is not Format.ITCH or not config.venue.replay:
             return config.market.symbols or [item.symbol for item in config.venue.symbols], stream_format
         known: dict[str, Instrument] = {}
         return [item.symbol for item in listed(describe(config.venue.replay), known)], stream_format

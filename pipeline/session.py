@@ -164,6 +164,8 @@ class _Session:
             stream_format = composition.stream_format_of(config)
             self._check_memory(len(instruments), of_orders=stream_format is Format.ITCH)
             small = config.model_copy(update={"book": config.book.model_copy(update=TWIN_BOOK)})
+            if config.feed.source != "venue" and config.market.venue == "paper" and not config.venue.replay:
+                self.terminal.warn("the paper exchange fills orders by a market of its own, not by feed.lines")
 
             def build(config: Config, journal: Path | None) -> "dict[str, Agent]":
                 return composition.build_agents(

@@ -5,7 +5,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -75,6 +75,8 @@ def _value(raw: str, field: FieldInfo | None) -> Any:
             except ValidationError:
                 continue
             return candidate
+        if get_origin(annotation) in (list, tuple):
+            return next(candidate for candidate in candidates if isinstance(candidate, list))  # its items are wrong
     return candidates[0]
 
 

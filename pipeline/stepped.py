@@ -150,8 +150,7 @@ class SteppedLine:
             self.segments[FEED_TO_BOOK] = small_ring(MARKET, feed_ring)
         if notice_ring:
             self.segments[BOOK_TO_STRATEGY] = small_ring(NOTICE, notice_ring)
-        nowhere = "ws://127.0.0.1:1", "http://127.0.0.1:1"
-        self.feed = FeedAgent(instruments, feed or FeedSettings(), *nowhere, delivery, stream_format=stream_format)
+        self.feed = self._new_feed(instruments, feed or FeedSettings(), delivery, stream_format)
         of_orders = stream_format is not Format.BINANCE
         self.book = BookAgent(instruments, book or BookSettings(), delivery, of_orders=of_orders)
         self.pages: dict[str, NDArray[Any]] = {}
@@ -161,6 +160,12 @@ class SteppedLine:
         self.now_ns = 0
         self.services = 0
         self.notice = np.zeros(1, NOTICE)
+
+    def _new_feed(
+        self, instruments: NDArray[np.void], settings: FeedSettings, delivery: str, stream_format: Format
+    ) -> FeedAgent:
+        nowhere = "ws://127.0.0.1:1", "http://127.0.0.1:1"
+        return FeedAgent(instruments, settings, *nowhere, delivery, stream_format=stream_format)
 
     def _attach(self, agent: Agent) -> None:
         page = np.zeros(1, agent.page())

@@ -4,13 +4,14 @@ No thread refreshes anything (the supervisor forks, so it has none): progress an
 On a terminal they are drawn in place; without one each is a plain line, and few of them.
 """
 
-import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
+
+from pipeline.words import Words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,37 +33,12 @@ def data_console() -> "Console":
     return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_COLUMNS)
 
 
-class _Words:
-    """Standard error, which may go away before we do: its reader left, or the terminal was closed.
-
-    What is said from then on is lost. Trading must not end by it: an orderly stop takes a live supervisor.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except OSError:
-            self._lose()
-            return len(text)
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except OSError:
-            self._lose()
-
-    def _lose(self) -> None:
-        """What is buffered, and all that follows, goes nowhere; the interpreter must not complain at its end."""
-        with contextlib.suppress(OSError):
-            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            os.dup2(null, self._stream.fileno())
-            os.close(null)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+def _words() -> TextIO | Words | None:
+    """Standard error; as it is where it has no descriptor."""
+    try:
+        return Words(sys.stderr) if sys.stderr is not None else None
+    except OSError:
+        return sys.stderr
 
 
 class Terminal:
@@ -78,8 +54,8 @@ class Terminal:
     def _open(self) -> None:
         from rich.console import Console
 
-        words = cast(TextIO, _Words(sys.stderr)) if sys.stderr is not None else None
-        self.console = Console(file=words, stderr=True, highlight=False, soft_wrap=True)
+        self._words = _words()
+        self.console = Console(file=cast("TextIO | None", self._words), stderr=True, highlight=False, soft_wrap=True)
         self.data = data_console()
         self.is_terminal = self.console.is_terminal and os.environ.get("TERM") != "dumb"
 
@@ -91,6 +67,8 @@ class Terminal:
         for descriptor in (1, 2):
             os.dup2(log, descriptor)
         os.close(log)
+        if isinstance(self._words, Words):
+            self._words.close()
         self._open()
 
     def say(self, text: str) -> None:

@@ -96,9 +96,15 @@ _write_cache_indexes_one_at_a_time()
 llvmlite.binding.set_option("tickpipe", "-addr-sink-using-gep=false")
 
 
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+_OPTIONS = {
+    "nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False, "forceinline": False,
+}  # fmt: skip
 """Without Numba's runtime: kernels allocate nothing, and it would count a reference, atomically, for every array that
-is passed on or looked at. Those calls were half of the code and of the time of the book, risk and router."""
+is passed on or looked at. Those calls were half of the code and of the time of the book, risk and router.
+
+What is not to be inlined says so: else it is where it happens to be compiled for a caller that is. The book's poll was
+three times as large, and took twice as long to compile, when a `primitive` was the first to call the depth of a book.
+"""
 
 _WITHOUT_ENTRY = {"no_cpython_wrapper": True, "pipeline_class": IntermediateCompiler}
 """For what is never called from Python. Unpacking a context in wrappers took a third of all compile time."""
@@ -108,7 +114,7 @@ _njit: Any = numba.njit  # its stubs do not know the options that leave wrappers
 
 def primitive(function: F) -> F:
     """Compile `function` to be inlined into every compiled caller; ordinary Python cannot call it."""
-    return cast(F, without_entry(_njit(**_OPTIONS, **_WITHOUT_ENTRY, forceinline=True)(function)))
+    return cast(F, without_entry(_njit(**_OPTIONS | _WITHOUT_ENTRY | {"forceinline": True})(function)))
 
 
 def routine(function: F) -> F:

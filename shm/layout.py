@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 CACHE_LINE_BYTES = 64
 WRITER_SEPARATION_BYTES = 128
@@ -56,6 +57,11 @@ def field_offset(dtype: np.dtype, *path: str) -> int:
         dtype, at = dtype.fields[name][:2]
         offset += at
     return offset
+
+
+def word_of(records: NDArray[np.void], field: str, value: int) -> tuple[int, int]:
+    """(address, value) of a field of the first record: a word to be set later."""
+    return int(records.ctypes.data) + field_offset(records.dtype, field), value
 
 
 def fingerprint(description: dict[str, str]) -> bytes:

@@ -21,6 +21,7 @@ from shm import libc, ring
 from shm.atomics import poke, store_word
 from shm.broadcast import CLAIMED, PUBLISHED
 from shm.kernel import primitive
+from shm.layout import word_of
 from shm.ring import CACHED_HEAD, CACHED_TAIL, HEAD, TAIL
 from stages.agent import Agent, Array
 from stages.domain.codecs import websocket_frames
@@ -89,7 +90,7 @@ class Twins:
         self._pages = {name: attach(agent, self._segments, clock) for name, agent in agents.items()}
         self._feed_once(polls)
         agents["strategy"].quiesce()
-        words = [*self._ring_words(), *self._feed_words(), *self._risk_words(), *self._router_words()]
+        words = [*self._ring_words(), *self._feed_words, *self._risk_words(), *self._router_words()]
         self.rehearsal = Rehearsal(np.array([0, self._far.fileno()], np.int64), np.array(words, np.int64))
 
     @property
@@ -100,7 +101,7 @@ class Twins:
     def _feed_once(self, polls: Mapping[str, Callable[..., int]]) -> None:
         """Snapshot, then the canned message: the twin book is valid, the message has been through feed and book."""
         feed: Any = self._agents["feed"]
-        self._canned = feed.open_rehearsal()
+        self._feed_words = feed.open_rehearsal()
         for _ in range(OPENING_POLLS):
             polls["feed"](feed.context, 0)
             feed.service(0)
@@ -113,24 +114,15 @@ class Twins:
         words = [(base + cursor, 0) for base in (staging, *rings) for cursor in (HEAD, TAIL, CACHED_HEAD, CACHED_TAIL)]
         return words + [(self._segments[TAP].address + cursor, 0) for cursor in (CLAIMED, PUBLISHED)]
 
-    def _feed_words(self) -> list[tuple[int, int]]:
-        feed: Any = self._agents["feed"]
-        state, sync = feed.context.state, feed.context.sync
-        start = int(state["source_end"][0]) - len(self._canned.frame)
-        return [
-            _word(state, "source_at", start),
-            _word(sync, "last_id", self._canned.last_id),
-        ]
-
     def _risk_words(self) -> list[tuple[int, int]]:
         risk = self._agents["risk"].context
         orders = self._segments[STRATEGY_TO_RISK].address
         self._push_order(orders)
         return [
             (orders + TAIL, 1),
-            *(_word(risk.state, name, 0) for name in ("last_order_id", "open_orders", "rate_count", "rate_cursor")),
-            *(_word(risk.exposures, name, 0) for name in ("working_buy_lots", "open_orders")),
-            _word(risk.working[ORDER_ID:], "is_open", 0),
+            *(word_of(risk.state, name, 0) for name in ("last_order_id", "open_orders", "rate_count", "rate_cursor")),
+            *(word_of(risk.exposures, name, 0) for name in ("working_buy_lots", "open_orders")),
+            word_of(risk.working[ORDER_ID:], "is_open", 0),
         ]
 
     def _push_order(self, orders: int) -> None:
@@ -154,18 +146,12 @@ class Twins:
         router.state["mask_state"] = 1
         websocket_frames.start(int(router.state["cutter"][0]), int(router.state["in_base"][0]))
         return [
-            _word(router.state, "open_orders", 0),
-            _word(router.orders[ORDER_ID:], "state", 0),
-            *(_word(router.positions, name, 0) for name in ("working_buy_lots", "open_orders")),
+            word_of(router.state, "open_orders", 0),
+            word_of(router.orders[ORDER_ID:], "state", 0),
+            *(word_of(router.positions, name, 0) for name in ("working_buy_lots", "open_orders")),
         ]
 
     def close(self) -> None:
         """Close the connection to ourselves."""
         for end in (self._near, self._far):
             end.close()
-
-
-def _word(records: NDArray[np.void], field: str, value: int) -> tuple[int, int]:
-    """(address, value) of a field of the first record."""
-    assert records.dtype.fields is not None
-    return int(records.ctypes.data) + int(records.dtype.fields[field][1]), int(value)

@@ -18,7 +18,7 @@ POLICIES = {os.SCHED_OTHER: "other", os.SCHED_FIFO: "fifo", os.SCHED_RR: "rr", o
 class Affinity(Knob):
     """The core a process is pinned to."""
 
-    name, early = "affinity", True
+    name = "affinity"
     wanted = "pinning to core {value}"
     cost = "the scheduler moves processes between cores, each move costs tens of µs"
     grants = "allow sched_setaffinity in the container's seccomp profile"

@@ -1,13 +1,19 @@
-"""What a forked child does at once, before it is a stage; and the fork itself.
+"""The fork, and what a forked child does before it is a stage.
 
 The child shares the supervisor's memory image but must act as nothing of it: own process group with SIGINT ignored
 (Ctrl-C reaches the whole terminal group), no handler or wakeup pipe of the supervisor's, no descriptor of its, only the
 segments of its plan, and it leaves by `os._exit`, so that nothing the supervisor meant to do at exit happens twice.
+
+Prepared so far it is a spare: it waits, blocked, for the word that its process is to run, which comes at once when that
+has none, and else when an earlier one of it is gone. Copying the page tables of a supervisor that has loaded a compiler
+takes 10 ms, and what follows as long again: a successor that is there already is spared both. Until the word it is
+pinned to no stage's core, has no knob but where its memory comes from, and dies with the supervisor, whatever it
+becomes.
 """
 
+import contextlib
 import ctypes
 import faulthandler
-import gc
 import json
 import logging
 import os
@@ -23,6 +29,7 @@ from typing import NoReturn
 from launch.findings import Finding
 from launch.knobs.schedule import FALLBACK, KNOBS
 from launch.plan import Plan, ProcessPlan
+from launch.supervision.fork_memory import freeze_garbage
 from launch.supervision.service import NotifyPipe
 from launch.supervision.signals import STOP_SIGNALS
 from shm.segment import Segment
@@ -44,37 +51,71 @@ class Forked:
 
     pid: int
     notify: NotifyPipe
+    word: int
+    """Descriptor by which it is told to run."""
+
+    def run(self, cpu: int | None) -> None:
+        """Tell it to run, on `cpu`. One that has died meanwhile is noticed as every other.
+
+        It pins itself too, and says what is in the way; but here it would wait for its turn with us to get so far.
+        """
+        if cpu is not None:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(self.pid, {cpu})
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.word, b"\n")
+        os.close(self.word)
+
+    def forget(self) -> None:
+        """Close what belongs to one that has ended without having been told to run."""
+        os.close(self.word)
+        self.notify.close()
 
 
 def fork(process: ProcessPlan, plan: Plan, entry: Entry, log_path: Path) -> Forked:
-    """Fork `process`. The caller must be single-threaded: a lock held by another thread stays locked in the child."""
+    """Fork `process`, which then waits to be told to run.
+
+    The caller must be single-threaded: a lock held by another thread stays locked in the child. Raises OSError.
+    """
     tasks = sum(1 for _ in Path("/proc/self/task").iterdir())
     assert threading.active_count() == 1, f"threads={threading.active_count()}, 1 allowed at a fork"
     assert tasks == 1, f"tasks={tasks}, 1 allowed at a fork"
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    waiting, word = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()  # else the child's copy of the buffer is written again
-    # Garbage with descriptors must not be collected in the child, where their numbers mean other files. What survives
-    # is frozen: a collection of all that a compiler leaves takes a quarter of a second, and would copy its pages.
-    gc.collect()
-    gc.freeze()
+    freeze_garbage()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGCHLD))
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for descriptor in (reading, writing, waiting, word):
+            os.close(descriptor)
+        raise
     if pid == 0:
-        _child(process, plan, entry, log_path, parent, writing, blocked)
+        _child(process, plan, entry, log_path, _Ends(parent, writing, waiting), blocked)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     os.close(writing)
-    return Forked(pid, NotifyPipe(reading))
+    os.close(waiting)
+    return Forked(pid, NotifyPipe(reading), word)
 
 
-def _child(
-    process: ProcessPlan, plan: Plan, entry: Entry, log_path: Path, parent: int, notify: int, mask: set[int]
-) -> NoReturn:
+@dataclass(frozen=True)
+class _Ends:
+    """What a child has of its supervisor's."""
+
+    parent: int
+    notify: int
+    word: int
+
+
+def _child(process: ProcessPlan, plan: Plan, entry: Entry, log_path: Path, ends: _Ends, mask: set[int]) -> NoReturn:
     code = EXIT_CRASHED
     try:
-        _detach(process, parent, log_path, notify, mask)
-        code = _run(process, plan, entry, parent, notify)
+        _detach(process, log_path, ends, mask)
+        code = _run(process, plan, entry, ends)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -89,21 +130,24 @@ def die_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
-def _detach(process: ProcessPlan, parent: int, log_path: Path, notify: int, mask: set[int]) -> None:
+def _call_itself(name: str) -> None:
+    _libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0)  # what `top` and `ps` show; 15 characters
+
+
+def _detach(process: ProcessPlan, log_path: Path, ends: _Ends, mask: set[int]) -> None:
     os.setpgid(0, 0)
-    _libc.prctl(PR_SET_NAME, f"pipe:{process.name}".encode(), 0, 0, 0)  # what `top` and `ps` show; 15 characters
+    _call_itself(f"spare:{process.name}")
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor has it, and stops us in order
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    if not process.outlives_supervisor:
-        die_with_parent()
-    if os.getppid() != parent:  # it died before prctl took hold
+    die_with_parent()
+    if os.getppid() != ends.parent:  # it died before prctl took hold
         os._exit(EXIT_ORPHANED)
     _redirect(log_path)
-    _close_all_but({0, 1, 2, notify})
+    _close_all_but({0, 1, 2, ends.notify, ends.word})
     faulthandler.enable(sys.stderr)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, force=True, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -130,19 +174,31 @@ def _close_all_but(kept: set[int]) -> None:
                 continue  # the descriptor that listed the folder
 
 
-def _run(process: ProcessPlan, plan: Plan, entry: Entry, parent: int, notify: int) -> int:
-    # Pinned first: memory is then touched, and so placed, from the core that will use it. Locked after the segments are
-    # mapped: a mapping that is locked on fault is not populated any more.
+def _run(process: ProcessPlan, plan: Plan, entry: Entry, ends: _Ends) -> int:
+    # Locked after the segments are mapped: a mapping that is locked on fault is not populated any more.
     applied: set[str] = set()
-    if not _apply(process, notify, applied, early=True):
+    if not _apply(process, ends.notify, applied, early=True):
         return EXIT_REFUSED
     segments = {
         use.name: Segment.attach(plan.shared_name(use.name), plan.segments[use.name], writable=use.writable)
         for use in process.segments
     }
-    if not _apply(process, notify, applied, early=False):
+    if not _may_run(process, ends.word):
+        return EXIT_ORPHANED
+    if not _apply(process, ends.notify, applied, early=False):
         return EXIT_REFUSED
-    return entry(segments, parent)
+    return entry(segments, ends.parent)
+
+
+def _may_run(process: ProcessPlan, word: int) -> bool:
+    """Wait for the word; False when the supervisor has gone without it."""
+    if not os.read(word, 1):
+        return False
+    os.close(word)
+    _call_itself(f"pipe:{process.name}")
+    if process.outlives_supervisor:
+        _libc.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    return True
 
 
 def _apply(process: ProcessPlan, notify: int, applied: set[str], *, early: bool) -> bool:

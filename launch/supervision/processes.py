@@ -10,7 +10,8 @@ from typing import Protocol
 
 from launch.errors import ProcessFailedError
 from launch.findings import Finding
-from launch.plan import COMMAND_SEGMENT, KILL_DEADLINE_S, Plan, ProcessPlan, page_segment
+from launch.knobs.schedule import AFFINITY
+from launch.plan import COMMAND_SEGMENT, KILL_DEADLINE_S, Plan, page_segment
 from launch.supervision.child import Entry, Forked
 from launch.supervision.facts import ProcessFacts
 from launch.supervision.logs import describe_exit, tail
@@ -86,16 +87,37 @@ class Processes:
         for agent in child.agents:
             agent.clear()
             agent.tell(command)
-        child.exit_code, child.failure, child.is_dismissed = None, None, False
+        child.exit_code, child.failure, child.given_up_ns, child.is_dismissed = None, None, None, False
         child.deadline_s = self.clock() + self.plan.start_deadline_s
-        child.forked = self._spawn(child.plan, child.log_path)
+        child.forked, child.spare = child.spare or self._fork(child), None
         self.waiter.listen(child.forked.notify.descriptor, lambda: self._hear(child))
+        self.spawner.run(child.forked, child.plan.schedule.value(AFFINITY.name))
+        child.wants_spare = child.plan.restart.when != "never"
 
-    def _spawn(self, process: ProcessPlan, log_path: Path) -> Forked:
-        return self.spawner.spawn(process, self.plan, self.entries[process.name], log_path)
+    def _fork(self, child: Child) -> Forked:
+        return self.spawner.spawn(child.plan, self.plan, self.entries[child.name], child.log_path)
+
+    def fork_spare(self) -> bool:
+        """Fork the next incarnation of one process that is ready ahead; False when none lacks it.
+
+        One for each start, not more: a spare that ends is not replaced before the next start, which forks anew.
+        """
+        for child in self.children.values():
+            if child.wants_spare and child.state is ProcessState.READY:
+                child.wants_spare = False
+                try:
+                    child.spare = self._fork(child)
+                except OSError as error:
+                    self.say(f"{child.name}: no process could be forked ahead, its restart takes longer: {error}")
+                return True
+        return False
 
     def reap(self) -> None:
         """Take the exit codes of those that have ended, by pid."""
+        for child in self.children.values():
+            if child.spare is not None and self.spawner.reap(child.spare.pid) is not None:
+                child.spare.forget()
+                child.spare = None
         for child in self.living():
             assert child.forked is not None
             code = self.spawner.reap(child.forked.pid)
@@ -113,7 +135,7 @@ class Processes:
 
     def give_up(self, child: Child, failure: Failure, how: str) -> None:
         """Kill a process that does not do what it must; its end is noticed as every other."""
-        child.failure = (failure, how)
+        child.failure, child.given_up_ns = (failure, how), monotonic_ns()
         self.kill(child, signal.SIGKILL)
 
     def kill(self, child: Child, number: signal.Signals) -> None:
@@ -121,11 +143,13 @@ class Processes:
         self.spawner.kill(child.pid, number)
 
     def kill_all(self) -> None:
-        """SIGKILL every process that is left, and reap it."""
+        """SIGKILL every process that is left, spares included, and reap it."""
         for child in self.living():
             self.kill(child, signal.SIGKILL)
+        for spare in self._spares():
+            self.spawner.kill(spare.pid, signal.SIGKILL)
         end = self.clock() + KILL_DEADLINE_S
-        while self.living() and self.clock() < end:
+        while (self.living() or self._spares()) and self.clock() < end:
             self.reap()
             self.waiter.wait(POLL_S)
 
@@ -149,6 +173,9 @@ class Processes:
     def living(self) -> list[Child]:
         """Those not reaped yet."""
         return [child for child in self.children.values() if child.alive]
+
+    def _spares(self) -> list[Forked]:
+        return [child.spare for child in self.children.values() if child.spare is not None]
 
     def hosting(self, agent: str) -> Child | None:
         """The live child that hosts `agent`."""

@@ -7,13 +7,20 @@ from typing import Protocol
 from launch.plan import Plan, ProcessPlan
 from launch.supervision.child import Entry, Forked, fork
 from launch.supervision.facts import ProcessFacts, read_facts
+from launch.supervision.fork_memory import use_huge_pages
 
 
 class Spawner(Protocol):
     """What the supervisor asks of the operating system."""
 
+    def prepare(self) -> None:
+        """Before the first start, once everything is loaded."""
+
     def spawn(self, process: ProcessPlan, plan: Plan, entry: Entry, log_path: Path) -> Forked:
-        """Start `process`."""
+        """Start `process`, which waits to be told to run."""
+
+    def run(self, forked: Forked, cpu: int | None) -> None:
+        """Tell it to run, on `cpu`."""
 
     def reap(self, pid: int) -> int | None:
         """Exit code of an ended child (negative: signal), None while it runs. Reaps by pid only."""
@@ -28,9 +35,17 @@ class Spawner(Protocol):
 class ForkSpawner:
     """Real processes."""
 
+    def prepare(self) -> None:
+        """Make this process cheap to fork."""
+        use_huge_pages()
+
     def spawn(self, process: ProcessPlan, plan: Plan, entry: Entry, log_path: Path) -> Forked:
         """Fork."""
         return fork(process, plan, entry, log_path)
+
+    def run(self, forked: Forked, cpu: int | None) -> None:
+        """One byte."""
+        forked.run(cpu)
 
     def reap(self, pid: int) -> int | None:
         """waitpid without waiting."""

@@ -105,8 +105,13 @@ class Child:
     state: ProcessState = ProcessState.PLANNED
     forked: Forked | None = None
     exit_code: int | None = None
+    spare: Forked | None = None
+    """Forked ahead: waits to be the next incarnation."""
+    wants_spare: bool = False
     failure: tuple[Failure, str] | None = None
     """Why the supervisor gave it up, before it was reaped."""
+    given_up_ns: int | None = None
+    """When."""
     is_dismissed: bool = False
     """An operator told it to leave: however it does, it has ended, not failed."""
     deadline_s: float = 0.0
@@ -143,8 +148,8 @@ class Child:
         return all(agent.is_ready for agent in self.agents)
 
     def note_failure(self, failure: Failure, now_ns: int) -> None:
-        """Put a failure into its history, before it is started again: of a crash, the time of the last heartbeat."""
-        last_sign_ns = max(agent.heartbeat for agent in self.agents) if failure is Failure.CRASH else 0
+        """Put a failure into its history, before it is started again."""
+        last_sign_ns = self.given_up_ns or max(agent.heartbeat for agent in self.agents)
         self.history.append(Restart(self.name, failure.value, last_sign_ns or now_ns))
 
     def failed_how(self) -> tuple[Failure, str]:

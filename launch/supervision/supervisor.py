@@ -157,6 +157,7 @@ class Supervisor:
         A process that fails before all have been ready is not started again: nothing has been traded yet.
         Raises ProcessFailedError, StopRequestedError, ForcedError.
         """
+        self._processes.spawner.prepare()
         for process in self.plan.processes:
             child = self.children[process.name]
             self._processes.spawn(child)

@@ -112,7 +112,7 @@ class Watch:
         }  # fmt: skip
         for child in self._processes.children.values():
             steps[child.state](child)
-        changing = self._unsynced or self._requests or self._winding_down or any(
+        changing = self._processes.fork_spare() or self._unsynced or self._requests or self._winding_down or any(
             child.state is not ProcessState.READY and child.state is not ProcessState.ENDED
             for child in self._processes.children.values()
         )  # fmt: skip
@@ -176,12 +176,12 @@ class Watch:
                 self._requests.pop(child.name).fail(str(error))
             raise error
         words = how or (describe_exit(child.exit_code) if child.exit_code is not None else "failed")
-        when = "at once" if pause == 0 else f"in {pause:g} s"
-        self._processes.say(f"{child.name} {words} ({failure.value}); it is started again {when}")
         child.note_failure(failure, monotonic_ns())
         child.move(ProcessState.WAITING)
         child.deadline_s = self._processes.clock() + pause
         self._tend_waiting(child)
+        when = "at once" if pause == 0 else f"in {pause:g} s"
+        self._processes.say(f"{child.name} {words} ({failure.value}); it is started again {when}")
 
     def _tend_waiting(self, child: Child) -> None:
         if self._processes.clock() >= child.deadline_s:

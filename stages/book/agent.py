@@ -69,7 +69,7 @@ class BookAgent(Agent):
         Counter("checks", "integrity checks of a book that came to their end", "checks"),
         Counter("violations", "of these, which found the book broken: it is emptied and goes stale", "checks"),
         Counter("unknown_orders", "messages about orders that no book has: theirs is dirty from now on", "messages"),
-        Counter("orders_refused", "messages that no book took: duplicate ids, bad quantities or prices", "messages"),
+        Counter("orders_refused", "messages with an id twice, a bad quantity or price, more than is left", "messages"),
         Counter("orders_over_limit", "orders for which there was no room; their books are stale", "orders"),
         Counter("levels_dropped", "deepest levels forgotten because a side had levels_max; it goes stale", "levels"),
     )

@@ -31,7 +31,7 @@ from stages.book.context import (
     READ_NS,
     Context,
 )
-from stages.book.orders import ADD, EXECUTE, STATUS, apply_order, is_change, settle_state, standing
+from stages.book.orders import ADD, EXECUTE, START, STATUS, apply_order, is_change, settle_state, standing
 from stages.domain.messages import (
     BBO,
     DEPTH,
@@ -279,7 +279,7 @@ def _take_order(context: Context, engine: int | None, record: int, symbol: int) 
         return
     state, counters, kind = context.state[0], context.counters[0], load_word(record) & 0xFF
     price, own_price, order_side = load_word(record + PRICE), 0, BUY
-    if kind not in (ADD, STATUS):
+    if kind not in (ADD, STATUS, START):
         owner, order_side, own_price = standing(engine, load_word(record + FIRST_ID))
         symbol = owner if owner != NO_SYMBOL else symbol  # whatever the message says: it is this book that changes
     book = context.books[symbol]

@@ -2,8 +2,9 @@
 
 A book is EMPTY before the first message about it and VALID from it on. A message about an order that nobody knows, as
 in a stream that begins in the middle of the day, shows that the book lacks orders: it is DIRTY. A limit that is
-reached, or missed messages, make it STALE. Both are for good, since no snapshot of such a feed follows. A symbol whose
-trading the venue has halted is HALTED as long as its book is right.
+reached, or missed messages, make it STALE. Both are for as long as the session lasts, since no snapshot of such a feed
+follows; another session begins with empty books. A symbol whose trading the venue has halted is HALTED as long as its
+book is right.
 """
 
 from shm.atomics import load_u32, load_word
@@ -15,6 +16,7 @@ from stages.domain.orderbook.engine import LEVEL_KEY, ORDER_LEVEL, book_at, reco
 
 ADD, EXECUTE, REDUCE = int(MarketKind.ADD), int(MarketKind.EXECUTE), int(MarketKind.REDUCE)
 DELETE, REPLACE, STATUS = int(MarketKind.DELETE), int(MarketKind.REPLACE), int(MarketKind.STATUS)
+START = int(MarketKind.START)
 EMPTY, VALID, HALTED = int(BookState.EMPTY), int(BookState.VALID), int(BookState.HALTED)
 DIRTY = int(BookState.DIRTY)
 
@@ -34,6 +36,10 @@ def apply_order(context: Context, engine: int, record: int, symbol: int) -> int:
         return l3.delete(engine, order_id)
     if kind == REPLACE:
         return l3.replace(engine, order_id, load_word(record + QUANTITY + 8), price, quantity)
+    if kind == START:
+        l3.clear(engine, symbol)
+        context.books[symbol]["halts"] = 0
+        return l3.OK
     halt = 1 << load_word(record + QUANTITY + 8)
     halts = context.books[symbol]["halts"]
     context.books[symbol]["halts"] = halts | halt if quantity == 0 else halts & ~halt

@@ -49,6 +49,8 @@ class MarketKind(IntEnum):
     STATUS = 11
     """A halt of the symbol's trading has ended (quantity[0] = 1) or begun (0). There may be several at a time: the kind
     of this one, below 63, is in quantity[1]."""
+    START = 12
+    """Another session begins: no order of the one before is left."""
 
 
 class MarketFlag(IntEnum):

@@ -8,21 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shm import ring
-from shm.atomics import peek
 from shm.clock import CLOCK_WORDS
 from shm.control import State
 from shm.counters import Counter
-from shm.histogram import HISTOGRAM_BYTES
-from shm.layout import record_at
+from shm.layout import word_of
 from shm.segment import Segment
 from stages.agent import BYTES_SLEEP_NS_MAX, Agent, Array, Attention, Hop, SegmentUse
 from stages.domain.codecs import itch_frames, websocket_frames
 from stages.domain.codecs.itch_market import Directory
-from stages.domain.edges import FEED_TO_BOOK, RINGS
 from stages.domain.messages import MARKET
 from stages.domain.samples import new_samples
-from stages.domain.tap import BATCH, LAYOUT, RECORD, TAP, newest_number
+from stages.domain.tap import BATCH, RECORD
 from stages.feed.connection import Connection, connect
 from stages.feed.context import (
     END_OF_STREAM,
@@ -36,6 +32,7 @@ from stages.feed.context import (
     Format,
 )
 from stages.feed.guarded import Guarded
+from stages.feed.outlet import USES, attached, is_empty, new_staging
 from stages.feed.refused import RefusedMessages
 from stages.feed.rehearsed import Rehearsed, rehearsed
 from stages.feed.settings import FeedSettings
@@ -45,8 +42,6 @@ from stages.helper import Helper, Result
 
 log = logging.getLogger(__name__)
 
-STAGING_RECORDS = 16_384
-"""Room for the largest snapshot (5000 levels a side: 2500 records) and a full hold behind it."""
 STABLE_NS = 30_000_000_000
 """A connection that has stood this long was a good one: the next reconnect starts with the shortest pause."""
 
@@ -94,6 +89,15 @@ class FeedAgent(Agent):
         Counter("protocol_errors", "connections ended for a violation of the WebSocket protocol", "connections"),
         Counter("connects", "connections made", "connections"),
         Counter("disconnects", "connections lost", "connections"),
+        Counter("datagrams", "datagrams read, of all lines and of answers to requests", "datagrams"),
+        Counter("socket_drops", "datagrams that found a socket's buffer full", "datagrams"),
+        Counter("duplicates", "messages that another line had brought already", "messages"),
+        Counter("requests", "times that missing messages were asked for", "requests"),
+        Counter("lost", "messages that were missing for too long and given up", "messages"),
+        Counter("sessions", "sessions of the stream that have begun", "sessions"),
+        Counter("bad_packets", "packets without a whole header, or with fewer messages than they say", "packets"),
+        Counter("short_datagrams", "datagrams, or ends of them, shorter than a raw message", "datagrams"),
+        Counter("unknown_types", "raw messages of a type that is not known", "messages"),
     )
     hops = (Hop("feed.queue"), Hop("feed.parse", 1_000))
 
@@ -148,7 +152,7 @@ class FeedAgent(Agent):
         buffer_bytes = 2 * settings.frame_bytes_max + (1 << 20)
         self._buffer = Guarded(buffer_bytes)
         self._cutter = np.zeros(websocket_frames.CUTTER_BYTES // 8, np.int64)
-        self._staging_memory, staging = _private_ring(STAGING_RECORDS)
+        self._staging_memory, staging = new_staging()
         self._tap_scratch = np.zeros(BATCH, RECORD)
         self._hold = np.zeros((count, settings.hold_records), MARKET)
         state = self.context.state[0]
@@ -180,22 +184,11 @@ class FeedAgent(Agent):
         self.context.state[0]["rehearsal_interval_ns"] = interval_ns
 
     def uses(self) -> list[SegmentUse]:
-        return [SegmentUse(FEED_TO_BOOK, RINGS[FEED_TO_BOOK], True), SegmentUse(TAP, LAYOUT, True)]
+        return list(USES)
 
     def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
-        self.context = self.context._replace(counters=page["counters"], clock=clock)
+        self.context = attached(self.context, segments, page, clock)
         self._snapshots.context = self._refused.context = self.context
-        state = self.context.state[0]
-        state["output"], state["tap"] = segments[FEED_TO_BOOK].address, segments[TAP].address
-        state["frames_tapped"] = newest_number(int(state["tap"]))
-        hops = page["hops"].ctypes.data
-        state["queue_hop"], state["parse_hop"] = hops, hops + HISTOGRAM_BYTES
-        output = int(state["output"])
-        if ring.begin_writing(output) > 1:  # an earlier feed has written here: what its books said is not kept up
-            state["reset_wanted"] = 1
-            last = ring.newest(output)
-            state["event_seq"] = record_at(last, MARKET)["seq"] if last else 0
-        state["reader_epoch"] = peek(output + ring.READER_EPOCH)
 
     def start(self, attention: Attention) -> None:
         self._attention = attention
@@ -203,7 +196,7 @@ class FeedAgent(Agent):
 
     def state(self) -> State:
         if self.context.state[0]["is_quiesced"]:
-            return State.QUIET if self._is_drained() else State.RUNNING
+            return State.QUIET if is_empty(int(self.context.state[0]["staging"])) else State.RUNNING
         if not self._has_connected:
             return State.STARTING
         return State.RUNNING if self.context.counters[0]["frames"] else State.READY
@@ -257,14 +250,19 @@ class FeedAgent(Agent):
         state["source_at"] = self._source.ctypes.data
         state["source_end"] = state["source_at"] + len(self._source)
 
-    def open_rehearsal(self) -> Rehearsed:
-        """Make the first symbol's book, and offer the canned frame that changes it; what can be offered again."""
+    def open_rehearsal(self) -> list[tuple[int, int]]:
+        """Make the first symbol's book, and offer the canned frame that changes it.
+
+        Returns the words (address, value) by which that frame is offered again.
+        """
         self.use_memory()
         if self._rehearsed.snapshot:
             self.offer_snapshot(0, self._rehearsed.snapshot)
         self.offer(self._rehearsed.opening)
         self.offer(self._rehearsed.frame)
-        return self._rehearsed
+        state, sync = self.context.state, self.context.sync
+        start = int(state["source_end"][0]) - len(self._rehearsed.frame)
+        return [word_of(state, "source_at", start), word_of(sync, "last_id", self._rehearsed.last_id)]
 
     def offer_snapshot(self, symbol: int, body: bytes) -> None:
         """Hand in a depth reply as if it had just been fetched: stepped runs and tests."""
@@ -274,10 +272,6 @@ class FeedAgent(Agent):
         state = self.context.state[0]
         state["fill"], state["block_end"] = state["buffer"], 0
         websocket_frames.start(int(state["cutter"]), int(state["buffer"]))
-
-    def _is_drained(self) -> bool:
-        head, tail = ring.cursors(int(self.context.state[0]["staging"]))
-        return head == tail
 
     # Helper threads
 
@@ -377,11 +371,3 @@ def _loss(code: int) -> str:
     if code == END_OF_STREAM:
         return "the venue closed it"
     return websocket_frames.ERRORS[code] if code < 0 else f"errno {code}"
-
-
-def _private_ring(capacity: int) -> tuple[NDArray[Any], int]:
-    """(memory, address) of a formatted ring of MARKET records in private memory."""
-    memory = np.zeros(ring.ring_bytes(capacity, MARKET.itemsize) // 8 + 16, np.int64)
-    base = -(-memory.ctypes.data // 128) * 128
-    ring.format_ring(base, capacity, MARKET.itemsize)
-    return memory, base

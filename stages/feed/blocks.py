@@ -31,27 +31,35 @@ def take_block(context: Context, limit: int) -> int:
 def _take_itch(context: Context, directory: int | None, limit: int) -> int:
     if directory is None:
         return 0
-    state, counters = context.state[0], context.counters[0]
     handled = 0
     while handled < limit:
-        begin_ns = read_clock(context.clock)
-        message = itch_frames.next_message(state["framer"], state["block_end"], True)
-        if message == 0:
-            state["block_end"] = 0
-            counters["frames"] += 1
-            counters["malformed"] = itch_frames.problem_count(state["framer"])
+        if take_message(context, directory) == 0:
+            context.state[0]["block_end"] = 0
+            context.counters[0]["frames"] += 1
             break
-        state["messages"] += 1
-        code = stage_message(directory, message, state["staging"], state["messages"], state["read_ns"])
-        if code > 0:
-            commit_event(context, 1)
-        elif code == NOT_TRADED:
-            counters["unknown_symbol"] += 1
-        elif code == TOO_LARGE:
-            counters["overflowed"] += 1
-        else:
-            counters["other_messages"] += 1
-        counters["messages_in"] += 1
-        note(context.samples, state["parse_hop"], read_clock(context.clock) - begin_ns)
         handled += 1
     return handled
+
+
+@routine
+def take_message(context: Context, directory: int) -> int:
+    """Stage the event of the block's next message, if it makes one. Returns 1; 0 when the block has no more."""
+    state, counters = context.state[0], context.counters[0]
+    begin_ns = read_clock(context.clock)
+    message = itch_frames.next_message(state["framer"], state["block_end"], True)
+    if message == 0:
+        counters["malformed"] = itch_frames.problem_count(state["framer"])
+        return 0
+    state["messages"] += 1
+    code = stage_message(directory, message, state["staging"], state["messages"], state["read_ns"])
+    if code > 0:
+        commit_event(context, 1)
+    elif code == NOT_TRADED:
+        counters["unknown_symbol"] += 1
+    elif code == TOO_LARGE:
+        counters["overflowed"] += 1
+    else:
+        counters["other_messages"] += 1
+    counters["messages_in"] += 1
+    note(context.samples, state["parse_hop"], read_clock(context.clock) - begin_ns)
+    return 1

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.layout import record_dtype
+from stages.domain.codecs import arbitration
 
 NO_DESCRIPTOR = -1
 MEMORY_SOURCE = -2
@@ -76,10 +77,50 @@ STATE = record_dtype(
         # a block of binary messages, one behind the other
         ("block_at", "<i8"),  # where the newest block begins
         ("block_end", "<i8"),  # of the block under way; 0: there is none
+        ("message_at", "<i8"),  # the next message of a datagram of raw ones
         ("framer", "<i8"),  # address of what takes a block apart
         ("messages", "<i8"),  # binary messages of the stream so far
     ],
     512,
+)
+
+
+# Of a feed that reads datagrams.
+LINES = record_dtype(
+    [
+        ("descriptors", "<i8", arbitration.LINES),  # lines A and B, then answers to requests
+        ("count", "<i8"),
+        ("turn", "<i8"),  # whose it is to be read
+        ("line", "<i8"),  # that brought the datagram under way
+        ("datagrams", "<i8", arbitration.LINES),
+        ("error", "<i8"),  # errno of a receive, for the cold side, and by which line
+        ("error_line", "<i8"),
+    ],
+    192,
+)
+
+# Of one whose datagrams are MoldUDP64 packets.
+PACKETS = record_dtype(
+    [
+        ("arbiter", "<i8"),  # address
+        ("patience_ns", "<i8"),  # how long a gap may be open
+        ("request_interval_ns", "<i8"),  # how long before its messages are asked for, and again; 0: never
+        ("requested_ns", "<i8"),
+        ("is_request_wanted", "<i8"),  # 1: for the cold side
+        ("gaps", "<i8"),  # counts of the arbiter that the books have been told of
+        ("lost", "<i8"),
+        ("sessions", "<i8"),
+    ],
+    64,
+)
+
+# Of one whose datagrams are raw messages.
+RAW = record_dtype(
+    [
+        ("reader", "<i8"),  # addresses
+        ("table", "<i8"),
+    ],
+    64,
 )
 
 
@@ -144,18 +185,23 @@ SYNC = record_dtype(
 class Context(NamedTuple):
     """What the feed's kernel works on; everything else is behind the addresses in `state`.
 
-    A stream is of documents or of blocks, and which of both is a matter of type: of `names` and `directory` one is
-    None. Whatever only one kind needs begins with a look at its own, handed in as an argument of its own: then Numba
-    leaves out all that follows before it looks at it, and the other kind's code is never compiled.
+    Bytes come as a stream or as datagrams; a stream is of documents or of blocks, datagrams are packets of blocks, or
+    raw. Which of them is a matter of type: what belongs to the others is None. Whatever only one kind needs begins with
+    a look at its own, handed in as an argument of its own: then Numba leaves out all that follows before it looks at
+    it, and the other kind's code is never compiled.
     """
 
     state: NDArray[np.void]
     clock: NDArray[np.int64]
     counters: NDArray[np.void]
     sync: NDArray[np.void]
-    message: NDArray[np.void]
+    message: NDArray[np.void] | None
     samples: NDArray[np.int64]
-    names: int | None
+    names: int | None = None
     """Of documents: address of the symbols' names, two words each."""
-    directory: int | None
+    directory: int | None = None
     """Of blocks of ITCH messages: address of what says which symbol a message is about (codecs.itch_market)."""
+    lines: NDArray[np.void] | None = None
+    """Of datagrams (then there is no `message`), and of one of their kinds each:"""
+    packets: NDArray[np.void] | None = None
+    raw: NDArray[np.void] | None = None

@@ -11,6 +11,9 @@ snapshots) is left in `state` for the cold side: the poll returns Poll.SERVICE. 
 that in a packed line a venue that sends nonsense cannot keep the other agents from their turn.
 """
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shm import ring
 from shm.atomics import load_word, store_word
 from shm.clock import now_ns as read_clock
@@ -35,6 +38,8 @@ from stages.domain.tap import publish_frame
 from stages.domain.warming import warm, warm_records
 from stages.feed.blocks import begin_block, take_block
 from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, TAKEN, Context
+from stages.feed.packets import is_request_wanted, take_packets
+from stages.feed.raw_datagrams import take_raw
 from stages.feed.reader import read_bytes
 from stages.feed.sync import RECORD_BYTES, accept, lose_sync, stage_reset, take_snapshot
 
@@ -64,7 +69,11 @@ def poll(context: Context, now_ns: int) -> int:
             state["reset_wanted"] = 0
             _reset_all(context)
         elif not _take_handed_in(context, context.names) and state["is_quiesced"] == 0:
-            handled += _take_messages(context)
+            handled += _take_frames(context, context.message)
+            handled += take_packets(
+                context, context.packets, context.lines, context.directory, now_ns, MESSAGES_PER_POLL
+            )
+            handled += take_raw(context, context.raw, context.lines, MESSAGES_PER_POLL)
         handled += _drain(context)
     if _needs_service(context):
         if state["was_served"] == 0:
@@ -132,7 +141,14 @@ def _needs_service(context: Context) -> bool:
         | state["refused_code"]
         | state["snapshot_code"]
         | state["snapshot_wanted"]
+        | _lines_need_service(context.lines)
+        | is_request_wanted(context.packets)
     ) != 0
+
+
+@primitive
+def _lines_need_service(lines: NDArray[np.void] | None) -> int:
+    return 0 if lines is None else lines[0]["error"]
 
 
 @primitive
@@ -178,8 +194,10 @@ def _next_frame(context: Context, may_read: bool) -> int:
 
 
 @routine
-def _take_messages(context: Context) -> int:
-    """Handle messages until there is none, MESSAGES_PER_POLL are done, or something stands in the way."""
+def _take_frames(context: Context, message: NDArray[np.void] | None) -> int:
+    """Handle messages of a stream until there is none, MESSAGES_PER_POLL are done, or something stands in the way."""
+    if message is None:
+        return 0
     state = context.state[0]
     handled = 0
     reads = state["reads"]

@@ -1,5 +1,8 @@
 """Bytes into the receive buffer: from a socket that never blocks, or from memory."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shm.atomics import load_word
 from shm.clock import REALTIME_OFFSET_NS
 from shm.clock import now_ns as read_clock
@@ -50,7 +53,7 @@ def read_bytes(context: Context) -> int:
         state["source_at"] += count
         state["read_ns"] = read_clock(context.clock)
     elif state["reads"] & SAMPLE_MASK == 0:
-        count = _read_stamped(context, space)
+        count = _read_stamped(context, context.message, space)
     else:
         count = recv(state["descriptor"], state["fill"], space, MSG_DONTWAIT)
         if count > 0:
@@ -69,9 +72,11 @@ def read_bytes(context: Context) -> int:
 
 
 @routine
-def _read_stamped(context: Context, space: int) -> int:
+def _read_stamped(context: Context, header: NDArray[np.void] | None, space: int) -> int:
     """As recv, with the time at which the operating system received the bytes (SO_TIMESTAMPNS, CLOCK_REALTIME)."""
-    state, message = context.state[0], context.message[0]
+    if header is None:
+        return 0
+    state, message = context.state[0], header[0]
     base = state["message"]
     message["iovec"], message["iovec_count"] = base + _IOVEC, 1
     message["control"], message["control_bytes"] = base + _CONTROL, _CONTROL_BYTES

@@ -35,6 +35,10 @@ class RefusedMessages:
         if code == 0:
             return
         payload = ctypes.string_at(int(state["refused_at"]), int(state["refused_bytes"]))
+        if self.context.names is None:
+            counters["frames"] += 1
+            self._samples.show(now_ns, "message not used", "text in a stream of blocks", payload)
+            return
         if code != UNRECOGNISED:
             self._samples.show(now_ns, "message not used", _REFUSALS[code], payload)
             return

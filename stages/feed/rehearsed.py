@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.domain.codecs import moldudp64
 from stages.domain.codecs.itch import MESSAGES
 from stages.domain.codecs.itch_frames import LENGTH_BYTES
 from stages.domain.codecs.itch_market import STOCK_BYTES
@@ -49,16 +50,44 @@ def _of_binance(symbol: str) -> Rehearsed:
 
 def _of_itch(symbol: str) -> Rehearsed:
     """An order that comes and goes at the touch of a book of 40 levels a side."""
-    stock = symbol.encode("ascii").ljust(STOCK_BYTES)[:STOCK_BYTES]
-    standing = [
+    stock = _stock(symbol)
+    message = _message("A", order_reference=1, side=b"B", shares=100, stock=stock, price=1_000_000)
+    gone = _message("D", order_reference=1)
+    opening = _frame(_BINARY, _block(*_standing(stock)))
+    return Rehearsed(message, _frame(_BINARY, _block(message, gone)), opening, b"", 0)
+
+
+class RehearsedPackets(NamedTuple):
+    """The same of MoldUDP64 packets: the last one can be taken again, when its sequence number is expected again."""
+
+    message: bytes
+    packets: list[bytes]
+    sequence: int
+    """Of the last packet's only message."""
+
+
+def rehearsed_packets(symbol: str) -> RehearsedPackets:
+    """A share less, again and again, of an order at the touch of a book of 40 levels a side."""
+    stock = _stock(symbol)
+    large = _message("A", order_reference=1, side=b"B", shares=4_000_000_000, stock=stock, price=1_000_000)
+    message = _message("X", order_reference=1, cancelled_shares=1)
+    messages = [*_standing(stock), large, message]
+    packets = [moldudp64.packet(b"REHEARSAL", number, [each]) for number, each in enumerate(messages, 1)]
+    return RehearsedPackets(large, packets, len(messages))
+
+
+def _stock(symbol: str) -> bytes:
+    return symbol.encode("ascii").ljust(STOCK_BYTES)[:STOCK_BYTES]
+
+
+def _standing(stock: bytes) -> list[bytes]:
+    """Orders of 40 levels a side."""
+    return [
         _message("A", order_reference=2 * step + side, side=b"BS"[side : side + 1], shares=100, stock=stock,
                  price=1_000_000 + (2 * side - 1) * 100 * step)
         for step in range(1, 41)
         for side in (0, 1)
     ]  # fmt: skip
-    message = _message("A", order_reference=1, side=b"B", shares=100, stock=stock, price=1_000_000)
-    gone = _message("D", order_reference=1)
-    return Rehearsed(message, _frame(_BINARY, _block(message, gone)), _frame(_BINARY, _block(*standing)), b"", 0)
 
 
 def _message(letter: str, **fields: bytes | int) -> bytes:

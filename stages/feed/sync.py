@@ -85,8 +85,14 @@ def lose_sync(context: Context, symbol: int) -> None:
 @primitive
 def stage_reset(context: Context, symbol: int) -> None:
     """Publish a RESET of `symbol`."""
+    stage_event(context, RESET, symbol)
+
+
+@routine
+def stage_event(context: Context, kind: int, symbol: int) -> None:
+    """Publish an event of `symbol` that is all said with its kind."""
     state = context.state[0]
-    commit_event(context, stage_headers(state["staging"], RESET, 0, symbol, 0, 0, 0, 0, 0, state["read_ns"]))
+    commit_event(context, stage_headers(state["staging"], kind, 0, symbol, 0, 0, 0, 0, 0, state["read_ns"]))
 
 
 @primitive

@@ -1,6 +1,7 @@
 """Plays ITCH files to the stream `itch`: blocks of messages, each behind its length, one binary frame a block.
 
-Play starts when the stream has a subscriber, goes by the messages' own times, and drops nothing.
+Play starts when the stream has a subscriber, goes by the messages' own times, and drops nothing. Over lines of
+MoldUDP64 packets, to which nobody subscribes, it starts when somebody is there to send orders and somebody receives.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from stages.venue.exchange import Exchange
 from stages.venue.hub import Hub
 from stages.venue.instruments import Instrument
 from stages.venue.itch_market import ItchMarket
+from stages.venue.moldudp64 import MoldServer
 from stages.venue.params import SYMBOL
 from stages.venue.wire import BINARY, Connection, frame
 
@@ -26,6 +28,7 @@ STREAM = "itch"
 BLOCK_MESSAGES_MAX = 128
 YIELD_BLOCKS = 8
 """So many blocks are written before requests have their turn, however fast the sockets take them."""
+CONNECTED_POLL_S = 0.02
 QUOTE_ASSET = "USD"
 MONEY, SHARES = 10_000_000 * fixed.SCALE, 10_000 * fixed.SCALE
 _PLAYED = frozenset(b"AFECXDUP")
@@ -71,8 +74,11 @@ class ItchReplay:
         *,
         speed: str,
         notify: Callable[[dict[str, Any]], None],
+        server: MoldServer | None = None,
+        is_connected: Callable[[], bool] = lambda: True,
     ) -> None:
         self._exchange, self._hub, self._description, self._notify = exchange, hub, description, notify
+        self._server, self._is_connected = server, is_connected
         self._speed = None if speed == "max" else float(speed)  # pacing only
         self._markets: dict[str, ItchMarket] = {}
         self._by_locate: dict[int, ItchMarket | None] = {}
@@ -83,10 +89,29 @@ class ItchReplay:
             self._markets[symbol] = exchange.markets[symbol] = ItchMarket(item)
 
     async def run(self) -> None:
-        while not self._hub.is_wanted(STREAM):
+        if self._server is None:
+            await self._play_all()
+            return
+        serving = asyncio.create_task(self._server.run())
+        try:
+            await self._play_all()
+            self._server.end()
+            await serving  # until it is cancelled: requests for the last messages are still to come
+        finally:
+            serving.cancel()
+            self._server.close()
+
+    async def _wait_for_listeners(self) -> None:
+        if self._server is not None:
+            while not (self._is_connected() and self._server.is_heard()):
+                await asyncio.sleep(CONNECTED_POLL_S)
+        while self._server is None and not self._hub.is_wanted(STREAM):
             log.info("replay waits for a subscriber of %s", STREAM)
             self._hub.changed.clear()
             await self._hub.changed.wait()
+
+    async def _play_all(self) -> None:
+        await self._wait_for_listeners()
         start_ns = time.monotonic_ns()
         for message in capture.played(self._description.files):
             await self._wait_for(message, start_ns)
@@ -123,6 +148,8 @@ class ItchReplay:
         """The block, then the executions that it caused; then wait for the sockets, then let requests in."""
         if not self._block:
             return
+        if self._server is not None:
+            self._server.send(self._block)
         data = frame(_joined(self._block), BINARY)
         self._block.clear()
         subscribers = list(self._hub.subscribers(STREAM))
@@ -139,10 +166,11 @@ class ItchReplay:
 
     def _finish(self, start_ns: int) -> None:
         counts = {connection: connection.stream_messages for connection in self._served}
+        sent = sum(counts.values()) if self._server is None else self._server.next_sequence - 1
         self._notify(
             {
                 "event": "replay_finished",
-                "stream_messages": sum(counts.values()),
+                "stream_messages": sent,
                 "per_connection": [
                     {"connection": each.number, "streams": list(each.streams), "stream_messages": count}
                     for each, count in counts.items()

@@ -19,6 +19,7 @@ from stages.venue.exchange import Exchange
 from stages.venue.hub import Hub
 from stages.venue.itch_replay import ItchReplay
 from stages.venue.limits import Limits
+from stages.venue.moldudp64 import MoldServer
 from stages.venue.operations import Operations
 from stages.venue.replay import ReplaySource, replayed_instruments
 from stages.venue.rest import RestApi
@@ -61,7 +62,16 @@ class Venue:
         if description is not None:
             self._source = ReplaySource(exchange, self._hub, description, speed=settings.speed, notify=notify)
         elif itch_description is not None:
-            self._source = ItchReplay(exchange, self._hub, itch_description, speed=settings.speed, notify=notify)
+            server = None
+            if settings.lines:
+                server = MoldServer(
+                    settings.lines, settings.request_server, loss_permille=settings.line_loss_permille,
+                    seed=settings.seed,
+                )  # fmt: skip
+            self._source = ItchReplay(
+                exchange, self._hub, itch_description, speed=settings.speed, notify=notify, server=server,
+                is_connected=lambda: bool(self._api.connections),
+            )  # fmt: skip
         else:
             self._source = SyntheticSource(
                 exchange, self._hub, seed=settings.seed, events_per_second=settings.events_per_second

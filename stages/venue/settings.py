@@ -1,7 +1,7 @@
 """Settings of the paper exchange: one JSON document on its standard input.
 
-Only pydantic and the standard library are imported here, so that the composition root can build the user's
-configuration file from these models without loading a server.
+Only pydantic, the standard library and what needs no more are imported here, so that the composition root can build
+the user's configuration file from these models without loading a server.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from stages.domain.lines import AddressText, OptionalAddressText
 
 DECIMALS = 8
 
@@ -158,6 +160,19 @@ class VenueSettings(BaseModel):
     )
     speed: Annotated[str, AfterValidator(_speed)] = Field(
         default="1", description="Replay speed: multiple of the recorded pace (0.001 to 100000), or 'max'"
+    )
+    lines: list[AddressText] = Field(
+        default_factory=list,
+        max_length=2,
+        description="Where a replay of ITCH is sent as MoldUDP64 packets, in the place of the WebSocket stream; empty: "
+        "feed.lines, if the feed takes ITCH from lines",
+    )
+    request_server: OptionalAddressText = Field(
+        default="",
+        description="Where the MoldUDP64 request server listens; empty: feed.request_server, if venue.lines is empty",
+    )
+    line_loss_permille: int = Field(
+        default=0, ge=0, le=1000, description="Packets of 1000 that each line loses on purpose, at random"
     )
     ping_interval_s: float = Field(
         default=20.0, ge=0.05, le=3600, description="Seconds between WebSocket pings to each client"

@@ -106,7 +106,7 @@ class Line:
             env=os.environ | {"XDG_STATE_HOME": str(self.folder / "state"), "PYTHONPATH": str(REPOSITORY)},
         )  # fmt: skip
         wait_until(
-            lambda: "market data" in self.words[said:] or self.process.poll() is not None, "the line trades", 300
+            lambda: "market data" in self.words[said:] or self.process.poll() is not None, "the line trades", 600
         )
         return self
 
@@ -117,12 +117,15 @@ class Line:
 
     def pids(self) -> dict[str, int]:
         """Stage: its process, of those that run now."""
-        found = {}
-        for pid in self._children():
-            name = comm(pid)
-            if name.startswith("pipe:"):
-                found[name.removeprefix("pipe:")] = pid
-        return found
+        return self._named("pipe:")
+
+    def spares(self) -> dict[str, int]:
+        """Stage: the process that waits to be its next one."""
+        return self._named("spare:")
+
+    def _named(self, prefix: str) -> dict[str, int]:
+        names = {pid: comm(pid) for pid in self._children()}
+        return {name.removeprefix(prefix): pid for pid, name in names.items() if name.startswith(prefix)}
 
     def _children(self) -> list[int]:
         try:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
-from tests.e2e.conftest import Runs
+from tests.e2e.conftest import Runs, stage_pids
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -26,10 +26,9 @@ def _started(process: "subprocess.Popen[str]", said: Path, until: Callable[..., 
     until(lambda: re.search(r"^market data [1-9]", said.read_text(), re.MULTILINE), 150, "the status line")
     found = re.search(r"^run (\S+):", said.read_text(), re.MULTILINE)
     assert found is not None
-    pids: dict[str, int] = {}
-    for child in psutil.Process(process.pid).children():
-        pages = [region.path for region in child.memory_maps() if f"{NAME_PREFIX}{found[1]}.page." in region.path]
-        pids[pages[0].rpartition(".")[2] if pages else "venue"] = child.pid
+    pids = stage_pids(process.pid)
+    children = psutil.Process(process.pid).children()
+    pids["venue"] = next(child.pid for child in children if "stages.venue" in child.cmdline())
     assert set(pids) == {"venue", "feed", "book", "strategy", "risk", "router"}
     return found[1], pids
 
@@ -140,7 +139,8 @@ def test_what_a_run_has_in_shared_memory_is_shown_and_what_a_dead_one_left_is_re
     assert set(removed) == {f"{NAME_PREFIX}{run}.{name}" for name in shown}
     assert _segments(run) == []
     until(lambda: not psutil.pid_exists(pids["router"]), 8, "the router cancels its orders and leaves")
-    psutil.Process(pids["venue"]).kill()  # it would leave by itself, seconds later
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pids["venue"]).kill()  # it would leave by itself, seconds later
 
 
 def _shown(pipeline: Runs, run: str) -> Any:

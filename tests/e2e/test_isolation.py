@@ -9,7 +9,6 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from launch.plan import COMMAND_SEGMENT, page_segment
@@ -18,7 +17,7 @@ from shm import catalogue
 from shm.atomics import poke
 from shm.segment import NAME_PREFIX, Segment
 from stages.domain.edges import CHECK_REQUESTS
-from tests.e2e.conftest import Runs
+from tests.e2e.conftest import Runs, stage_pids
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,14 +35,11 @@ def _mapped(pid: int) -> dict[str, set[str]]:
 
 
 def _by_stage(supervisor: int) -> dict[str, dict[str, set[str]]]:
-    """Stage: what its process maps; a stage is told by the page that it writes."""
-    found = {}
-    for child in psutil.Process(supervisor).children():
-        mapped = {name.split(".", 2)[2]: permissions for name, permissions in _mapped(child.pid).items()}
-        for stage in STAGES:
-            if mapped.get(page_segment(stage)) == {READ_WRITE}:
-                found[stage] = mapped
-    return found
+    """Stage: what its process maps."""
+    return {
+        stage: {name.split(".", 2)[2]: permissions for name, permissions in _mapped(pid).items()}
+        for stage, pid in stage_pids(supervisor).items()
+    }
 
 
 def _how_it_ends(work: Callable[[], None]) -> int:

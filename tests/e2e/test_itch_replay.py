@@ -1,12 +1,15 @@
 """An ITCH session through the real line: every message, in order, to books of single orders."""
 
+import os
+import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Done, Runs
+from tests.e2e.conftest import Done, Runs, stage_pids
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import coherent, directory, order_stream
 
@@ -96,3 +99,37 @@ def test_a_session_ends_in_the_books_that_verify_finds_in_its_file_and_in_what_t
     again = replayed(pipeline, own, "--placement", placement)
     assert (again.code, again.report["compiled_kernels"]) == (0, 0), again.words
     assert again.report["books"] == done.report["books"]
+
+
+def test_books_of_a_stage_that_was_killed_in_the_middle_are_stale_until_the_end(
+    pipeline: Runs, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    file = tmp_path / "slow.itch"
+    orders = (
+        oracle.pack("A", 1, 0, 10_000_000 * each, each, b"BS"[each % 2 :][:1], 100, b"STOCK1  ", 1_000_000 + each % 2)
+        for each in range(1, 40_000)
+    )
+    file.write_bytes(oracle.framed(directory(1), *orders))
+    said = tmp_path / "words"
+    with said.open("w") as words:
+        process = pipeline.start("up", "--json", "--replay", str(file), "-s", "book.orders_max=50000", stderr=words)
+
+    def has(state: str, **restarts: int) -> bool:
+        status = pipeline.run("status", "--json")
+        if status.code:
+            return False
+        stages = status.report["stages"]
+        return status.report["books"]["STOCK1"]["state"] == state and all(
+            stages[stage]["restarts"] == count for stage, count in restarts.items()
+        )
+
+    until(lambda: "starting; logs in" in said.read_text(), 300, "compiled kernels")
+    until(lambda: has("valid", book=0, feed=0), 100, "orders in the book")
+    os.kill(stage_pids(process.pid)["book"], signal.SIGKILL)
+    until(lambda: has("stale", book=1, feed=0), 120, "a new book")
+    os.kill(stage_pids(process.pid)["feed"], signal.SIGKILL)
+    until(lambda: has("stale", book=1, feed=1), 120, "a new feed")
+    process.send_signal(signal.SIGINT)
+    done = pipeline.finish(process)
+    assert done.code == 0, said.read_text()
+    assert done.report["books"]["STOCK1"]["state"] == "stale"

@@ -54,6 +54,10 @@ ERRORS = {
     "[venue]\nport = 70000\n": ("venue.port = 70000", "65535", "TCP port"),
     "[venue]\nhost = '8.8.8.8'\n": ("venue.host = '8.8.8.8'", "not a loopback address", ""),
     "launch = 3\n": ("launch = 3", "", ""),
+    "[feed]\nsource = 'itch'\n": ("feed: source = 'itch' needs lines, such as udp://", "udp://127.0.0.1:26400", ""),
+    "[feed]\nlines = ['udp://127.0.0.1:9000']\n": ("feed: ", "lines belong to source", ""),
+    "[feed]\nlines = ['tcp://127.0.0.1:9000']\n": ("feed.lines[0] = 'tcp://127.0.0.1:9000'", "udp://GROUP:PORT", ""),
+    "[feed]\nsource = 'raw'\nlines = ['udp://127.0.0.1:1', 'udp://127.0.0.1:2']\n": ("feed: ", "one line only", ""),
 }
 
 
@@ -126,6 +130,13 @@ def test_a_bad_assignment_is_named_as_the_command_lines(assignment: str, what: s
 def test_assignments_need_no_quotes(assignment: str, section: str, key: str, value: object) -> None:
     given = [assignment, "venue.replay=x.gz"] if "speed" in assignment else [assignment]
     assert getattr(getattr(load(None, given).config, section), key) == value
+
+
+def test_what_is_wrong_with_a_list_is_said_of_its_items() -> None:
+    with pytest.raises(UsageError, match=r"feed\.lines\[1\] = 'udp://b:2': 'udp://b:2': b is not an IPv4 address"):
+        load(None, ["feed.source=itch", "feed.lines=udp://127.0.0.1:1,udp://b:2"])
+    with pytest.raises(UsageError, match=r"feed: source = 'itch' needs lines, such as udp://127\.0\.0\.1:26400$"):
+        load(None, ["feed.source=itch"])
 
 
 def test_parameters_of_a_strategy_are_free_keys() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.atomics import load_word, store_word
-from shm.kernel import kernel, primitive
+from shm.kernel import primitive, routine
 from shm.layout import record_dtype
 from shm.libc import memmove
 from stages.domain.codecs.moldudp64 import (
@@ -88,15 +88,15 @@ _SESSION_HEAD, _SESSION_TAIL, _OLD_HEAD, _OLD_TAIL, _HAS_SESSION, _HAS_OLD = (
     _offset(name) for name in ("session_head", "session_tail", "old_head", "old_tail", "has_session", "has_old")
 )
 EXPECTED, KNOWN_END, GAP_SINCE_NS = _offset("expected"), _offset("known_end"), _offset("gap_since_ns")
-_GAP_AT, _NOW_NS, _IS_ENDED = _offset("gap_at"), _offset("now_ns"), _offset("is_ended")
+GAP_AT, _NOW_NS, _IS_ENDED = _offset("gap_at"), _offset("now_ns"), _offset("is_ended")
 _BLOCK, _PACKET_END, _SEQUENCE, _LEFT, _LINE = (
     _offset(name) for name in ("block", "packet_end", "sequence", "left", "line")
 )
 _WINDOW, _SLOTS = _offset("window"), _offset("slots")
-_GAPS, _LOST, _HELD, _DUPLICATES, _OVERSIZED = (
+GAPS, LOST, _HELD, _DUPLICATES, _OVERSIZED = (
     _offset(name) for name in ("gaps", "lost", "held", "duplicates", "oversized")
 )
-_SESSIONS, _OLD_PACKETS, _MALFORMED, _TRUNCATED = (
+SESSIONS, _OLD_PACKETS, _MALFORMED, _TRUNCATED = (
     _offset(name) for name in ("sessions", "old_packets", "malformed", "truncated")
 )
 _PACKETS, _FIRSTS = _offset("packets"), _offset("firsts")
@@ -106,16 +106,24 @@ class Arbiter:
     """Cold: the memory of an arbiter with a window of `slots` sequence numbers, a power of two.
 
     first_sequence   what is expected first of the first session; 0: join wherever its first packet is
+
+    `window` has a slot per sequence number that may be kept, of SLOT_BYTES each.
     """
 
     def __init__(self, slots: int, first_sequence: int = 0) -> None:
         if slots < 1 or slots & (slots - 1):
             raise ValueError(f"arbiter slots={slots} must be a power of two")
-        self._window = np.zeros(slots * SLOT_BYTES // 8, np.int64)
+        self.window = np.zeros(slots * SLOT_BYTES // 8, np.int64)
         self.words: NDArray[Any] = np.zeros(1, ARBITER)
-        self.words["window"], self.words["slots"] = self._window.ctypes.data, slots
+        self.words["window"], self.words["slots"] = self.window.ctypes.data, slots
         self.words["expected"] = self.words["known_end"] = first_sequence
         self.address = int(self.words.ctypes.data)
+
+    @property
+    def session(self) -> bytes:
+        """The current session's name, SESSION_BYTES long, as packets have it."""
+        head, tail = int(self.words["session_head"][0]), int(self.words["session_tail"][0])
+        return (head & (2**64 - 1)).to_bytes(8, "big") + tail.to_bytes(2, "big")
 
 
 @primitive
@@ -128,7 +136,7 @@ def _slot(arbiter: int, sequence: int) -> int:
     return load_word(arbiter + _WINDOW) + (sequence & (load_word(arbiter + _SLOTS) - 1)) * SLOT_BYTES
 
 
-@kernel
+@routine
 def offer(arbiter: int, line: int, packet: int, end: int, now_ns: int) -> int:
     """Begin with the packet from `packet` to `end` that came by line `line` (0 to LINES - 1).
 
@@ -167,18 +175,28 @@ def offer(arbiter: int, line: int, packet: int, end: int, now_ns: int) -> int:
 def _is_current_session(arbiter: int, packet: int) -> bool:
     """Whether the packet's session is the current one, which it becomes if nobody has seen it yet."""
     head, tail = session_of(packet)
-    if load_word(arbiter + _HAS_SESSION) != 0:
-        if head == load_word(arbiter + _SESSION_HEAD) and tail == load_word(arbiter + _SESSION_TAIL):
-            return True
-        is_old = head == load_word(arbiter + _OLD_HEAD) and tail == load_word(arbiter + _OLD_TAIL)
-        if is_old and load_word(arbiter + _HAS_OLD) != 0:
-            return False
+    has_session = load_word(arbiter + _HAS_SESSION) != 0
+    if has_session and head == load_word(arbiter + _SESSION_HEAD) and tail == load_word(arbiter + _SESSION_TAIL):
+        return True
+    is_old = head == load_word(arbiter + _OLD_HEAD) and tail == load_word(arbiter + _OLD_TAIL)
+    if (is_old and load_word(arbiter + _HAS_OLD) != 0) or not _is_name(head, tail):
+        return False
+    if has_session:
         _leave_session(arbiter)
     store_word(arbiter + _SESSION_HEAD, head)
     store_word(arbiter + _SESSION_TAIL, tail)
     store_word(arbiter + _HAS_SESSION, 1)
-    _add(arbiter + _SESSIONS, 1)
+    _add(arbiter + SESSIONS, 1)
     return True
+
+
+@primitive
+def _is_name(head: int, tail: int) -> bool:
+    """Whether a session can have this name, printable ASCII: a stray datagram of something else ends no session."""
+    is_name = True
+    for shift in range(0, 64, 8):
+        is_name = is_name and 0x20 <= head >> shift & 0xFF < 0x7F
+    return is_name and 0x20 <= tail >> 8 & 0xFF < 0x7F and 0x20 <= tail & 0xFF < 0x7F
 
 
 @primitive
@@ -186,8 +204,8 @@ def _leave_session(arbiter: int) -> None:
     """The current session becomes the old one; the next one's first message is expected."""
     missing = load_word(arbiter + KNOWN_END) - load_word(arbiter + EXPECTED)
     if missing > 0:
-        _add(arbiter + _GAPS, 1)
-        _add(arbiter + _LOST, missing)
+        _add(arbiter + GAPS, 1)
+        _add(arbiter + LOST, missing)
     for index in range(load_word(arbiter + _SLOTS)):
         store_word(_slot(arbiter, index), 0)
     store_word(arbiter + _OLD_HEAD, load_word(arbiter + _SESSION_HEAD))
@@ -195,11 +213,11 @@ def _leave_session(arbiter: int) -> None:
     store_word(arbiter + _HAS_OLD, 1)
     store_word(arbiter + EXPECTED, 1)
     store_word(arbiter + KNOWN_END, 1)
-    store_word(arbiter + _GAP_AT, 0)
+    store_word(arbiter + GAP_AT, 0)
     store_word(arbiter + _IS_ENDED, 0)
 
 
-@kernel
+@routine
 def take(arbiter: int) -> int:
     """Address of the block of the next message in order; 0 when there is none.
 
@@ -246,8 +264,8 @@ def take(arbiter: int) -> int:
 def _watch_gap(arbiter: int) -> None:
     """Note since when the message that is expected is missing."""
     expected = load_word(arbiter + EXPECTED)
-    if load_word(arbiter + KNOWN_END) > expected and load_word(arbiter + _GAP_AT) != expected:
-        store_word(arbiter + _GAP_AT, expected)
+    if load_word(arbiter + KNOWN_END) > expected and load_word(arbiter + GAP_AT) != expected:
+        store_word(arbiter + GAP_AT, expected)
         store_word(arbiter + GAP_SINCE_NS, load_word(arbiter + _NOW_NS))
 
 
@@ -261,16 +279,16 @@ def _give_up(arbiter: int, limit: int) -> None:
         found += 1
     if found == last:
         found = limit
-    _add(arbiter + _GAPS, 1)
-    _add(arbiter + _LOST, found - expected)
+    _add(arbiter + GAPS, 1)
+    _add(arbiter + LOST, found - expected)
     store_word(arbiter + EXPECTED, found)
 
 
-@kernel
+@routine
 def abandon(arbiter: int, now_ns: int, patience_ns: int) -> bool:
     """Give up a gap that has been open for `patience_ns`. True: then there may be messages to take."""
     expected, known_end = load_word(arbiter + EXPECTED), load_word(arbiter + KNOWN_END)
-    is_open = known_end > expected and load_word(arbiter + _GAP_AT) == expected
+    is_open = known_end > expected and load_word(arbiter + GAP_AT) == expected
     if not is_open or now_ns - load_word(arbiter + GAP_SINCE_NS) < patience_ns:
         return False
     _give_up(arbiter, known_end)

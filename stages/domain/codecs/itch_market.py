@@ -123,6 +123,14 @@ def _look_up(directory: int, stock: int) -> int:
 
 
 @routine
+def forget_locates(directory: int) -> None:
+    """Another session begins: its directory gives the locates anew."""
+    locates = load_word(directory + _LOCATES)
+    for locate in range(LOCATES):
+        store_word(locates + 8 * locate, 0)
+
+
+@routine
 def stage_message(directory: int, message: int, staging: int, number: int, read_ns: int) -> int:
     """Write the record of a message to the first slot behind the tail of a ring, not yet committed.
 

@@ -78,6 +78,12 @@ def new_reader() -> NDArray[Any]:
 
 
 @primitive
+def problem_count(reader: int, problem: int) -> int:
+    """How often there was one of PROBLEMS."""
+    return load_word(reader + _PROBLEM_COUNT + 8 * problem)
+
+
+@primitive
 def message_type(at: int) -> int:
     """TRADE, QUOTE, or what the byte says."""
     return load_u8(at)

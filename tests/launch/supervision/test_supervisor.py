@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -150,12 +151,16 @@ def test_a_second_signal_forces(tmp_path: Path) -> None:
 
 
 def test_the_children_of_a_supervisor_that_dies_die_but_for_those_that_outlive_it(tmp_path: Path, until: Any) -> None:
-    process = start(tmp_path, 240, "good", "good")
+    process = start(tmp_path, 240, "good", "good", restart="limited")
     assert process.stdout is not None
     first, last = json.loads(process.stdout.readline())["pids"]
+    until(lambda: len(_spares(process)) == 2, 60, "both have a successor that waits")
+    spares = _spares(process)
     process.kill()
     process.communicate()
-    until(lambda: not _runs(first), 60, "the first child is gone")
+    until(
+        lambda: not any(_runs(pid) for pid in (first, *spares.values())), 60, "the first child is gone, and who waits"
+    )
     assert _runs(last)
     os.kill(last, signal.SIGKILL)
     for path in Path("/dev/shm").glob(f"tickpipe.toys-{process.pid}.*"):
@@ -167,6 +172,35 @@ def _runs(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+def _spares(process: "subprocess.Popen[str]") -> dict[str, int]:
+    """Name of a process: who waits to be its next one."""
+    children = {child.name(): child.pid for child in psutil.Process(process.pid).children()}
+    return {name.removeprefix("spare:"): pid for name, pid in children.items() if name.startswith("spare:")}
+
+
+def test_successors_wait_asleep_on_the_supervisors_cores_and_leave_with_the_run(tmp_path: Path, until: Any) -> None:
+    process = start(tmp_path, 240, "good", "good", restart="limited", fifo="auto")
+    assert process.stdout is not None
+    pids = json.loads(process.stdout.readline())["pids"]
+
+    def all_wait() -> bool:
+        return len(_spares(process)) == 2 and all(
+            psutil.Process(pid).status() == psutil.STATUS_SLEEPING for pid in _spares(process).values()
+        )
+
+    until(all_wait, 60, "both have a successor that sleeps")
+    spares = _spares(process)
+    for pid in spares.values():
+        assert os.sched_getaffinity(pid) == os.sched_getaffinity(process.pid)
+        assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+        assert os.getpgid(pid) == pid
+    os.kill(pids[0], signal.SIGKILL)
+    outcome = finish(process)  # it is over once the one that was killed is there again
+    assert (outcome["exit"], outcome["left"]) == ("clean", [])
+    assert outcome["facts"]["toy0"]["pid"] == spares["toy0"]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in (*pids, *spares.values()))
 
 
 def test_a_stage_that_is_killed_is_started_again_and_the_run_ends_clean(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The supervisor with a clock and a spawner of the test's: no process, no waiting."""
 
+import errno
 import itertools
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,14 @@ class World:
         self.ended: dict[int, int] = {}
         self.behaviour: dict[str, Callable[[str], int | None]] = {}
         self.killed: list[tuple[str, int]] = []
+        self.killed_ns = 0
+        self.is_full = False
+        """No process more can be forked."""
+        self.waiting: dict[int, str] = {}
+        """Forked, and not told to run yet."""
+        self.forked: list[str] = []
         self.spawned: list[str] = []
+        """Told to run."""
         self.told: list[tuple[str, Command]] = []
         self.at: dict[float, Callable[[], None]] = {}
 
@@ -57,20 +66,35 @@ class World:
                 del self.live[pid]
                 self.ended[pid] = code
 
+    def prepare(self) -> None:
+        pass
+
     def spawn(self, process: ProcessPlan, plan: Plan, entry: Entry, log_path: Path) -> Forked:
-        pid = 10_000_000 + len(self.spawned)
-        self.spawned.append(process.name)
-        self.live[pid] = process.name
+        if self.is_full:
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+        pid = 10_000_000 + len(self.forked)
+        self.forked.append(process.name)
+        self.waiting[pid] = process.name
         reading, writing = os.pipe()
         os.close(writing)
-        return Forked(pid, NotifyPipe(reading))
+        return Forked(pid, NotifyPipe(reading), os.open(os.devnull, os.O_WRONLY))
+
+    def run(self, forked: Forked, cpu: int | None) -> None:
+        assert not {self.waiting[forked.pid]} & set(self.live.values()), "two processes of one stage run"
+        self.live[forked.pid] = self.waiting.pop(forked.pid)
+        self.spawned.append(self.live[forked.pid])
+        forked.run(None)
 
     def reap(self, pid: int) -> int | None:
         return self.ended.get(pid)
 
     def kill(self, pid: int, number: int) -> None:
+        if self.waiting.pop(pid, None):
+            self.ended[pid] = -number
+            return
         name = self.live.pop(pid)
         self.killed.append((name, number))
+        self.killed_ns = time.monotonic_ns()
         self.ended[pid] = -number
 
     def facts(self, pid: int) -> ProcessFacts | None:
@@ -125,6 +149,7 @@ def supervisor(world: World, tmp_path: Path, changed: dict[str, Any]) -> Iterato
             world.behaviour[agent] = Stage(world, made)
         yield made
     assert not list(Path("/dev/shm").glob(f"tickpipe.stepped-{os.getpid()}.*"))
+    assert not world.waiting
 
 
 def drive(supervisor: Supervisor, duration_s: float = 1.0) -> str:
@@ -255,9 +280,74 @@ def test_a_process_that_hangs_is_killed_and_started_again(supervisor: Supervisor
     good = world.behaviour["second"]
     world.at[1.0] = lambda: world.behaviour.update(second=lambda name: None)
     world.at[6.5] = lambda: world.behaviour.update(second=good)
+    began_ns = time.monotonic_ns()
     assert drive(supervisor, 10.0) == "clean"
     assert world.killed == [("second", signal.SIGKILL)]
     assert [restart.cause for restart in supervisor.restarts] == ["hang"]
+    assert began_ns <= supervisor.restarts[0].down_ns <= world.killed_ns, "the gap begins when it is given up"
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_each_process_has_a_successor_forked_ahead_which_runs_once_it_is_gone(
+    supervisor: Supervisor, world: World
+) -> None:
+    dies_at(world, 1.0, "second")
+    spares: dict[int, str] = {}
+    world.at[0.5] = lambda: spares.update(world.waiting)
+    assert drive(supervisor, 3.0) == "clean"
+    assert sorted(spares.values()) == sorted(AGENTS)
+    assert spares[supervisor.children["second"].pid] == "second"
+    assert world.spawned == [*AGENTS, "second"]
+    assert sorted(world.forked) == sorted([*AGENTS, *AGENTS, "second"]), "the one that was used is replaced"
+
+
+def test_a_process_that_is_not_started_again_has_no_successor_waiting(supervisor: Supervisor, world: World) -> None:
+    assert drive(supervisor, 3.0) == "clean"
+    assert world.forked == list(AGENTS)
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_a_successor_that_dies_while_it_waits_is_forked_anew_when_it_is_needed(
+    supervisor: Supervisor, world: World
+) -> None:
+    def kill_spare() -> None:
+        world.kill(next(pid for pid, name in world.waiting.items() if name == "second"), signal.SIGKILL)
+
+    world.at[0.5] = kill_spare
+    dies_at(world, 1.0, "second")
+    world.at[0.9] = lambda: before.extend(world.forked)
+    before: list[str] = []
+    assert drive(supervisor, 3.0) == "clean"
+    assert sorted(before) == sorted([*AGENTS, *AGENTS]), "not at once: it might die again and again"
+    assert world.spawned == [*AGENTS, "second"]
+    assert world.forked.count("second") == 4
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_a_successor_that_cannot_be_forked_ahead_ends_no_run(supervisor: Supervisor, world: World) -> None:
+    good = world.behaviour["third"]
+
+    def is_the_last(name: str) -> int | None:
+        world.is_full = True
+        return good(name)
+
+    world.behaviour["third"] = is_the_last
+    assert drive(supervisor, 1.0) == "clean"
+    assert world.forked == list(AGENTS)
+
+
+@pytest.mark.parametrize("changed", [RESTARTED])
+def test_no_successor_is_forked_for_one_that_is_not_ready(supervisor: Supervisor, world: World) -> None:
+    waiting: list[str] = []
+
+    def end(_: str) -> int:
+        world.behaviour["second"] = _busy(supervisor, world)
+        return -9
+
+    world.at[1.0] = lambda: world.behaviour.update(second=end)
+    world.at[5.0] = lambda: waiting.extend(world.waiting.values())
+    assert drive(supervisor, 6.0) == "unclean"
+    assert sorted(waiting) == ["first", "third"]
 
 
 @pytest.mark.parametrize("changed", [RESTARTED])

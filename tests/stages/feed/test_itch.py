@@ -20,7 +20,7 @@ from stages.domain.tap import TAP, FrameReader
 from stages.feed.context import Format
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import coherent, order_stream
-from tests.stages.feed.stepped import instruments
+from tests.stages.feed.stepped import diff, instruments
 
 BINARY = 2
 STOCKS = ("STOCK1", "STOCK3")
@@ -264,6 +264,16 @@ def test_after_a_restart_in_the_middle_the_books_are_stale_until_the_end(stage: 
         assert BookState.VALID not in states[states.index(BookState.STALE) :]
         assert stage == "feed" or BookState.VALID not in states
         assert line.state(symbol) == states[-1] == BookState.STALE
+
+
+def test_text_among_the_blocks_is_counted_and_left_out() -> None:
+    line = Line()
+    line.feed.offer(frame(diff(1, 1)))
+    line.play(add(1))
+    line.feed.offer(frame(b"not even that"))
+    line.play(add(2))
+    assert (int(line.counters("feed")["unrecognised"]), int(line.counters("feed")["frames"])) == (2, 4)
+    assert (int(line.row(BBO_TABLE)[1]["bid_quantity"]), line.state()) == (200 * SHARES, BookState.VALID)
 
 
 def test_every_block_is_shown_whole_once_the_book_has_it() -> None:

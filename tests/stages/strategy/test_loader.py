@@ -9,6 +9,7 @@ import pytest
 
 from shm.kernel import hash_files
 from stages.domain.edges import BOOK_TO_STRATEGY, STRATEGY_TO_RISK
+from stages.domain.messages import BookState
 from stages.strategy.loader import StrategyError, load, shipped_strategies, strategy_files, strategy_path
 from tests.stages.strategy.support import Stage, compose, written
 
@@ -29,8 +30,9 @@ PARAMETERS = {
     "orders": Parameter(default=1, minimum=1, maximum=2, help="orders a book"),
     "fails": Parameter(default=0, minimum=0, maximum=1, help="reach beyond the positions"),
 }
-STATE = state_record("price", "lots", "side", "reason")
+STATE = state_record("price", "lots", "side", "reason", "halted")
 def on_book(ctx, book):
+    ctx.state[book.symbol]["halted"] = book.is_halted
     place(ctx, book.symbol, BUY, book.bid_ticks, ctx.parameters.size)
     if ctx.parameters.orders == 2:
         place(ctx, book.symbol, BUY, book.bid_ticks, 1)
@@ -207,3 +209,13 @@ def test_the_user_sees_trades_and_reports_as_integers(whole: Any) -> None:
     record: Any = stage.agent.context.state[1]
     assert [int(record[name]) for name in ("price", "lots", "side", "reason")] == [7, 9, 1, -1]
     assert isinstance(stage.agent.context.state, np.ndarray)
+
+
+def test_the_user_sees_a_halt_as_long_as_it_lasts(whole: Any) -> None:
+    stage = Stage(whole)
+    found = []
+    for state in (BookState.VALID, BookState.HALTED, BookState.VALID, BookState.STALE):
+        stage.book(1, 1, 2, state=state)
+        stage.poll()
+        found.append(int(stage.agent.context.state[1]["halted"]))  # type: ignore[call-overload]
+    assert found == [0, 1, 0, 0]

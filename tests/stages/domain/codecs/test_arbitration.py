@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stages.domain.codecs import arbitration, moldudp64
 from stages.domain.codecs.arbitration import ENDED, HEARTBEAT, MALFORMED, MESSAGES, OLD_SESSION, Arbiter
+from tests.entered import entered
 from tests.oracle.arbitration import Arbitration
 
 SESSION = b"SESSION01"
@@ -32,17 +33,17 @@ class Lines:
         """What `offer` says; all its messages are taken."""
         memory = np.frombuffer(packet or b"\0", np.uint8)
         at = memory.ctypes.data
-        code = int(arbitration.offer(self.arbiter.address, line, at, at + len(packet), self.now_ns))
+        code = int(entered(arbitration.offer)(self.arbiter.address, line, at, at + len(packet), self.now_ns))
         self.take()
         return code
 
     def take(self) -> None:
-        while block := int(arbitration.take(self.arbiter.address)):
+        while block := int(entered(arbitration.take)(self.arbiter.address)):
             size = int.from_bytes(_bytes_at(block, 2), "big")
             self.messages.append(_bytes_at(block + 2, size))
 
     def abandon(self, patience_ns: int = 0) -> bool:
-        is_given_up = bool(arbitration.abandon(self.arbiter.address, self.now_ns, patience_ns))
+        is_given_up = bool(entered(arbitration.abandon)(self.arbiter.address, self.now_ns, patience_ns))
         self.take()
         return is_given_up
 
@@ -166,6 +167,14 @@ def test_a_new_session_begins_with_its_first_message_and_the_old_one_stays_over(
     assert lines.offer(packet(1, 1, b"NEXT")) == MESSAGES
     assert lines.messages == [content_of(number) for number in (1, 2, 1, 2, 3)]
     assert (lines["sessions"], lines["old_packets"], lines["gaps"], lines["lost"]) == (2, 1, 1, 3)
+
+
+def test_a_stray_datagram_ends_no_session() -> None:
+    lines = Lines()
+    lines.offer(packet(1, 2))
+    assert lines.offer(bytes(range(40))[:10] + bytes(30)) == OLD_SESSION
+    lines.offer(packet(3, 1))
+    assert (lines.messages[2:], lines["sessions"], lines["old_packets"]) == ([content_of(3)], 1, 1)
 
 
 def test_without_a_first_sequence_number_it_joins_where_it_comes() -> None:
