@@ -49,7 +49,7 @@ from stages.errors import PageErrors
 from stages.feed.agent import FeedAgent
 from stages.feed.context import Format
 from stages.feed.kernel import poll_once as poll_feed_once
-from stages.feed.lines_agent import LinesAgent
+from stages.feed.lines.agent import LinesAgent
 from stages.feed.settings import FeedSettings
 from stages.prefault import fault_in
 from stages.rehearsal import Twins, no_rehearsal

@@ -16,7 +16,7 @@ from typing import Any
 from shm.segment import NAME_PREFIX, Segment, owner_of
 from stages.domain.captures.writer import PACKETS, CaptureWriter
 from stages.domain.tap import TAP, FrameReader
-from stages.feed.snapshots import SnapshotError, fetch, new_pool
+from stages.feed.streams.snapshots import SnapshotError, fetch, new_pool
 
 IDLE_S = 0.002
 FLUSH_S = 1.0

@@ -35,7 +35,7 @@ from stages.domain.instruments import INSTRUMENT, SYMBOL_BYTES, decimal_string
 from stages.domain.messages import PRICE_EXPONENT
 from stages.feed.context import SYNCED
 from stages.feed.settings import FeedSettings
-from stages.feed.snapshots import SNAPSHOT_BYTES_MAX
+from stages.feed.streams.snapshots import SNAPSHOT_BYTES_MAX
 
 SYMBOLS_MAX = 1_024
 """About 3 MB each."""

@@ -19,7 +19,6 @@ from stages.domain.codecs.itch_market import Directory
 from stages.domain.messages import MARKET
 from stages.domain.samples import new_samples
 from stages.domain.tap import BATCH, RECORD
-from stages.feed.connection import Connection, connect
 from stages.feed.context import (
     END_OF_STREAM,
     MEMORY_SOURCE,
@@ -31,13 +30,14 @@ from stages.feed.context import (
     Context,
     Format,
 )
-from stages.feed.guarded import Guarded
 from stages.feed.outlet import USES, attached, is_empty, new_staging
-from stages.feed.refused import RefusedMessages
 from stages.feed.rehearsed import Rehearsed, rehearsed
 from stages.feed.settings import FeedSettings
-from stages.feed.snapshot_desk import SnapshotDesk
-from stages.feed.snapshots import Backoff
+from stages.feed.streams.connection import Connection, connect
+from stages.feed.streams.guarded import Guarded
+from stages.feed.streams.refused import RefusedMessages
+from stages.feed.streams.snapshot_desk import SnapshotDesk
+from stages.feed.streams.snapshots import Backoff
 from stages.helper import Helper, Result
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from stages.domain.codecs import itch_frames
 from stages.domain.codecs.itch_market import NOT_TRADED, TOO_LARGE, stage_message
 from stages.domain.samples import note
 from stages.feed.context import Context
-from stages.feed.sync import commit_event
+from stages.feed.streams.sync import commit_event
 
 
 @primitive

@@ -38,10 +38,10 @@ from stages.domain.tap import publish_frame
 from stages.domain.warming import warm, warm_records
 from stages.feed.blocks import begin_block, take_block
 from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, TAKEN, Context
-from stages.feed.packets import is_request_wanted, take_packets
-from stages.feed.raw_datagrams import take_raw
-from stages.feed.reader import read_bytes
-from stages.feed.sync import RECORD_BYTES, accept, lose_sync, stage_reset, take_snapshot
+from stages.feed.lines.packets import is_request_wanted, take_packets
+from stages.feed.lines.raw_datagrams import take_raw
+from stages.feed.streams.reader import read_bytes
+from stages.feed.streams.sync import RECORD_BYTES, accept, lose_sync, stage_reset, take_snapshot
 
 MESSAGES_PER_POLL = 1
 """One, so that in a packed line the others act on a message before the next one behind it is parsed."""

@@ -21,8 +21,8 @@ from stages.domain.captures.binance import Kind
 from stages.domain.captures.pieces import pieces
 from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE
 from stages.domain.messages import NOTICE
-from stages.feed import snapshot_desk
 from stages.feed.settings import FeedSettings
+from stages.feed.streams import snapshot_desk
 from tests.pipeline.verify.test_binance import START, write
 from tests.stages.feed.stepped import Stepped, diff, frame, ticker, trade
 

@@ -28,8 +28,8 @@ from stages.domain.codecs.itch_market import forget_locates
 from stages.domain.messages import MarketKind
 from stages.feed.blocks import begin_block, take_message
 from stages.feed.context import Context
-from stages.feed.datagrams import NOTHING, receive
-from stages.feed.sync import stage_event
+from stages.feed.lines.datagrams import NOTHING, receive
+from stages.feed.streams.sync import stage_event
 
 RESET, START = int(MarketKind.RESET), int(MarketKind.START)
 

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.domain.messages import NoticeKind
-from tests.stages.feed.lines import Lines
+from tests.stages.feed.lines.support import Lines
 
 SHARES = 10**8
 TRADE, QUOTE = 1, 2

@@ -4,10 +4,10 @@ import ctypes
 import logging
 
 from stages.domain.codecs.binance_market import NO_ROOM, OVERFLOW, TOO_MANY_DECIMALS, UNKNOWN_SYMBOL, UNRECOGNISED
-from stages.feed import patient_parser
 from stages.feed.context import Context
-from stages.feed.guarded import Guarded
-from stages.feed.samples import Samples
+from stages.feed.streams import patient_parser
+from stages.feed.streams.guarded import Guarded
+from stages.feed.streams.samples import Samples
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stages.domain.codecs.binance_market import UNRECOGNISED
-from stages.feed import patient_parser
 from stages.feed.context import ASKED, NO_SYMBOL, NOT_ASKED, OVERTAKEN, TAKEN, TOO_OLD, UNSYNCED, WANTED, Context
-from stages.feed.guarded import Guarded
-from stages.feed.samples import Samples
 from stages.feed.settings import FeedSettings
-from stages.feed.snapshots import (
+from stages.feed.streams import patient_parser
+from stages.feed.streams.guarded import Guarded
+from stages.feed.streams.samples import Samples
+from stages.feed.streams.snapshots import (
     SNAPSHOT_BYTES_MAX,
     Backoff,
     Snapshot,

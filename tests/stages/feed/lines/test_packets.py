@@ -16,7 +16,7 @@ from stages.venue.moldudp64 import MoldServer
 from tests.oracle import itch as oracle
 from tests.oracle.arbitration import Arbitration
 from tests.stages.domain.codecs.itch_messages import coherent, order_stream
-from tests.stages.feed.lines import MS, Lines, bound
+from tests.stages.feed.lines.support import MS, Lines, bound
 from tests.stages.feed.test_itch import PRICE, SHARES, add, head
 
 SESSION = b"DAY1"

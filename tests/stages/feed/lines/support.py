@@ -15,7 +15,7 @@ from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE
 from stages.domain.lines import open_sender, parse_address
 from stages.domain.messages import BookState
 from stages.feed.context import Format
-from stages.feed.lines_agent import LinesAgent
+from stages.feed.lines.agent import LinesAgent
 from stages.feed.settings import FeedSettings
 from tests.stages.domain.test_lines import free_port
 from tests.stages.feed.stepped import instruments

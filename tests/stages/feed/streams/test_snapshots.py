@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stages.feed.settings import FeedSettings
-from stages.feed.snapshots import WINDOW_NS, Backoff, WeightBudget, weight_of
+from stages.feed.streams.snapshots import WINDOW_NS, Backoff, WeightBudget, weight_of
 
 
 @given(moments=st.lists(st.integers(0, 20_000_000_000), max_size=200), limit=st.sampled_from([250, 600, 6_000]))

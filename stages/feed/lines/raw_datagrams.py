@@ -10,8 +10,8 @@ from stages.domain.codecs.raw import MESSAGE_BYTES, TRUNCATED, UNKNOWN_TYPE, pro
 from stages.domain.codecs.raw_market import stage_raw
 from stages.domain.samples import note
 from stages.feed.context import Context
-from stages.feed.datagrams import NOTHING, receive
-from stages.feed.sync import commit_event
+from stages.feed.lines.datagrams import NOTHING, receive
+from stages.feed.streams.sync import commit_event
 
 
 @routine

@@ -30,11 +30,11 @@ from stages.feed.context import (
     SYNC,
     Context,
 )
-from stages.feed.datagrams import DATAGRAM_BYTES_MAX, LINE_SHIFT
-from stages.feed.line_watch import LineWatch
+from stages.feed.lines.datagrams import DATAGRAM_BYTES_MAX, LINE_SHIFT
+from stages.feed.lines.requests import RequestDesk
+from stages.feed.lines.watch import LineWatch
 from stages.feed.outlet import USES, attached, is_empty, new_staging
 from stages.feed.rehearsed import rehearsed_packets
-from stages.feed.requests import RequestDesk
 from stages.feed.settings import FeedSettings
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ import pytest
 from stages.domain.codecs import moldudp64
 from stages.domain.lines import open_receiver, open_sender, parse_address
 from stages.feed.context import LINES
-from stages.feed.line_watch import LOOK_NS, SILENCE_NS, LineWatch
+from stages.feed.lines.watch import LOOK_NS, SILENCE_NS, LineWatch
 from tests.stages.domain.test_lines import free_port
-from tests.stages.feed.lines import MS, Lines, bound
+from tests.stages.feed.lines.support import MS, Lines, bound
+from tests.stages.feed.lines.test_packets import SESSION, packet
 from tests.stages.feed.test_itch import add
-from tests.stages.feed.test_packets import SESSION, packet
 
 
 def test_a_line_that_is_silent_is_told_once_and_told_again_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:

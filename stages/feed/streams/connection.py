@@ -7,7 +7,7 @@ import websocket
 from websocket import ABNF
 
 from stages.domain.sockets import BUFFER_BYTES, connect_directly, tune
-from stages.feed.reader import SO_TIMESTAMPNS
+from stages.feed.streams.reader import SO_TIMESTAMPNS
 
 OUTBOUND_BYTES_MAX = 65_536
 
