@@ -1,6 +1,7 @@
 """What all tests share: where the recorded data lies, and a check that nothing of ours stays in /dev/shm."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from shm.segment import NAME_PREFIX, SHM_DIRECTORY
 # compiler off kernels are a hundred times slower, and what is looked for is where their plain twins differ.
 hypothesis.settings.register_profile("tickpipe", deadline=None, print_blob=True, max_examples=100 if JIT else 15)
 hypothesis.settings.load_profile("tickpipe")
+
+# Started in the background of a shell, we would ignore Ctrl-C, and so would every command that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tests start some hundred commands: our sources are not to be compiled to bytecode by each of them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
