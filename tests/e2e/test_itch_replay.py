@@ -58,7 +58,7 @@ def replayed(pipeline: Runs, file: Path | str, *arguments: str) -> Done:
     )
 
 
-@pytest.mark.parametrize("placement", ["packed", "dedicated"])
+@pytest.mark.parametrize("placement", ["dedicated", pytest.param("packed", marks=pytest.mark.long)])
 def test_a_session_ends_in_the_books_that_verify_finds_in_its_file_and_in_what_the_run_has_recorded(
     pipeline: Runs, recorded: Path, placement: str, tmp_path: Path
 ) -> None:
