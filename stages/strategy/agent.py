@@ -12,7 +12,7 @@ from shm.clock import CLOCK_WORDS
 from shm.control import State
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
-from shm.layout import record_at
+from shm.layout import bytes_at, record_at
 from shm.ring import cursors
 from shm.segment import Segment
 from stages.agent import Agent, Array, Attention, ColdKernel, Hop, SegmentUse
@@ -141,12 +141,11 @@ class StrategyAgent(Agent):
         base = int(engine["orders_out"])
         head, tail = cursors(base)
         count = 0
-        for number in range(max(0, tail - peek(base + ring.CAPACITY)), tail):
+        slots = np.frombuffer(bytes_at(base + ring.RECORDS, peek(base + ring.CAPACITY) * ORDER.itemsize), ORDER)
+        engine["last_order_id"] = max(engine["last_order_id"], slots["order_id"].max())  # one by one: 20 ms
+        for number in range(head, tail):
             sent = record_at(ring.slot_address(base, number), ORDER)
-            engine["last_order_id"] = max(engine["last_order_id"], sent["order_id"])
             order = self.context.orders[int(sent["order_id"]) & SLOT_MASK]
-            if number < head:
-                continue
             count += 1
             if sent["kind"] == OrderKind.NEW:
                 for name in ("order_id", "symbol", "side", "price_ticks", "quantity_lots"):
