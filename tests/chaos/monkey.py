@@ -1,6 +1,7 @@
 """Kills and stops the stages of a trading line at random instants; afterwards everything must be equal.
 
-`python -m tests.chaos.monkey KILLS [SEED]` prints the tally as JSON; the suite runs it short, `-m long` runs it long.
+`python -m tests.chaos.monkey KILLS [SEED [PAUSE_S]]` prints the tally as JSON; the suite runs it short, `-m long` long.
+With a pause, one stage is struck at a time, about PAUSE_S after the last: what a restart takes that nothing disturbs.
 """
 
 import json
@@ -29,10 +30,10 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def strike(line: Line, dice: random.Random, tally: Counter[str]) -> None:
+def strike(line: Line, dice: random.Random, tally: Counter[str], *, alone: bool) -> None:
     """One random process, sometimes two at once: SIGKILL, or SIGSTOP, which the supervisor must notice by itself."""
     before = wait_until(lambda: _all(line), "every stage has a process")
-    stages = dice.sample(STAGES, 2 if dice.random() < 0.1 else 1)
+    stages = dice.sample(STAGES, 2 if not alone and dice.random() < 0.1 else 1)
     number = signal.SIGSTOP if dice.random() < 0.2 else signal.SIGKILL
     for stage in stages:
         try:
@@ -51,7 +52,7 @@ def _all(line: Line) -> dict[str, int] | None:
     return pids if len(pids) == len(STAGES) else None
 
 
-def chaos(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def chaos(folder: Path, kills: int, seed: int, pause_s: float = 0.0) -> dict[str, Any]:
     """Trade, strike `kills` times, stop, compare. Returns the tally."""
     dice = random.Random(seed)
     tally: Counter[str] = Counter()
@@ -61,8 +62,9 @@ def chaos(folder: Path, kills: int, seed: int) -> dict[str, Any]:
             line.start()
             while sum(tally.values()) < kills:
                 # The instant is random, and mostly so short that the last one is not healed yet.
-                time.sleep(dice.choice((0.0, 0.01, 0.05, 0.2, 0.5)) * dice.random())
-                strike(line, dice, tally)
+                instant = dice.choice((0.0, 0.01, 0.05, 0.2, 0.5)) * dice.random()
+                time.sleep(pause_s * (0.5 + dice.random()) or instant)
+                strike(line, dice, tally, alone=pause_s > 0)
             wait_until(lambda: _all(line), "every stage has a process")
             orders = len(market.orders("BTCUSDT"))
             wait_until(lambda: len(market.orders("BTCUSDT")) > orders, "the line trades again")
@@ -111,8 +113,9 @@ def _percentiles(restarts: list[Any]) -> dict[str, Any]:
 def main() -> None:
     """See the module's docstring."""
     kills, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    pause_s = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(chaos(Path(folder), kills, seed), indent=1))
+        print(json.dumps(chaos(Path(folder), kills, seed, pause_s), indent=1))
 
 
 if __name__ == "__main__":
