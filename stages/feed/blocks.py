@@ -52,6 +52,14 @@ def take_message(context: Context, directory: int) -> int:
         return 0
     state["messages"] += 1
     code = stage_message(directory, message, state["staging"], state["messages"], state["read_ns"])
+    finish_message(context, code, begin_ns)
+    return 1
+
+
+@primitive
+def finish_message(context: Context, code: int, begin_ns: int) -> None:
+    """Commit the event that a binary message made, if it made one, and count what it was by the decoder's `code`."""
+    state, counters = context.state[0], context.counters[0]
     if code > 0:
         commit_event(context, 1)
     elif code == NOT_TRADED:
@@ -62,4 +70,3 @@ def take_message(context: Context, directory: int) -> int:
         counters["other_messages"] += 1
     counters["messages_in"] += 1
     note(context.samples, state["parse_hop"], read_clock(context.clock) - begin_ns)
-    return 1

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 from stages.domain.matching.ladder import Side
-from stages.domain.matching.orders import Fill, Order
-from stages.domain.matching.queue_model import QueueModel
+from stages.domain.matching.orders import Fill
 from stages.venue.fixed import SCALE, show
 from stages.venue.instruments import Instrument
+from stages.venue.queued_market import QueuedMarket
 
 PRICE_SCALE = SCALE // 10_000
 """ITCH prices have 4 decimals."""
@@ -19,33 +18,18 @@ RecordedOrder = list[int]
 """Side (a number), price, what is left."""
 
 
-class ItchMarket:
+class ItchMarket(QueuedMarket):
     """Implements `stages.venue.market.Market`.
 
     An execution is a trade first, which our orders at its price or better take part in, then it shrinks its order.
     """
 
     def __init__(self, item: Instrument) -> None:
-        self.instrument = item
+        super().__init__(item)
         self.last_price = 0
-        self._model = QueueModel()
         self._orders: dict[int, RecordedOrder] = {}
         self._levels: dict[tuple[int, int], int] = {}
         self._messages = 0
-        self._trade_id = 0
-
-    def takeable(self, side: Side) -> Iterator[tuple[int, int]]:
-        return self._model.available(side.opposite)
-
-    def submit(self, order: Order, *, rest: bool) -> list[tuple[Fill, int]]:
-        return self._number(self._model.submit(order, rest=rest))
-
-    def cancel(self, order: Order) -> None:
-        cancelled = self._model.cancel(order.order_id)
-        assert cancelled is not None, f"order_id={order.order_id} is not in the book"
-
-    def publish(self) -> None:
-        """Our orders never change the published data."""
 
     async def depth(self, limit: int) -> bytes:
         bids, asks = (
@@ -109,10 +93,3 @@ class ItchMarket:
             del self._levels[level]
         changed = [(price * PRICE_SCALE, left * SCALE)]
         return self._model.apply(changed, ()) if side is Side.BUY else self._model.apply((), changed)
-
-    def _number(self, fills: list[Fill]) -> list[tuple[Fill, int]]:
-        numbered = []
-        for fill in fills:
-            self._trade_id += 1
-            numbered.append((fill, self._trade_id))
-        return numbered

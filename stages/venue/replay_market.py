@@ -15,10 +15,10 @@ from itertools import islice
 from stages.domain.captures.binance import Kind, Record
 from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import Fill, Order
-from stages.domain.matching.queue_model import QueueModel
 from stages.venue import fixed
 from stages.venue.fixed import show
 from stages.venue.instruments import Instrument
+from stages.venue.queued_market import QueuedMarket
 
 log = logging.getLogger("venue.replay")
 UNREAD_DIFFS_MAX = 4096
@@ -26,7 +26,7 @@ _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What a recorded message raises that is not what its type says. It is played all the same: readers count it."""
 
 
-class ReplayMarket:
+class ReplayMarket(QueuedMarket):
     """Implements `stages.venue.market.Market`.
 
     `is_synchronised` is False until the first snapshot has been played, and again after a gap in the recorded
@@ -34,15 +34,13 @@ class ReplayMarket:
     """
 
     def __init__(self, item: Instrument, snapshot_count: int) -> None:
-        self.instrument = item
+        super().__init__(item)
         self.is_synchronised = False
         self._snapshots_ahead = snapshot_count
-        self._model = QueueModel()
         self._last_update_id = 0
         self._played_update_id = 0
         self._unread: list[Record] = []
         self._last_trade: bytes = b""
-        self._trade_id = 0
         self._waiting: list[asyncio.Future[Record]] = []
         self._requested = asyncio.Event()
 
@@ -55,18 +53,11 @@ class ReplayMarket:
 
     def takeable(self, side: Side) -> Iterator[tuple[int, int]]:
         self._bring_up_to_date()
-        return self._model.available(side.opposite)
+        return super().takeable(side)
 
     def submit(self, order: Order, *, rest: bool) -> list[tuple[Fill, int]]:
         self._bring_up_to_date()
-        return self._number(self._model.submit(order, rest=rest))
-
-    def cancel(self, order: Order) -> None:
-        cancelled = self._model.cancel(order.order_id)
-        assert cancelled is not None, f"order_id={order.order_id} is not in the book"
-
-    def publish(self) -> None:
-        """Our orders never change the published data."""
+        return super().submit(order, rest=rest)
 
     async def depth(self, limit: int) -> bytes:
         if not self.is_synchronised and self._snapshots_ahead:
@@ -162,13 +153,6 @@ class ReplayMarket:
                 fills += self._model.apply(bids, asks)
         self._unread.clear()
         return fills
-
-    def _number(self, fills: list[Fill]) -> list[tuple[Fill, int]]:
-        numbered = []
-        for fill in fills:
-            self._trade_id += 1
-            numbered.append((fill, self._trade_id))
-        return numbered
 
 
 def _parsed(levels: Iterable[list[str]]) -> Iterator[tuple[int, int]]:

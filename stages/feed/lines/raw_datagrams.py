@@ -5,13 +5,11 @@ from numpy.typing import NDArray
 
 from shm.clock import now_ns as read_clock
 from shm.kernel import primitive, routine
-from stages.domain.codecs.itch_market import NOT_TRADED, TOO_LARGE
 from stages.domain.codecs.raw import MESSAGE_BYTES, TRUNCATED, UNKNOWN_TYPE, problem_count, take_datagram
 from stages.domain.codecs.raw_market import stage_raw
-from stages.domain.samples import note
+from stages.feed.blocks import finish_message
 from stages.feed.context import Context
 from stages.feed.lines.datagrams import NOTHING, receive
-from stages.feed.streams.sync import commit_event
 
 
 @routine
@@ -44,17 +42,8 @@ def take_raw(context: Context, raw: NDArray[np.void] | None, lines: NDArray[np.v
 
 @primitive
 def _stage(context: Context, table: int, message: int) -> None:
-    state, counters = context.state[0], context.counters[0]
+    state = context.state[0]
     begin_ns = read_clock(context.clock)
     state["messages"] += 1
     code = stage_raw(table, message, state["staging"], state["messages"], state["read_ns"])
-    if code > 0:
-        commit_event(context, 1)
-    elif code == NOT_TRADED:
-        counters["unknown_symbol"] += 1
-    elif code == TOO_LARGE:
-        counters["overflowed"] += 1
-    else:
-        counters["other_messages"] += 1
-    counters["messages_in"] += 1
-    note(context.samples, state["parse_hop"], read_clock(context.clock) - begin_ns)
+    finish_message(context, code, begin_ns)
