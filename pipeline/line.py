@@ -229,7 +229,12 @@ def prepare(
     )
     loops = {name: _loop_of(name, module) for name in hosted}
     loop_kernels = {name: (loops[name], _loop_types(hosted[name], twins)) for name in hosted}
-    ahead = {stage: Task(stage, _needed_by(stage, agents[stage], loop_kernels, module)) for stage in STAGES}
+    called = {stage: _called_by(stage, agents[stage], placement) for stage in STAGES}
+    if placement == "dedicated":
+        ahead = {stage: Task(stage, [loop_kernels[stage], *called[stage]]) for stage in STAGES}
+    else:  # the loop takes in the polls
+        polls = {stage: (getattr(module, f"poll_{stage}"), _poll_types(agents[stage])) for stage in STAGES}
+        ahead = {stage: Task(stage, [polls[stage], *called[stage]]) for stage in STAGES}
     complete = _completeness_mark(module, [types for _, types in loop_kernels.values()])
     compiled = 0
     if not complete.exists():
@@ -243,7 +248,7 @@ def prepare(
         compiled = compile_ahead([ahead[stage] for stage in COMPILE_ORDER], count)
     with CompileCount() as here:
         for stage in STAGES:
-            ahead[stage].compile()
+            Task(stage, called[stage]).compile()
         for name, (loop, types) in loop_kernels.items():
             loop.compile(types)
             loop.disable_compile()  # another signature is a context of a wrong type: fail, do not stall
@@ -266,15 +271,11 @@ def _loop_of(process: str, generated: ModuleType) -> Any:
     return getattr(shared_loops if hasattr(shared_loops, name) else generated, name)
 
 
-def _needed_by(
-    stage: str, agent: Agent, loop_kernels: Mapping[str, ColdKernel], module: ModuleType
-) -> list[ColdKernel]:
-    """What `stage` runs and calls: its own loop, or its poll as a part of the packed one, and its cold kernels."""
-    if stage in loop_kernels:
-        return [loop_kernels[stage], *agent.cold_kernels()]
-    poll = getattr(module, f"poll_{stage}"), _poll_types(agent)
-    set_up = [(POLLS_ONCE[stage], _poll_types(agent))] if stage in POLLS_ONCE else []
-    return [poll, *set_up, *agent.cold_kernels()]
+def _called_by(stage: str, agent: Agent, placement: Placement) -> list[ColdKernel]:
+    """What ordinary Python calls of `stage`: its cold kernels, and in a packed line what sets up its twin."""
+    has_twin = placement == "packed" and stage in POLLS_ONCE
+    set_up = [(POLLS_ONCE[stage], _poll_types(agent))] if has_twin else []
+    return [*set_up, *agent.cold_kernels()]
 
 
 def _poll_types(agent: Agent) -> tuple[numba.types.Type, ...]:
