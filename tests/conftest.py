@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -24,6 +24,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 REPOSITORY = Path(__file__).parent.parent
+SEGMENTS_BEFORE = pytest.StashKey[set[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +50,31 @@ def until() -> Callable[..., None]:
     return wait
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_segments_left_behind() -> Iterator[None]:
-    def ours() -> set[str]:
-        return {path.name for glob in ("", "sem.") for path in SHM_DIRECTORY.glob(f"{glob}{NAME_PREFIX}*")}
+ONE_OF_A_KIND = ("e2e", "chaos", "bench", "launch", "shm/test_segment.py", "shm/test_inspection.py")
+"""Tests that need what a machine has one of: its cores, for a line of stages; /dev/shm, where a start sweeps away what
+the dead have left, and what is meant to look like it. One worker has them all; the other has the rest beside it."""
+of_the_machine = pytest.mark.xdist_group("machine")
 
-    before = ours()
-    yield
-    left = ours() - before
-    assert not left, f"segments or semaphores left in {SHM_DIRECTORY}: {sorted(left)}"
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = tuple(str(Path(__file__).parent / name) for name in ONE_OF_A_KIND)
+    for item in items:
+        if str(item.path).startswith(places):
+            item.add_marker(of_the_machine)
+
+
+def _segments() -> set[str]:
+    return {path.name for glob in ("", "sem.") for path in SHM_DIRECTORY.glob(f"{glob}{NAME_PREFIX}*")}
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[SEGMENTS_BEFORE] = _segments()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Nothing of ours stays in /dev/shm. Whoever started the workers looks, when none is at it any more."""
+    left = _segments() - session.config.stash[SEGMENTS_BEFORE]
+    if left and "PYTEST_XDIST_WORKER" not in os.environ:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\nsegments or semaphores left in {SHM_DIRECTORY}: {sorted(left)}")

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from stages.domain.captures import itch as itch_capture
-from stages.domain.captures.binance_description import describe
-from stages.venue import fixed, instruments, itch_replay
+from stages.domain.captures.binance_description import Description, describe
+from stages.venue import fixed, instruments
 from stages.venue.account import Account
 from stages.venue.authentication import Authenticator
 from stages.venue.errors import VenueConfigurationError
 from stages.venue.exchange import Exchange
 from stages.venue.hub import Hub
-from stages.venue.itch_replay import ItchReplay
 from stages.venue.limits import Limits
-from stages.venue.moldudp64 import MoldServer
 from stages.venue.operations import Operations
 from stages.venue.replay import ReplaySource, replayed_instruments
 from stages.venue.rest import RestApi
@@ -28,8 +25,26 @@ from stages.venue.streams import MarketStreams
 from stages.venue.synthetic import SyntheticSource
 from stages.venue.websocket_api import WebSocketApi
 
+if TYPE_CHECKING:
+    from stages.domain.captures.itch import ItchDescription
+    from stages.venue.itch_replay import ItchReplay
+
 GOING_AWAY = 1001
 SHUTDOWN_TIMEOUT_S = 1.0
+
+
+def _describe(files: Sequence[str]) -> tuple[Description | None, ItchDescription | None]:
+    """What the files hold that are to be played; (None, None) of no file.
+
+    Decoders of ITCH are compiled code. A market of our own, which most runs trade on, starts without the compiler.
+    """
+    if not files:
+        return None, None
+    from stages.domain.captures import itch as itch_capture
+
+    if itch_capture.is_itch(files[0]):
+        return None, itch_capture.describe(files)
+    return describe(files), None
 
 
 class Venue:
@@ -41,16 +56,17 @@ class Venue:
         is_replay = bool(settings.replay)
         known = {item.symbol: item for item in map(instruments.from_settings, settings.symbols)}
         listed = list(known.values())
-        is_itch = is_replay and itch_capture.is_itch(settings.replay[0])
-        description = describe(settings.replay) if is_replay and not is_itch else None
-        itch_description = itch_capture.describe(settings.replay) if is_itch else None
+        description, itch_description = _describe(settings.replay)
         played = description or itch_description
         self.warnings = played.warnings if played is not None else []
         if description is not None:
             listed = replayed_instruments(description, known)
-        elif itch_description is not None:
+        opening = {}
+        if itch_description is not None:
+            from stages.venue import itch_replay
+
             listed = itch_replay.listed(itch_description, known)
-        opening = itch_replay.balances(listed) if itch_description is not None else {}
+            opening = itch_replay.balances(listed)
         account = Account(opening | {asset: fixed.parse(amount) for asset, amount in settings.balances.items()})
         for item in listed:
             account.balance(item.base_asset)
@@ -64,11 +80,13 @@ class Venue:
         elif itch_description is not None:
             server = None
             if settings.lines:
+                from stages.venue.moldudp64 import MoldServer
+
                 server = MoldServer(
                     settings.lines, settings.request_server, loss_permille=settings.line_loss_permille,
                     seed=settings.seed,
                 )  # fmt: skip
-            self._source = ItchReplay(
+            self._source = itch_replay.ItchReplay(
                 exchange, self._hub, itch_description, speed=settings.speed, notify=notify, server=server,
                 is_connected=lambda: bool(self._api.connections),
             )  # fmt: skip
