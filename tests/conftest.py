@@ -56,6 +56,7 @@ the dead have left, and what is meant to look like it. One worker has them all; 
 of_the_machine = pytest.mark.xdist_group("machine")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which takes the groups down
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = tuple(str(Path(__file__).parent / name) for name in ONE_OF_A_KIND)
     for item in items:
