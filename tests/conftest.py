@@ -5,9 +5,11 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from shm.atomics import JIT
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
@@ -50,18 +52,23 @@ def until() -> Callable[..., None]:
     return wait
 
 
-ONE_OF_A_KIND = ("e2e", "chaos", "bench", "launch", "shm/test_segment.py", "shm/test_inspection.py")
+OF_THE_MACHINE = (
+    "e2e/", "chaos/", "bench/", "launch/", "shm/test_segment.py", "shm/test_inspection.py",
+    "shm/test_doorbell.py::test_sweep",
+)  # fmt: skip
 """Tests that need what a machine has one of: its cores, for a line of stages; /dev/shm, where a start sweeps away what
-the dead have left, and what is meant to look like it. One worker has them all; the other has the rest beside it."""
-of_the_machine = pytest.mark.xdist_group("machine")
+the dead have left, and what is meant to look like it."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which takes the groups down
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = tuple(str(Path(__file__).parent / name) for name in ONE_OF_A_KIND)
-    for item in items:
-        if str(item.path).startswith(places):
-            item.add_marker(of_the_machine)
+class TwoLanes(LoadScopeScheduling):
+    """One worker has all tests of the machine, one after the other; the other has the rest beside it."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "the machine" if nodeid.removeprefix("tests/").startswith(OF_THE_MACHINE) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoLanes:
+    return TwoLanes(config, log)
 
 
 def _segments() -> set[str]:

@@ -23,7 +23,6 @@ from shm.atomics import JIT, peek
 from shm.doorbell import Bell, DoorbellError, DoorbellExistsError, DoorbellMissingError
 from shm.kernel import kernel
 from shm.segment import SHM_DIRECTORY, Segment, record_layout, ring_layout, unlink
-from tests.conftest import of_the_machine
 
 RECORD = np.dtype([("word", "<i8", (8,))])
 RING, DOOR = ring_layout(RECORD, 4), record_layout(doorbell.DOOR_RECORD)
@@ -271,7 +270,6 @@ def test_what_is_not_a_semaphore_of_ours_is_refused() -> None:
         path.unlink()
 
 
-@of_the_machine
 def test_sweep_removes_the_semaphores_of_dead_owners_and_those_without_a_segment(lines: tuple[Line, Line]) -> None:
     prefix = f"tickpipe.test-{os.getpid()}"
     dead = Line(f"{prefix}.dead")
