@@ -1,6 +1,7 @@
 """A WebSocket API in a thread, on a real socket, that says exactly what a test tells it to, faults included."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -32,27 +33,31 @@ class FakeVenue:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            connection.settimeout(20)
-            request = b""
-            while b"\r\n\r\n" not in request:
-                request += connection.recv(4096)
-            key = re.search(rb"Sec-WebSocket-Key: (\S+)", request)
-            assert key is not None
-            accept = base64.b64encode(hashlib.sha1(key.group(1) + _GUID).digest())
-            connection.sendall(
-                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-            )
-            self.connection = connection
-            method = ""
-            while method != "userDataStream.subscribe":
-                method = self.read_json()["method"]
-                assert method in ("session.logon", "openOrders.status", "userDataStream.subscribe")
-                if method == "userDataStream.subscribe" and self._before_subscription:
-                    connection.sendall(self._before_subscription)
-                result: Any = [] if method == "openOrders.status" else {"subscriptionId": 0}
-                self.send({"id": method, "status": 200, "result": result})
-            self._ready.release()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a client that was told nonsense leaves
+                self._log_on(connection)
+
+    def _log_on(self, connection: socket.socket) -> None:
+        connection.settimeout(20)
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += connection.recv(4096)
+        key = re.search(rb"Sec-WebSocket-Key: (\S+)", request)
+        assert key is not None
+        accept = base64.b64encode(hashlib.sha1(key.group(1) + _GUID).digest())
+        connection.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+        self.connection = connection
+        method = ""
+        while method != "userDataStream.subscribe":
+            method = self.read_json()["method"]
+            assert method in ("session.logon", "openOrders.status", "userDataStream.subscribe")
+            if method == "userDataStream.subscribe" and self._before_subscription:
+                connection.sendall(self._before_subscription)
+            result: Any = [] if method == "openOrders.status" else {"subscriptionId": 0}
+            self.send({"id": method, "status": 200, "result": result})
+        self._ready.release()
 
     def wait_ready(self) -> "FakeVenue":
         assert self._ready.acquire(timeout=20), "no log-on came"
