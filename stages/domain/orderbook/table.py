@@ -96,11 +96,17 @@ def find_from(home: int, key: int, owner: int, mask: int) -> int:
 
 
 @primitive
+def has_room(line: int) -> bool:
+    """Whether a record of the line is free. By signs: LLVM makes branches of `or`, wrong every other time."""
+    return ((load_u32(line + IN_USE) - 1) | (load_u32(line + RECORD_BYTES + IN_USE) - 1)) < 0
+
+
+@primitive
 def room(table: int, lines: int, hash_32: int) -> int:
     """Address of the free record that is nearest to the home of a hash, 0 when that is too far away."""
     at = home_of(table, lines, hash_32)
     last = at + LINE_BYTES * (LINES_BEYOND - 1)
-    while is_in_use(at) & is_in_use(at + RECORD_BYTES):
+    while not has_room(at):
         if at == last or load_u32(at + OWNER) >= PASSED * PASSED_MAX:
             return 0
         at += LINE_BYTES
