@@ -4,7 +4,10 @@ A look has the address of what it finds anyway; handed on, it saves a hash and a
 around, and again where it is applied. And each fourth home line of a half full table is full, so an order goes to the
 next line, or stands there: who asks for one line alone waits for the other with the message in hand.
 
-Processor time of a message in C++ at random, six variants in turns (p50, mean; a machine with company): 199 and 321 ns
+Processor time of a message at random, on a machine with company (medians of 100 rounds): 287 ns with what was found
+handed on, 344 when looks only ask; 0.85 of it round by round.
+
+In C++ at random, six variants in turns (p50, mean; a machine with company): 199 and 321 ns
 so; 182 and 295 with the next line of orders, 165 and 279 with that of levels, too; 156 and 264 with what was found
 handed on, and where a replacement goes asked for. With locality 190 and 270 before, 155 and 230 after. Over books that
 the caches hold, where only instructions count: 117 and 150 before, 97 and 124 after.
