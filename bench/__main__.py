@@ -11,7 +11,7 @@ from rich.table import Table
 
 BENCHES = {
     "alternatives": "designs that lost, beside what won: rings, seqlocks, histograms, wake-ups, books",
-    "book": "order books of a million live orders, beside C++, order-book and sortedcontainers",
+    "book": "order books of a million live orders, beside C++, order-book, sortedcontainers and nautilus_trader",
     "histogram": "recording into an HDR histogram, beside C++ and the hdrhistogram package",
     "idle": "a record round five processes: idle strategies, on own cores and on one, beside a futex wake a hop",
     "itch": "ITCH bytes to books of single orders, messages a second on one core, beside C++",

@@ -59,8 +59,11 @@ struct Table {
   static bool is(const Record& record, int64_t key, uint32_t owner, uint32_t mask) {
     return (record.key == key) & (record.in_use != 0) & (((record.owner ^ owner) & mask) == 0);
   }
+  static INLINE void ask_for(Record* home) { __builtin_prefetch(home, 1), __builtin_prefetch(home + 2, 1); }
   Record* find(int64_t hash, int64_t key, uint32_t owner, uint32_t mask) const {
-    Record* at = home(hash);
+    return find_from(home(hash), key, owner, mask);
+  }
+  static Record* find_from(Record* at, int64_t key, uint32_t owner, uint32_t mask) {
     bool first = is(at[0], key, owner, mask), second = is(at[1], key, owner, mask);
     while (!(first | second) && at->owner >= PASSED) {
       at += 2;
@@ -107,6 +110,9 @@ struct Engine {
   int64_t level_hash(int64_t key, uint32_t owner) { return hash_of(key, salt ^ (int64_t)owner << 40); }
   Record* find(int64_t hash, int64_t id) { return orders().find(hash, id, 0, 0); }
   Record* find_level(int64_t hash, int64_t key, uint32_t owner) { return levels().find(hash, key, owner, OWNER_MASK); }
+  Record* order_at(Record* likely, int64_t id) {
+    return likely != nullptr && Table::is(*likely, id, 0, 0) ? likely : find(order_hash(id), id);
+  }
   Book& book_of(uint32_t owner) { return books[(owner - 1) >> 1]; }
   static int64_t flipped(int64_t price, int64_t side) { return (price ^ -side) + side; }
 
@@ -276,7 +282,7 @@ struct Engine {
     side.levels--;
     if (side.best == number_of(level)) side.best = best(side);
   }
-  int64_t put_in(Book& book, uint32_t owner, int64_t id, int64_t hash, int64_t key, int64_t quantity) {
+  int64_t put_in(Book& book, uint32_t owner, int64_t id, int64_t hash, int64_t key, int64_t quantity, Record* likely) {
     uint32_t side = (owner - 1) & 1;
     Side& of = book.sides[side];
     int64_t code = OK;
@@ -284,8 +290,12 @@ struct Engine {
     if (live_orders >= orders_max) code = FULL_ORDERS;
     else if (book.orders >= symbol_orders_max) code = FULL_SYMBOL;
     else if ((order = orders().room(hash)) == nullptr) code = FULL_TABLE;
-    int64_t hash_of_level = level_hash(key, owner);
-    Record* level = find_level(hash_of_level, key, owner);
+    int64_t hash_of_level = 0;
+    Record* level = likely;
+    if (likely == nullptr || !Table::is(*likely, key, owner, OWNER_MASK)) {
+      hash_of_level = level_hash(key, owner);
+      level = find_level(hash_of_level, key, owner);
+    }
     bool is_new = level == nullptr;
     if (code == OK && is_new) {
       if (live_levels >= levels_max || !((free_nodes > of.height + 1) & (of.height < HEIGHT_MAX))) code = FULL_LEVELS;
@@ -310,7 +320,8 @@ struct Engine {
     if (of.best == number) show_best(book, side);
     return OK;
   }
-  void take_out(Book& book, Record* order, int64_t hash) {
+  void take_out(Book& book, Record* order) {
+    int64_t hash = order_hash(order->key);
     uint32_t owner = order->owner & OWNER_MASK, side = (owner - 1) & 1, number = order->in_use;
     Record* level = &record(number);
     record(order->previous).next = order->next;
@@ -324,7 +335,7 @@ struct Engine {
     if (left == 0) remove_level(book.sides[side], level, owner);
     if (was_best) show_best(book, side);
   }
-  int64_t add(int64_t symbol, int64_t id, int64_t side, int64_t price, int64_t quantity) {
+  int64_t add(int64_t symbol, int64_t id, int64_t side, int64_t price, int64_t quantity, Record* likely) {
     if (!(0 <= symbol && symbol < symbols && 0 <= side && side <= 1)) return count(BAD_SYMBOL);
     if (!(-NO_KEY < price && price < NO_KEY)) return count(BAD_PRICE);
     if (!(0 < quantity && quantity <= QUANTITY_MAX)) return count(BAD_QUANTITY);
@@ -332,7 +343,7 @@ struct Engine {
     if (find(hash, id) != nullptr) return count(DUPLICATE);
     Book& book = books[symbol];
     book.begin();
-    int64_t code = put_in(book, 2 * symbol + side + 1, id, hash, flipped(price, side), quantity);
+    int64_t code = put_in(book, 2 * symbol + side + 1, id, hash, flipped(price, side), quantity, likely);
     book.end();
     return count(code);
   }
@@ -342,32 +353,29 @@ struct Engine {
     order->quantity = quantity;
     if (book.sides[side].best == number) show_best(book, side);
   }
-  int64_t reduce(int64_t id, int64_t quantity) {
-    int64_t hash = order_hash(id);
-    Record* order = find(hash, id);
+  int64_t reduce(int64_t id, int64_t quantity, Record* likely) {
+    Record* order = order_at(likely, id);
     if (order == nullptr) return count(UNKNOWN);
     if (!(0 < quantity && quantity <= QUANTITY_MAX)) return count(BAD_QUANTITY);
     int64_t left = order->quantity - quantity;
     Book& book = book_of(order->owner & OWNER_MASK);
     book.begin();
-    if (left <= 0) take_out(book, order, hash);
+    if (left <= 0) take_out(book, order);
     else set_quantity(book, order, left);
     book.end();
     return left >= 0 ? count(OK) : count(TOO_MUCH);
   }
-  int64_t erase(int64_t id) {
-    int64_t hash = order_hash(id);
-    Record* order = find(hash, id);
+  int64_t erase(int64_t id, Record* likely) {
+    Record* order = order_at(likely, id);
     if (order == nullptr) return count(UNKNOWN);
     Book& book = book_of(order->owner & OWNER_MASK);
     book.begin();
-    take_out(book, order, hash);
+    take_out(book, order);
     book.end();
     return count(OK);
   }
-  int64_t replace(int64_t old_id, int64_t new_id, int64_t price, int64_t quantity) {
-    int64_t old_hash = order_hash(old_id);
-    Record* order = find(old_hash, old_id);
+  int64_t replace(int64_t old_id, int64_t new_id, int64_t price, int64_t quantity, Record* likely) {
+    Record* order = order_at(likely, old_id);
     if (order == nullptr) return count(UNKNOWN);
     if (!(-NO_KEY < price && price < NO_KEY)) return count(BAD_PRICE);
     if (!(0 < quantity && quantity <= QUANTITY_MAX)) return count(BAD_QUANTITY);
@@ -376,17 +384,17 @@ struct Engine {
     uint32_t owner = order->owner & OWNER_MASK;
     Book& book = book_of(owner);
     book.begin();
-    take_out(book, order, old_hash);
-    int64_t code = put_in(book, owner, new_id, hash, flipped(price, (owner - 1) & 1), quantity);
+    take_out(book, order);
+    int64_t code = put_in(book, owner, new_id, hash, flipped(price, (owner - 1) & 1), quantity, nullptr);
     book.end();
     return count(code);
   }
-  int64_t modify(int64_t id, int64_t price, int64_t quantity) {
-    Record* order = find(order_hash(id), id);
+  int64_t modify(int64_t id, int64_t price, int64_t quantity, Record* likely) {
+    Record* order = order_at(likely, id);
     if (order == nullptr) return count(UNKNOWN);
     uint32_t owner = order->owner & OWNER_MASK;
     bool is_elsewhere = flipped(record(order->in_use).key, (owner - 1) & 1) != price;
-    if (is_elsewhere || !(0 < quantity && quantity <= order->quantity)) return replace(id, id, price, quantity);
+    if (is_elsewhere || !(0 < quantity && quantity <= order->quantity)) return replace(id, id, price, quantity, order);
     Book& book = book_of(owner);
     book.begin();
     set_quantity(book, order, quantity);
@@ -395,74 +403,109 @@ struct Engine {
   }
 
   // --- batch ---
-  int64_t apply(Message& m) {
+  int64_t apply(Message& m, Record* likely) {
     int64_t code = BAD_KIND;
-    if (m.kind == ADD) code = add(m.symbol, m.id, m.side, m.price, m.quantity);
-    else if (m.kind == DELETE) code = erase(m.id);
-    else if (m.kind == EXECUTE || m.kind == CANCEL) code = reduce(m.id, m.quantity);
-    else if (m.kind == REPLACE) code = replace(m.id, m.new_id, m.price, m.quantity);
-    else if (m.kind == MODIFY) code = modify(m.id, m.price, m.quantity);
+    if (m.kind == ADD) code = add(m.symbol, m.id, m.side, m.price, m.quantity, likely);
+    else if (m.kind == DELETE) code = erase(m.id, likely);
+    else if (m.kind == EXECUTE || m.kind == CANCEL) code = reduce(m.id, m.quantity, likely);
+    else if (m.kind == REPLACE) code = replace(m.id, m.new_id, m.price, m.quantity, likely);
+    else if (m.kind == MODIFY) code = modify(m.id, m.price, m.quantity, likely);
     m.code = code;
     return code;
   }
-  INLINE void look_for(const Message& m) {
-    __builtin_prefetch(orders().home(order_hash(m.id)), 1);
-    if (m.kind != ADD) return;
-    __builtin_prefetch(levels().home(level_hash(flipped(m.price, m.side), 2 * m.symbol + m.side + 1)), 1);
-    __builtin_prefetch(&books[m.symbol].sequence, 1);
+  INLINE Record* look_for_order(int64_t id) {
+    Record* home = orders().home(order_hash(id));
+    Table::ask_for(home);
+    return home;
   }
-  INLINE void look_around(const Message& m) {
-    if (m.kind == ADD) {
-      int64_t key = flipped(m.price, m.side);
-      uint32_t owner = 2 * m.symbol + m.side + 1;
-      Record* level = find_level(level_hash(key, owner), key, owner);
-      if (level != nullptr) {
-        __builtin_prefetch(&record(level->previous), 1);
-      } else if (m.symbol < symbols && m.side <= 1) {
-        char* root = (char*)&node(books[m.symbol].sides[m.side].root);
-        for (int offset = 0; offset < 256; offset += 64) __builtin_prefetch(root + offset, 1);
-      }
-      return;
-    }
-    Record* order = find(order_hash(m.id), m.id);
-    if (order == nullptr) return;
+  INLINE Record* look_for_level(int64_t key, uint32_t owner) {
+    Record* home = levels().home(level_hash(key, owner));
+    Table::ask_for(home);
+    return home;
+  }
+  INLINE Record* look_around_order(int64_t id, Record* home) {
+    Record* order = Table::find_from(home, id, 0, 0);
+    if (order == nullptr) return order;
     __builtin_prefetch(&book_of(order->owner & OWNER_MASK).sequence, 1);
     __builtin_prefetch(&record(order->in_use), 1);
     __builtin_prefetch(&record(order->previous), 1);
     __builtin_prefetch(&record(order->next), 1);
+    return order;
+  }
+  INLINE void look_for_successor(Record* order, int64_t id, int64_t price) {
+    if (order == nullptr) return;
+    uint32_t owner = order->owner & OWNER_MASK;
+    look_for_order(id);
+    look_for_level(flipped(price, (owner - 1) & 1), owner);
+  }
+  INLINE Record* look_around_level(int64_t symbol, int64_t side, int64_t price, Record* home) {
+    Record* level = Table::find_from(home, flipped(price, side), 2 * symbol + side + 1, OWNER_MASK);
+    if (level != nullptr) {
+      __builtin_prefetch(&record(level->previous), 1);
+    } else if (symbol < symbols && side <= 1) {
+      char* root = (char*)&node(books[symbol].sides[side].root);
+      for (int offset = 0; offset < 256; offset += 64) __builtin_prefetch(root + offset, 1);
+    }
+    return level;
+  }
+  INLINE void look_for(Message& m) {
+    Record* home = look_for_order(m.id);
+    if (m.kind == ADD) {
+      __builtin_prefetch(&books[m.symbol].sequence, 1);
+      home = look_for_level(flipped(m.price, m.side), 2 * m.symbol + m.side + 1);
+    }
+    m.code = (int64_t)home;
+  }
+  INLINE void look_around(Message& m) {
+    Record *home = (Record*)m.code, *likely;
+    if (m.kind == ADD) {
+      likely = look_around_level(m.symbol, m.side, m.price, home);
+    } else {
+      likely = look_around_order(m.id, home);
+      if (m.kind == REPLACE) look_for_successor(likely, m.new_id, m.price);
+    }
+    m.code = (int64_t)likely;
   }
 };
 
 // --- books of levels: stages/domain/orderbook/l2.py and l2_book.py ---
-static const int64_t BLOCK_KEYS = 32, USED_MAX = 31, SIDE_LIVE_MIN = 8, GRAVES_MAX = 16, SIDE_JOINED_MAX = 24;
+static const int64_t BLOCK_KEYS = 16, USED_MAX = 15, SIDE_LIVE_MIN = 4, GRAVES_MAX = 8, SIDE_JOINED_MAX = 12;
+static const int64_t LIVE = 1, USED = 1 << 8, OFFSET_BITS = 16;
 
-struct Block { int64_t used, live, unused[6], keys[BLOCK_KEYS], quantities[BLOCK_KEYS]; };
+struct Block { int64_t keys[BLOCK_KEYS], quantities[BLOCK_KEYS]; };
+
+struct Entry {
+  int64_t low, place;
+
+  int64_t used() const { return place >> 8 & 0xFF; }
+  int64_t live() const { return place & 0xFF; }
+};
 
 struct LevelSide {
-  int64_t levels, capacity, dropped, blocks, blocks_max, unused[3], directory[];
+  int64_t levels, capacity, dropped, blocks, blocks_max, unused;
+  Entry directory[];
 
-  int64_t& low(int64_t index) { return directory[index]; }
-  int64_t& offset(int64_t index) { return directory[blocks_max + index]; }
-  Block& block(int64_t index) { return *(Block*)((char*)this + offset(index)); }
+  Block& block(int64_t index) { return *(Block*)((char*)this + (directory[index].place >> OFFSET_BITS)); }
   int64_t find_block(int64_t key) {
     int64_t base = 0;
     for (int64_t size = blocks; size > 1;) {
       int64_t half = size >> 1;
-      base += half & ((low(base + half) - key - 1) >> 63);
+      base += half & ((directory[base + half].low - key - 1) >> 63);
       size -= half;
     }
     return base;
   }
   static int64_t find_key(const Block& block, int64_t key) {
     int64_t below = 0;
-    for (int64_t i = 3; i < BLOCK_KEYS; i += 4) below += block.keys[i] < key;
+    for (int64_t i = 3; i < USED_MAX; i += 4) below += block.keys[i] < key;
     below *= 4;
     const int64_t* at = block.keys + below;
     return below + (at[0] < key) + (at[1] < key) + (at[2] < key);
   }
   Best best() {
+    int64_t used = directory[blocks - 1].used();
     Block& last = block(blocks - 1);
-    return last.used > 0 ? Best{last.keys[last.used - 1], last.quantities[last.used - 1]} : Best{0, 0};
+    return used > 0 ? Best{last.keys[used - 1], last.quantities[used - 1]} : Best{0, 0};
   }
   void set(int64_t key, int64_t quantity) {
     int64_t index = find_block(key);
@@ -474,10 +517,11 @@ struct LevelSide {
     }
     int64_t change = (quantity != 0) - (in.quantities[place] != 0);
     if ((change > 0) & (levels == capacity)) return add(key, quantity);
-    int64_t live = in.live + change, used = in.used;
     in.quantities[place] = quantity;
-    in.live = live;
+    if (change == 0) return;
+    directory[index].place += LIVE * change;
     levels += change;
+    int64_t live = directory[index].live(), used = directory[index].used();
     if ((change < 0) & ((place == used - 1) | (live < SIDE_LIVE_MIN) | (used - live > GRAVES_MAX))) tidy(index);
   }
   void add(int64_t key, int64_t quantity) {
@@ -486,113 +530,115 @@ struct LevelSide {
       if (!drop_deepest(key)) return;
     }
     int64_t index = find_block(key);
-    if (block(index).used == USED_MAX) {
-      if (block(index).live <= SIDE_JOINED_MAX) {
-        bury(block(index));
+    if (directory[index].used() == USED_MAX) {
+      if (directory[index].live() <= SIDE_JOINED_MAX) {
+        bury(index);
       } else {
         if (blocks == blocks_max) {
           drop_block();
           index = find_block(key);
         }
         split(index);
+        index = find_block(key);
       }
     }
-    Block& in = block(find_block(key));
+    Block& in = block(index);
     int64_t place = find_key(in, key);
     if (in.keys[place] != key) {
-      for (int64_t at = in.used; at > place; at--) {
+      for (int64_t at = directory[index].used(); at > place; at--) {
         in.keys[at] = in.keys[at - 1];
         in.quantities[at] = in.quantities[at - 1];
       }
       in.keys[place] = key;
-      in.used++;
+      directory[index].place += USED;
     }
     in.quantities[place] = quantity;
-    in.live++;
+    directory[index].place += LIVE;
     levels++;
   }
-  static void fill(Block& block, int64_t used, int64_t live) {
-    std::fill(block.keys + used, block.keys + BLOCK_KEYS, NO_KEY);
-    block.used = used;
-    block.live = live;
+  void fill(int64_t index, int64_t used, int64_t live) {
+    std::fill(block(index).keys + used, block(index).keys + BLOCK_KEYS, NO_KEY);
+    int64_t& place = directory[index].place;
+    place = place >> OFFSET_BITS << OFFSET_BITS | USED * used | LIVE * live;
   }
-  static void bury(Block& block) {
-    int64_t kept = 0;
-    for (int64_t i = 0; i < block.used; i++) {
-      int64_t key = block.keys[i], quantity = block.quantities[i];
-      block.keys[kept] = key;
-      block.quantities[kept] = quantity;
+  void bury(int64_t index) {
+    Block& in = block(index);
+    int64_t kept = 0, used = directory[index].used();
+    for (int64_t i = 0; i < used; i++) {
+      int64_t key = in.keys[i], quantity = in.quantities[i];
+      in.keys[kept] = key;
+      in.quantities[kept] = quantity;
       kept += quantity != 0;
     }
-    fill(block, kept, kept);
+    fill(index, kept, kept);
   }
   void split(int64_t index) {
-    int64_t free = offset(blocks);
-    for (int64_t at = blocks; at > index + 1; at--) low(at) = low(at - 1), offset(at) = offset(at - 1);
-    Block &lower = block(index), &upper = *(Block*)((char*)this + free);
+    int64_t free = directory[blocks].place;
+    for (int64_t at = blocks; at > index + 1; at--) directory[at] = directory[at - 1];
+    directory[index + 1].place = free;
+    Block &lower = block(index), &upper = block(index + 1);
     int64_t live = 0, half = BLOCK_KEYS / 2;
     for (int64_t i = 0; i < USED_MAX - half; i++) {
       upper.keys[i] = lower.keys[half + i];
       upper.quantities[i] = lower.quantities[half + i];
       live += upper.quantities[i] != 0;
     }
-    fill(upper, USED_MAX - half, live);
-    fill(lower, half, lower.live - live);
-    low(index + 1) = upper.keys[0];
-    offset(index + 1) = free;
+    directory[index + 1].low = upper.keys[0];
+    fill(index + 1, USED_MAX - half, live);
+    fill(index, half, directory[index].live() - live);
     blocks++;
   }
   void remove_block(int64_t index) {
-    int64_t last = blocks - 1, free = offset(index);
-    for (int64_t at = index; at < last; at++) low(at) = low(at + 1), offset(at) = offset(at + 1);
-    offset(last) = free;
-    low(0) = LOWEST;
+    int64_t last = blocks - 1, free = directory[index].place;
+    for (int64_t at = index; at < last; at++) directory[at] = directory[at + 1];
+    directory[last].place = free;
+    directory[0].low = LOWEST;
     blocks = last;
   }
   void tidy(int64_t index) {
-    int64_t live = block(index).live;
-    if (block(index).used - live > GRAVES_MAX || live == 0) bury(block(index));
+    int64_t live = directory[index].live();
+    if (directory[index].used() - live > GRAVES_MAX || live == 0) bury(index);
     if (live < SIDE_LIVE_MIN && blocks > 1) {
       if (live == 0) remove_block(index);
-      else if (index + 1 < blocks && live + block(index + 1).live <= SIDE_JOINED_MAX) join(index);
-      else if (index > 0 && live + block(index - 1).live <= SIDE_JOINED_MAX) join(index - 1);
+      else if (index + 1 < blocks && live + directory[index + 1].live() <= SIDE_JOINED_MAX) join(index);
+      else if (index > 0 && live + directory[index - 1].live() <= SIDE_JOINED_MAX) join(index - 1);
     }
     trim();
   }
   void join(int64_t index) {
+    bury(index);
+    bury(index + 1);
     Block &lower = block(index), &upper = block(index + 1);
-    bury(lower);
-    bury(upper);
-    int64_t used = lower.used, more = upper.used;
+    int64_t used = directory[index].used(), more = directory[index + 1].used();
     std::copy(upper.keys, upper.keys + more, lower.keys + used);
     std::copy(upper.quantities, upper.quantities + more, lower.quantities + used);
-    fill(lower, used + more, used + more);
+    fill(index, used + more, used + more);
     remove_block(index + 1);
   }
   void trim() {
     for (;;) {
-      Block& last = block(blocks - 1);
-      int64_t used = last.used;
-      while (used > 0 && last.quantities[used - 1] == 0) last.keys[--used] = NO_KEY;
-      last.used = used;
+      Entry& last = directory[blocks - 1];
+      Block& in = block(blocks - 1);
+      int64_t used = last.used();
+      while (used > 0 && in.quantities[used - 1] == 0) in.keys[--used] = NO_KEY, last.place -= USED;
       if (used > 0 || blocks == 1) break;
       blocks--;
     }
   }
   bool drop_deepest(int64_t key) {
     int64_t index = 0, at = 0;
-    while (block(index).live == 0) index++;
+    while (directory[index].live() == 0) index++;
     Block& deepest = block(index);
     while (deepest.quantities[at] == 0) at++;
     if (key < deepest.keys[at]) return false;
     deepest.quantities[at] = 0;
-    deepest.live--;
+    directory[index].place -= LIVE;
     levels--;
     tidy(index);
     return true;
   }
   void drop_block() {
-    int64_t live = block(0).live;
+    int64_t live = directory[0].live();
     dropped += live;
     levels -= live;
     remove_block(0);
@@ -624,7 +670,7 @@ struct alignas(128) LevelBook {
   }
 };
 
-static const int64_t AHEAD_BOOK = 16, AHEAD_SIDE = 12, AHEAD_KEYS = 7, AHEAD_QUANTITY = 3;
+static const int64_t AHEAD_BOOK = 16, AHEAD_SIDE = 12, AHEAD_BLOCK = 7;
 
 struct LevelBooks {
   LevelBook books[1];
@@ -633,19 +679,12 @@ struct LevelBooks {
   INLINE void look_at(const Message& m) {
     LevelSide& side = books[m.symbol].side(m.side);
     __builtin_prefetch(&side, 1);
-    __builtin_prefetch(side.directory, 1);
-    __builtin_prefetch((char*)side.directory + 64, 1);
+    __builtin_prefetch((char*)&side + 64, 1);
   }
   INLINE void look_in(const Message& m) {
     LevelSide& side = books[m.symbol].side(m.side);
     char* block = (char*)&side.block(side.find_block(m.side == 0 ? m.price : -m.price));
-    for (int64_t offset = 0; offset < 64 + 8 * BLOCK_KEYS; offset += 64) __builtin_prefetch(block + offset, 1);
-  }
-  INLINE void look_at_quantity(const Message& m) {
-    LevelSide& side = books[m.symbol].side(m.side);
-    int64_t key = m.side == 0 ? m.price : -m.price;
-    Block& block = side.block(side.find_block(key));
-    __builtin_prefetch(&block.quantities[LevelSide::find_key(block, key)], 1);
+    for (int64_t offset = 0; offset < (int64_t)sizeof(Block); offset += 64) __builtin_prefetch(block + offset, 1);
   }
 };
 
@@ -673,26 +712,26 @@ int64_t apply_orders(Engine* engine, Message* messages, int64_t count, int64_t* 
     if (i + AHEAD_TABLE < count) engine->look_for(messages[i + AHEAD_TABLE]);
     if (i + AHEAD_LEVEL < count) engine->look_around(messages[i + AHEAD_LEVEL]);
   };
-  auto apply = [](Engine* engine, Message& message) { return (int64_t)(engine->apply(message) < 0); };
+  auto apply = [](Engine* engine, Message& message) {
+    return (int64_t)(engine->apply(message, (Record*)message.code) < 0);
+  };
   return samples ? loop(engine, messages, count, samples, ahead, apply)
                  : loop(engine, messages, count, (int64_t*)nullptr, ahead, apply);
 }
 int64_t apply_orders_singly(Engine* engine, Message* messages, int64_t count, int64_t* samples) {
   auto ahead = [](Engine*, Message*, int64_t, int64_t) {};
-  auto apply = [](Engine* engine, Message& message) { return (int64_t)(engine->apply(message) < 0); };
+  auto apply = [](Engine* engine, Message& message) { return (int64_t)(engine->apply(message, nullptr) < 0); };
   return samples ? loop(engine, messages, count, samples, ahead, apply)
                  : loop(engine, messages, count, (int64_t*)nullptr, ahead, apply);
 }
 int64_t apply_levels(LevelBooks* books, Message* messages, int64_t count, int64_t* samples) {
   for (int64_t i = 0; i < std::min(AHEAD_BOOK, count); i++) books->look_for(messages[i]);
   for (int64_t i = 0; i < std::min(AHEAD_SIDE, count); i++) books->look_at(messages[i]);
-  for (int64_t i = 0; i < std::min(AHEAD_KEYS, count); i++) books->look_in(messages[i]);
-  for (int64_t i = 0; i < std::min(AHEAD_QUANTITY, count); i++) books->look_at_quantity(messages[i]);
+  for (int64_t i = 0; i < std::min(AHEAD_BLOCK, count); i++) books->look_in(messages[i]);
   auto ahead = [](LevelBooks* books, Message* messages, int64_t i, int64_t count) INLINE_LAMBDA {
     if (i + AHEAD_BOOK < count) books->look_for(messages[i + AHEAD_BOOK]);
     if (i + AHEAD_SIDE < count) books->look_at(messages[i + AHEAD_SIDE]);
-    if (i + AHEAD_KEYS < count) books->look_in(messages[i + AHEAD_KEYS]);
-    if (i + AHEAD_QUANTITY < count) books->look_at_quantity(messages[i + AHEAD_QUANTITY]);
+    if (i + AHEAD_BLOCK < count) books->look_in(messages[i + AHEAD_BLOCK]);
   };
   auto apply = [](LevelBooks* books, Message& message) { return (int64_t)books->books[message.symbol].event(message); };
   return samples ? loop(books, messages, count, samples, ahead, apply)

@@ -5,8 +5,8 @@ from shm.kernel import kernel, primitive
 from stages.domain.orderbook import batch, l2_book, top
 from stages.domain.orderbook.batch import AHEAD_LEVEL, AHEAD_TABLE, MESSAGE_BYTES, PRICE, QUANTITY
 
-AHEAD_BOOK, AHEAD_SIDE, AHEAD_KEYS, AHEAD_QUANTITY = 16, 12, 7, 3
-"""How many messages ahead a book of levels, its side's directory, the keys and the quantity are asked for."""
+AHEAD_BOOK, AHEAD_SIDE, AHEAD_BLOCK = 16, 12, 7
+"""How many messages ahead a book of levels, its side's directory, and the level's block are asked for."""
 
 
 @kernel
@@ -23,7 +23,7 @@ def apply_orders(engine: int, messages: int, count: int, samples: int) -> int:
             batch.look_for(engine, message + MESSAGE_BYTES * AHEAD_TABLE)
         if index + AHEAD_LEVEL < count:
             batch.look_around(engine, message + MESSAGE_BYTES * AHEAD_LEVEL)
-        refused += int(batch.apply(engine, message) < 0)
+        refused += int(batch.apply_looked(engine, message) < 0)
         now = cycles()
         store_word(samples + 8 * index, now - last)
         last = now
@@ -66,12 +66,7 @@ def _look_at(books: int, message: int) -> None:
 
 @primitive
 def _look_in(books: int, message: int) -> None:
-    l2_book.prefetch_keys(_book(books, message), _side(message), load_word(message + PRICE))
-
-
-@primitive
-def _look_at_quantity(books: int, message: int) -> None:
-    l2_book.prefetch_quantity(_book(books, message), _side(message), load_word(message + PRICE))
+    l2_book.prefetch_block(_book(books, message), _side(message), load_word(message + PRICE))
 
 
 @primitive
@@ -89,10 +84,8 @@ def apply_levels(books: int, messages: int, count: int, samples: int) -> int:
         _look_for(books, messages + MESSAGE_BYTES * index)
     for index in range(min(AHEAD_SIDE, count)):
         _look_at(books, messages + MESSAGE_BYTES * index)
-    for index in range(min(AHEAD_KEYS, count)):
+    for index in range(min(AHEAD_BLOCK, count)):
         _look_in(books, messages + MESSAGE_BYTES * index)
-    for index in range(min(AHEAD_QUANTITY, count)):
-        _look_at_quantity(books, messages + MESSAGE_BYTES * index)
     crossed, last = 0, cycles()
     for index in range(count):
         message = messages + MESSAGE_BYTES * index
@@ -100,10 +93,8 @@ def apply_levels(books: int, messages: int, count: int, samples: int) -> int:
             _look_for(books, message + MESSAGE_BYTES * AHEAD_BOOK)
         if index + AHEAD_SIDE < count:
             _look_at(books, message + MESSAGE_BYTES * AHEAD_SIDE)
-        if index + AHEAD_KEYS < count:
-            _look_in(books, message + MESSAGE_BYTES * AHEAD_KEYS)
-        if index + AHEAD_QUANTITY < count:
-            _look_at_quantity(books, message + MESSAGE_BYTES * AHEAD_QUANTITY)
+        if index + AHEAD_BLOCK < count:
+            _look_in(books, message + MESSAGE_BYTES * AHEAD_BLOCK)
         crossed += int(_event(books, message))
         if samples != 0:
             now = cycles()

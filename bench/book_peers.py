@@ -1,4 +1,4 @@
-"""The book benchmark's peers: sorted dictionaries of price levels, each used as its users use it, from Python."""
+"""The book benchmark's peers: books of price levels, each used as its users use it, from Python."""
 
 import importlib.util
 import time
@@ -71,4 +71,42 @@ class SortedContainersPeer(Peer):
         return SortedDict(), SortedDict()
 
 
-PEERS: tuple[type[Peer], ...] = (OrderBookPeer, SortedContainersPeer)
+class NautilusPeer(Peer):
+    """nautilus_trader: its OrderBook of price levels, in Rust, told of each level by a delta of its own."""
+
+    name = "nautilus_trader"
+    package = "nautilus_trader"
+
+    def __init__(self, symbols: int) -> None:
+        from nautilus_trader.model.book import OrderBook
+        from nautilus_trader.model.enums import BookType
+        from nautilus_trader.model.identifiers import InstrumentId
+
+        self._ids = [InstrumentId.from_str(f"S{symbol}.BENCH") for symbol in range(symbols)]
+        self._books = [OrderBook(each, BookType.L2_MBP) for each in self._ids]
+        self.slices = []
+
+    def run(self, changes: np.ndarray) -> None:
+        """A delta a level; making the objects is part of it, as it is for its users."""
+        from nautilus_trader.model.data import BookOrder, OrderBookDelta
+        from nautilus_trader.model.enums import BookAction, OrderSide
+        from nautilus_trader.model.objects import Price, Quantity
+
+        sides = (OrderSide.BUY, OrderSide.SELL)
+        names = ("symbol", "side", "price", "quantity")
+        rows = list(zip(*(changes[name].tolist() for name in names), strict=True))
+        ids, books = self._ids, self._books
+        start = time.thread_time_ns()
+        for symbol, side, price, quantity in rows:
+            order = BookOrder(sides[side], Price.from_int(price), Quantity.from_int(quantity), 0)
+            action = BookAction.UPDATE if quantity else BookAction.DELETE
+            books[symbol].apply_delta(OrderBookDelta(ids[symbol], action, order, 0, 0, 0, 0))
+        self.slices.append((time.thread_time_ns() - start) / len(rows))
+
+    def levels(self, symbol: int, side: int) -> dict[int, int]:
+        """All of a side."""
+        book = self._books[symbol]
+        return {int(level.price): int(level.size()) for level in (book.asks() if side else book.bids())}
+
+
+PEERS: tuple[type[Peer], ...] = (OrderBookPeer, SortedContainersPeer, NautilusPeer)

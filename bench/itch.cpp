@@ -36,48 +36,50 @@ static INLINE int64_t price(const uint8_t* m) { return big<uint32_t>(m + 32); }
 static INLINE int64_t changed(const uint8_t* m) { return big<uint32_t>(m + 19); }
 static INLINE int64_t new_reference(const uint8_t* m) { return big<uint64_t>(m + 19); }
 
-static INLINE int64_t apply(Engine* engine, const uint8_t* m) {
-  if (is_add(m)) return engine->add(locate(m), reference(m), side_of(m), price(m), shares(m));
-  if (*m == 'D') return engine->erase(reference(m));
-  if (*m == 'U') return engine->replace(reference(m), new_reference(m), big<uint32_t>(m + 31), big<uint32_t>(m + 27));
-  if (*m == 'E' || *m == 'C' || *m == 'X') return engine->reduce(reference(m), changed(m));
+static INLINE int64_t apply(Engine* engine, const uint8_t* m, Record* likely) {
+  if (is_add(m)) return engine->add(locate(m), reference(m), side_of(m), price(m), shares(m), likely);
+  if (*m == 'D') return engine->erase(reference(m), likely);
+  if (*m == 'U')
+    return engine->replace(reference(m), new_reference(m), big<uint32_t>(m + 31), big<uint32_t>(m + 27), likely);
+  if (*m == 'E' || *m == 'C' || *m == 'X') return engine->reduce(reference(m), changed(m), likely);
   return 1;
 }
-static INLINE void look_for(Engine* engine, const uint8_t* m) {
-  __builtin_prefetch(engine->orders().home(engine->order_hash(reference(m))), 1);
-  if (is_add(m)) {
-    int64_t key = Engine::flipped(price(m), side_of(m));
-    uint32_t owner = 2 * locate(m) + side_of(m) + 1;
-    __builtin_prefetch(engine->levels().home(engine->level_hash(key, owner)), 1);
-    __builtin_prefetch(&engine->books[locate(m)].sequence, 1);
-  } else if (*m == 'U') {
-    __builtin_prefetch(engine->orders().home(engine->order_hash(new_reference(m))), 1);
-  }
+static INLINE Record* look_for(Engine* engine, const uint8_t* m) {
+  Record* home = engine->look_for_order(reference(m));
+  if (!is_add(m)) return home;
+  __builtin_prefetch(&engine->books[locate(m)].sequence, 1);
+  return engine->look_for_level(Engine::flipped(price(m), side_of(m)), 2 * locate(m) + side_of(m) + 1);
 }
-static INLINE void look_around(Engine* engine, const uint8_t* m) {
-  Message message{};
-  message.kind = is_add(m) ? ADD : DELETE;
-  message.id = reference(m);
-  if (is_add(m)) message.symbol = locate(m), message.side = side_of(m), message.price = price(m);
-  engine->look_around(message);
+static INLINE Record* look_around(Engine* engine, const uint8_t* m, Record* home) {
+  if (is_add(m)) return engine->look_around_level(locate(m), side_of(m), price(m), home);
+  Record* order = engine->look_around_order(reference(m), home);
+  if (*m == 'U') engine->look_for_successor(order, new_reference(m), big<uint32_t>(m + 31));
+  return order;
 }
 
+struct Slot { const uint8_t* message; Record* found; };
+
 extern "C" {
-int64_t apply_frames(Engine* engine, Framer* framer, const uint8_t** window, const uint8_t* end, int64_t) {
+int64_t apply_frames(Engine* engine, Framer* framer, Slot* window, const uint8_t* end, int64_t) {
   int64_t refused = 0, framed = 0;
+  auto apply_slot = [&](int64_t at) {
+    refused += apply(engine, window[at & 15].message, window[at & 15].found) < 0;
+  };
   while (const uint8_t* message = framer->next(end)) {
-    if (message + 19 <= end) look_for(engine, message);
-    window[framed & 15] = message;
-    if (framed >= AHEAD_TABLE - AHEAD_LEVEL) look_around(engine, window[(framed - (AHEAD_TABLE - AHEAD_LEVEL)) & 15]);
-    if (framed >= AHEAD_TABLE) refused += apply(engine, window[(framed - AHEAD_TABLE) & 15]) < 0;
+    window[framed & 15] = {message, message + 19 <= end ? look_for(engine, message) : (Record*)engine->orders().lines_at};
+    if (framed >= AHEAD_TABLE - AHEAD_LEVEL) {
+      Slot& looked = window[(framed - (AHEAD_TABLE - AHEAD_LEVEL)) & 15];
+      looked.found = look_around(engine, looked.message, looked.found);
+    }
+    if (framed >= AHEAD_TABLE) apply_slot(framed - AHEAD_TABLE);
     framed++;
   }
-  for (int64_t i = std::max<int64_t>(0, framed - AHEAD_TABLE); i < framed; i++) refused += apply(engine, window[i & 15]) < 0;
+  for (int64_t i = std::max<int64_t>(0, framed - AHEAD_TABLE); i < framed; i++) apply_slot(i);
   return refused;
 }
-int64_t apply_frames_singly(Engine* engine, Framer* framer, const uint8_t**, const uint8_t* end, int64_t) {
+int64_t apply_frames_singly(Engine* engine, Framer* framer, Slot*, const uint8_t* end, int64_t) {
   int64_t refused = 0;
-  while (const uint8_t* message = framer->next(end)) refused += apply(engine, message) < 0;
+  while (const uint8_t* message = framer->next(end)) refused += apply(engine, message, nullptr) < 0;
   return refused;
 }
 }

@@ -2,7 +2,8 @@
 
 Fresh memory has no pages until it is written to, and after a fork the first write to a page copies it: 10 to 20 us
 each, paid by whichever order comes to a new page of a table first (1 in 100 risk checks). So every page of every array
-an agent leads to is written once, to what it holds, when its process starts.
+an agent leads to is written once, to what it holds, when its process starts. The large ones come to lie in huge pages:
+books at random in small ones cost a third more (bench/alternatives/small_pages.py).
 """
 
 import mmap
@@ -12,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shm import huge_pages
+
 
 def fault_in(agent: object) -> int:
     """Write to each page of the arrays reachable from `agent`; returns their bytes. Shared segments are left alone."""
     total = 0
     for array in _arrays(agent, set()):
+        huge_pages.move(array.ctypes.data, array.nbytes)
         pages = array.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE]
         pages[:] = pages.copy()
         total += array.nbytes

@@ -73,7 +73,9 @@ def _apply(engine, messages, count):  # type: ignore[no-untyped-def]
         if index + AHEAD_LEVEL < count:
             at = messages + 64 * (index + AHEAD_LEVEL)
             head = load_word(at)
-            batch.look_around_level(engine, head >> 32, head >> 8 & 1, load_word(at + batch.PRICE))
+            symbol, side, price = head >> 32, head >> 8 & 1, load_word(at + batch.PRICE)
+            home = batch.home_of_level(engine, 2 * symbol + side + 1, top.signed(price, side))
+            batch.look_around_level(engine, symbol, side, price, home)
             prefetch(book_at(engine, head >> 32))
         at = messages + 64 * index
         head, price, quantity = load_word(at), load_word(at + batch.PRICE), load_word(at + batch.QUANTITY)

@@ -5,7 +5,8 @@ Here the first two compute what either kind needs and pick by a mask; an address
 Both hashes of every message, and lines that are asked for twice, cost what the guesses had.
 
 Processor time of a message, on a busy machine (medians of 60 rounds, a million live orders in 5,000 symbols): at random
-238 ns with branches, 245 picked, 1.03 of it round by round; with locality 241 and 270, 1.07.
+238 ns with branches, 245 picked, 1.03 of it round by round; with locality 241 and 270, 1.07. Since looks hand on what
+they find, 279 and 314 at random, on a machine with more company.
 
 In another course there, looks 16 and 8 or 24 and 12 messages ahead, or with a third one, for the leaf of a level that
 comes or goes, came to 256, 259 and 269 ns at random, 223, 218 and 225 with locality. Right after a run of looks over
@@ -21,7 +22,7 @@ import numpy as np
 from bench.alternatives.book_rounds import STEP, Work, in_turns
 from bench.book import LIVE, SYMBOLS, order_books
 from bench.book_streams import Stream
-from shm.atomics import load_u32, load_word, prefetch
+from shm.atomics import load_u32, load_word, prefetch, store_word
 from shm.kernel import kernel, primitive
 from stages.domain.orderbook import batch, engine, l3, table, top
 from stages.domain.orderbook.batch import AHEAD_LEVEL, AHEAD_TABLE, MESSAGE_BYTES
@@ -43,8 +44,8 @@ def _look_for(base: int, message: int) -> None:
     order = table.home_of(orders, load_word(base + engine.ORDER_LINES), order_hash)
     level_hash = l3.level_hash(base, key, 2 * symbol + side + 1)
     level = table.home_of(levels, load_word(base + engine.LEVEL_LINES), level_hash)
-    prefetch(order)
-    prefetch(_pick(is_add, level, order))
+    table.ask_for(order)
+    table.ask_for(_pick(is_add, level, order))
     prefetch(_pick(is_add, book_at(base, symbol) + top.SEQUENCE, order))
 
 
@@ -64,7 +65,8 @@ def _look_around(base: int, message: int) -> None:
         prefetch(record_at(base, _pick(is_add, previous, load_u32(record + engine.NEXT))))
         prefetch(record_at(base, _pick(is_add, previous, load_u32(record + engine.ORDER_LEVEL))))
         prefetch(book_at(base, (table.owner_of(record) - 1) >> 1) + top.SEQUENCE)
-    elif is_add != 0 and symbol < load_word(base + engine.SYMBOLS):
+    store_word(message + batch.CODE, record)
+    if record == 0 and is_add != 0 and symbol < load_word(base + engine.SYMBOLS):
         root = node_at(base, load_u32(side_at(book_at(base, symbol), side) + engine.ROOT))
         for offset in range(0, engine.NODE_BYTES, table.LINE_BYTES):
             prefetch(root + offset)
@@ -79,7 +81,7 @@ def _apply_picked(base, messages, count):  # type: ignore[no-untyped-def]
             _look_for(base, message + MESSAGE_BYTES * AHEAD_TABLE)
         if index + AHEAD_LEVEL < count:
             _look_around(base, message + MESSAGE_BYTES * AHEAD_LEVEL)
-        refused += int(batch.apply(base, message) < 0)
+        refused += int(batch.apply_looked(base, message) < 0)
     return refused
 
 

@@ -32,16 +32,20 @@ def _shm_size(machine: Machine) -> Verdict:
 
 
 def _shmem_huge_pages(machine: Machine) -> Verdict:
-    """The file for all sizes, and since Linux 6.11 one for each size, which `inherit`s unless told otherwise."""
+    """A mount has its own say, `huge=`; `shmem_enabled` is that of memory without one, but for `deny` and `force`.
+
+    Segments reserve their space when they are made, and `huge=advise` gives small pages for that.
+    """
     mode = machine.chosen(f"{HUGE}/shmem_enabled")
-    size_kb = machine.number(f"{HUGE}/hpage_pmd_size") >> 10
-    own = f"{HUGE}/hugepages-{size_kb}kB/shmem_enabled"
-    if machine.path(own).exists() and mode not in ("deny", "force") and machine.chosen(own) != "inherit":
-        mode = machine.chosen(own)
-    if mode in ("advise", "always", "within_size", "force"):
-        return ok(f"shmem_enabled: {mode}")
+    mounts = [line.split() for line in machine.text_or("/proc/mounts").splitlines()]
+    options = [fields[3].split(",") for fields in mounts if len(fields) > 3 and fields[1] == SHM]
+    huge = next((option for option in (options[-1] if options else ()) if option.startswith("huge=")), "huge=never")
+    if mode == "force" or (mode != "deny" and huge in ("huge=within_size", "huge=always")):
+        return ok(f"{SHM} is mounted with {huge}, shmem_enabled: {mode}")
+    denied = f"echo never > {HUGE}/shmem_enabled; " if mode == "deny" else ""
     return warn(
-        f"huge pages for shared memory are off (shmem_enabled: {mode})", "pipeline tune --apply --only shmem-huge-pages"
+        f"huge pages for segments are off ({SHM} is mounted with {huge}, shmem_enabled: {mode})",
+        f"{denied}mount -o remount,huge=within_size {SHM}",
     )
 
 

@@ -6,16 +6,13 @@ part of every restart. With huge pages there are few entries: both cost a third 
 """
 
 import contextlib
-import ctypes
 import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.knobs.knob import libc
+from shm.huge_pages import HUGE_PAGE_BYTES, collapse, whole_pages
 
-MADV_COLLAPSE = 25
-HUGE_PAGE_BYTES = 2 << 20
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 PAGEMAP = Path("/proc/self/pagemap")
 
@@ -42,7 +39,7 @@ def use_huge_pages() -> int:
             entries = os.pread(pagemap.fileno(), HUGE_PAGE_BYTES // PAGE_BYTES * 8, address // PAGE_BYTES * 8)
             present = sum(byte >> 7 for byte in entries[7::8])  # the highest bit of each 8-byte entry
             if 2 * present * PAGE_BYTES >= HUGE_PAGE_BYTES:
-                moved += libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(HUGE_PAGE_BYTES), MADV_COLLAPSE) == 0
+                moved += collapse(address)
     return moved
 
 
@@ -52,5 +49,4 @@ def _candidates() -> Iterator[int]:
         extent, permissions, _, _, _, *name = line.split(None, 5)
         if permissions == "rw-p" and (not name or name[0].startswith(("[heap]", "[anon"))):
             low, high = (int(bound, 16) for bound in extent.split("-"))
-            first = -(-low // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
-            yield from range(first, high - HUGE_PAGE_BYTES + 1, HUGE_PAGE_BYTES)
+            yield from whole_pages(low, high - low)

@@ -94,10 +94,6 @@ SETTINGS = (
         reserves_huge_pages=True,
     ),
     Setting(
-        "shmem-huge-pages", "/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise",
-        "segments in /dev/shm get huge pages, which they ask for: one TLB entry where there were 512",
-    ),
-    Setting(
         "swap", SWAPS, "",
         "no page of a stage is ever on disk", trade_off="when memory runs out a process is killed instead",
     ),

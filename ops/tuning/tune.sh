@@ -88,9 +88,6 @@ settings() {
     # (with 2 MB pages) that nothing else can use; our own segments do not need them
     "$1" 'vm.nr_hugepages' pages '1024' '/proc/sys/vm/nr_hugepages'
 
-    # segments in /dev/shm get huge pages, which they ask for: one TLB entry where there were 512
-    "$1" 'shmem-huge-pages' exact 'advise' '/sys/kernel/mm/transparent_hugepage/shmem_enabled'
-
     # no page of a stage is ever on disk. Costs: when memory runs out a process is killed instead
     "$1" 'swap' exact '' '/proc/swaps'
 

@@ -14,7 +14,7 @@ GOOD: dict[str, str] = {
     "/proc/cmdline": "quiet isolcpus=managed_irq,domain,1-3",
     "/proc/cpuinfo": "flags\t\t: fpu tsc constant_tsc nonstop_tsc rdtscp\n",
     "/proc/meminfo": "MemTotal:       16000000 kB\nHugepagesize:       2048 kB\n",
-    "/proc/mounts": "tmpfs /dev/shm tmpfs rw 0 0\n",
+    "/proc/mounts": "tmpfs /dev/shm tmpfs rw,huge=within_size 0 0\n",
     "/proc/stat": "cpu  100 0 100 1000 0 0 0 0 0 0\n",
     "/proc/swaps": SWAP_TITLE,
     "/proc/self/cgroup": "0::/\n",
@@ -71,8 +71,7 @@ GOOD: dict[str, str] = {
     f"{CLOCK}/available_clocksource": "tsc hpet acpi_pm\n",
     f"{HUGE}/enabled": "always [madvise] never\n",
     f"{HUGE}/defrag": "always defer defer+madvise [madvise] never\n",
-    f"{HUGE}/shmem_enabled": "always within_size [advise] never deny force\n",
-    f"{HUGE}/hpage_pmd_size": "2097152\n",
+    f"{HUGE}/shmem_enabled": "always within_size advise [never] deny force\n",
     "/sys/class/net/lo/mtu": "65536\n",
     "/dev/shm/.keep": "",
     "/run/systemd/system/.keep": "",
@@ -94,7 +93,6 @@ UNTUNED: dict[str, str] = GOOD | {
     "/proc/sys/vm/nr_hugepages": "0\n",
     f"{CPU}/cpufreq/policy0/scaling_governor": "powersave\n",
     f"{CPU}/cpufreq/policy10/scaling_governor": "schedutil\n",
-    f"{HUGE}/shmem_enabled": "always within_size advise [never] deny force\n",
 }
 """As a distribution leaves it."""
 

@@ -130,7 +130,7 @@ def _level_step(cursor: int, book: int, side: int) -> int:
         return _end_side(cursor, book, side, l2.level_count(address))
     fault = integrity.block_fault(address, index)
     if fault == SOUND:
-        _count_levels(cursor, load_word(l2.block_at(address, index) + l2.LIVE))
+        _count_levels(cursor, l2.live_in(address, index))
     store_word(cursor + AT, index + 1)
     return fault
 

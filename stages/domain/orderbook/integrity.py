@@ -280,7 +280,7 @@ def l2_side_fault(side: int) -> int:
         fault = block_fault(side, index)
         if fault != SOUND:
             return fault
-        levels += load_word(l2.block_at(side, index) + l2.LIVE)
+        levels += l2.live_in(side, index)
     return SOUND if levels == load_word(side + l2.LEVELS) else BLOCK_COUNTS
 
 
@@ -299,11 +299,11 @@ def block_fault(side: int, index: int) -> int:
         return BLOCK_ORDER
     block, last, live = l2.block_at(side, index), load_word(l2.low_at(side, index)) - 1, 0
     end = l2.NO_KEY if is_last else load_word(l2.low_at(side, index + 1))
-    used = load_word(block + l2.USED)
-    if not 0 <= used <= l2.USED_MAX or end <= last + 1:
+    used = l2.used_in(side, index)
+    if used > l2.USED_MAX or end <= last + 1:
         return BLOCK_ORDER
     for place in range(l2.BLOCK_KEYS):
-        key = load_word(block + l2.KEYS + 8 * place)
+        key = load_word(block + 8 * place)
         if (key != l2.NO_KEY) if place >= used else not last < key < end:
             return BLOCK_ORDER
         if place < used:
@@ -312,4 +312,4 @@ def block_fault(side: int, index: int) -> int:
             live += int(quantity != 0)
             if quantity < 0 or (is_last and place == used - 1 and quantity == 0):
                 return BLOCK_COUNTS
-    return SOUND if live == load_word(block + l2.LIVE) else BLOCK_COUNTS
+    return SOUND if live == l2.live_in(side, index) else BLOCK_COUNTS

@@ -13,6 +13,7 @@ from stages.domain.codecs import itch
 from stages.domain.codecs.itch_frames import next_message
 from stages.domain.orderbook import batch, l3
 from stages.domain.orderbook.batch import AHEAD_LEVEL, AHEAD_TABLE
+from stages.domain.orderbook.engine import ORDER_TABLE
 
 NO_ORDER = 1
 """The message is not about an order that is shown."""
@@ -22,27 +23,31 @@ _CANCEL, _DELETE, _REPLACE = ord("X"), ord("D"), ord("U")
 BUY, SELL = 0, 1
 
 REFERENCE_END = itch.ORDER_REFERENCE + 8
-_WINDOW_WORDS = 16
-"""A power of two above AHEAD_TABLE."""
-_MASK = _WINDOW_WORDS - 1
+_WINDOW_SLOTS, _SLOT_BYTES, _FOUND = 16, 16, 8
+"""A power of two above AHEAD_TABLE; of a message's address, and of what looking at it has found out."""
+_MASK = _WINDOW_SLOTS - 1
 
 
 @routine
-def apply(engine: int, message: int) -> int:
-    """Do what the message at `message` says; its stock locate is the symbol. A code of `l3`, or NO_ORDER."""
+def apply(engine: int, message: int, likely: int = 0) -> int:
+    """Do what the message at `message` says; its stock locate is the symbol. A code of `l3`, or NO_ORDER.
+
+    likely   as in `l3`
+    """
     kind = load_u8(message)
     if kind in (_ADD, _ADD_ATTRIBUTED):
         reference, price = itch.order_reference(message), itch.added_price(message)
-        return l3.add(engine, itch.locate(message), reference, _side(message), price, itch.added_shares(message))
+        shares = itch.added_shares(message)
+        return l3.add(engine, itch.locate(message), reference, _side(message), price, shares, likely)
     if kind == _DELETE:
-        return l3.delete(engine, itch.order_reference(message))
+        return l3.delete(engine, itch.order_reference(message), likely)
     if kind == _REPLACE:
         old, new = itch.order_reference(message), itch.new_order_reference(message)
-        return l3.replace(engine, old, new, itch.new_price(message), itch.new_shares(message))
+        return l3.replace(engine, old, new, itch.new_price(message), itch.new_shares(message), likely)
     if kind in (_EXECUTE, _EXECUTE_AT_PRICE):
-        return l3.execute(engine, itch.order_reference(message), itch.changed_shares(message))
+        return l3.execute(engine, itch.order_reference(message), itch.changed_shares(message), likely)
     if kind == _CANCEL:
-        return l3.cancel(engine, itch.order_reference(message), itch.changed_shares(message))
+        return l3.cancel(engine, itch.order_reference(message), itch.changed_shares(message), likely)
     return NO_ORDER
 
 
@@ -53,36 +58,43 @@ def _side(message: int) -> int:
 
 
 @primitive
-def look_for(engine: int, message: int) -> None:
-    """First: ask for the lines of the order and, where one is added, of its level.
+def look_for(engine: int, message: int) -> int:
+    """First: ask for the lines of the order and, where one is added, of its level; returns the home.
 
     Reads REFERENCE_END bytes of a message that is about no order, too: asking whether it is one costs more.
     """
     kind = load_u8(message)
-    batch.look_for_order(engine, itch.order_reference(message))
+    home = batch.look_for_order(engine, itch.order_reference(message))
     if kind in (_ADD, _ADD_ATTRIBUTED):
-        batch.look_for_level(engine, itch.locate(message), _side(message), itch.added_price(message))
-    elif kind == _REPLACE:
-        batch.look_for_order(engine, itch.new_order_reference(message))
+        home = batch.look_for_level(engine, itch.locate(message), _side(message), itch.added_price(message))
+    return home
 
 
 @primitive
-def look_around(engine: int, message: int) -> None:
-    """Second: ask for what stands around the order in its queue."""
-    if load_u8(message) in (_ADD, _ADD_ATTRIBUTED):
-        batch.look_around_level(engine, itch.locate(message), _side(message), itch.added_price(message))
-    else:
-        batch.look_around_order(engine, itch.order_reference(message))
+def look_around(engine: int, message: int, home: int) -> int:
+    """Second: ask for what stands around the order in its queue; returns what is likely to be needed, as in `l3`."""
+    kind = load_u8(message)
+    if kind in (_ADD, _ADD_ATTRIBUTED):
+        return batch.look_around_level(engine, itch.locate(message), _side(message), itch.added_price(message), home)
+    order = batch.look_around_order(engine, itch.order_reference(message), home)
+    if kind == _REPLACE:
+        batch.look_for_successor(engine, order, itch.new_order_reference(message), itch.new_price(message))
+    return order
 
 
 def new_window() -> NDArray[np.int64]:
     """The memory of `apply_frames`: where the messages stand that were framed and not yet applied."""
-    return np.zeros(_WINDOW_WORDS, np.int64)
+    return np.zeros(_WINDOW_SLOTS * _SLOT_BYTES // 8, np.int64)
 
 
 @primitive
 def _slot(window: int, index: int) -> int:
-    return window + 8 * (index & _MASK)
+    return window + _SLOT_BYTES * (index & _MASK)
+
+
+@primitive
+def _apply_slot(engine: int, slot: int) -> int:
+    return apply(engine, load_word(slot), load_word(slot + _FOUND))
 
 
 @kernel
@@ -94,18 +106,20 @@ def apply_frames(engine: int, framer: int, window: int, end: int, is_last: bool)
     is_last   the stream ends at `end`
     """
     refused, framed = 0, 0
+    nowhere = engine + load_word(engine + ORDER_TABLE)
     while True:
         message = next_message(framer, end, is_last)
         if message == 0:
             break
-        if message + REFERENCE_END <= end:
-            look_for(engine, message)
-        store_word(_slot(window, framed), message)
+        slot = _slot(window, framed)
+        store_word(slot, message)
+        store_word(slot + _FOUND, look_for(engine, message) if message + REFERENCE_END <= end else nowhere)
         if framed >= AHEAD_TABLE - AHEAD_LEVEL:
-            look_around(engine, load_word(_slot(window, framed - (AHEAD_TABLE - AHEAD_LEVEL))))
+            looked = _slot(window, framed - (AHEAD_TABLE - AHEAD_LEVEL))
+            store_word(looked + _FOUND, look_around(engine, load_word(looked), load_word(looked + _FOUND)))
         if framed >= AHEAD_TABLE:
-            refused += int(apply(engine, load_word(_slot(window, framed - AHEAD_TABLE))) < 0)
+            refused += int(_apply_slot(engine, _slot(window, framed - AHEAD_TABLE)) < 0)
         framed += 1
-    for index in range(max(0, framed - AHEAD_TABLE), framed):
-        refused += int(apply(engine, load_word(_slot(window, index))) < 0)
+    for index in range(max(0, framed - AHEAD_TABLE), framed):  # of the last ones only the homes are known: records, too
+        refused += int(_apply_slot(engine, _slot(window, index)) < 0)
     return refused

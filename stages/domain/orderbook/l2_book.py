@@ -60,15 +60,9 @@ def prefetch_directory(book: int, side: int) -> None:
 
 
 @primitive
-def prefetch_keys(book: int, side: int, price: int) -> None:
-    """Second: ask for the keys of the level's block."""
-    l2.prefetch_keys(side_at(book, side), signed(price, side))
-
-
-@primitive
-def prefetch_quantity(book: int, side: int, price: int) -> None:
-    """Third: ask for where the level's quantity is."""
-    l2.prefetch_quantity(side_at(book, side), signed(price, side))
+def prefetch_block(book: int, side: int, price: int) -> None:
+    """Second: ask for the level's block."""
+    l2.prefetch_block(side_at(book, side), signed(price, side))
 
 
 @routine

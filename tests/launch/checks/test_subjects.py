@@ -44,7 +44,6 @@ def limit(name: str, value: int) -> dict[str, str]:
 VIRTUAL = {"/proc/cpuinfo": "flags : hypervisor\n"}
 SMT = {f"{CPU}/smt/active": "1\n"}
 CONFIG = "/boot/config-6.8.0-generic"
-OWN_SIZE = f"{HUGE}/hugepages-2048kB/shmem_enabled"
 LOGIND = "/etc/systemd/logind.conf"
 GROUP = {"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/cgroup.procs": "1\n"}
 V1 = {"/proc/self/cgroup": "4:memory:/a\n3:cpu,cpuacct:/a\n2:pids:/a\n"}
@@ -78,10 +77,11 @@ SPOILED: list[tuple[str, Mapping[str, str | None], str, str]] = [
     ("descriptors", limit("Max open files", 32), "bad", "32"),
     ("shm-size", {"/proc/mounts": "overlay /dev/shm overlay rw 0 0\n"}, "bad", "overlay"),
     ("shm-size", {"/dev/shm/.keep": None}, "warn", "cannot be told here"),
-    ("shmem-huge-pages", {f"{HUGE}/shmem_enabled": "always advise [never]\n"}, "warn", "never"),
-    ("shmem-huge-pages", {OWN_SIZE: "inherit [never]\n"}, "warn", "never"),
-    ("shmem-huge-pages", {OWN_SIZE: "[inherit] never\n"}, "ok", "advise"),
-    ("shmem-huge-pages", {f"{HUGE}/shmem_enabled": "[deny]\n", OWN_SIZE: "[always]\n"}, "warn", "deny"),
+    ("shmem-huge-pages", {"/proc/mounts": "tmpfs /dev/shm tmpfs rw 0 0\n"}, "warn", "huge=never"),
+    ("shmem-huge-pages", {"/proc/mounts": "tmpfs /dev/shm tmpfs rw,huge=advise 0 0\n"}, "warn", "huge=advise"),
+    ("shmem-huge-pages", {"/proc/mounts": "tmpfs /dev/shm tmpfs rw,huge=always 0 0\n"}, "ok", "huge=always"),
+    ("shmem-huge-pages", {"/proc/mounts": "", f"{HUGE}/shmem_enabled": "never [force]\n"}, "ok", "force"),
+    ("shmem-huge-pages", {f"{HUGE}/shmem_enabled": "[deny] force\n"}, "warn", "deny"),
     ("shmem-huge-pages", {f"{HUGE}/shmem_enabled": None}, "warn", "cannot be told here"),
     ("transparent-huge-pages", {f"{HUGE}/enabled": "[always] madvise never\n"}, "warn", "khugepaged"),
     ("explicit-huge-pages", {"/proc/sys/vm/nr_hugepages": "0\n"}, "ok", "none reserved"),

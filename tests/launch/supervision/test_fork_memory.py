@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from launch.supervision import fork_memory
-from launch.supervision.fork_memory import HUGE_PAGE_BYTES, use_huge_pages
+from launch.supervision.fork_memory import use_huge_pages
+from shm.huge_pages import HUGE_PAGE_BYTES
 
 SIZE = 8 * HUGE_PAGE_BYTES
 

@@ -98,6 +98,10 @@ class Engine:
         """Be again what the engine was when `memory` was copied of it."""
         self.memory[:] = memory
 
+    def memory_bytes(self) -> np.ndarray[Any, Any]:
+        """A copy of all of it."""
+        return np.ndarray((self.size,), np.uint8, bytes_at(self.address, self.size)).copy()
+
     def counted(self, code: int) -> int:
         return int(_counted(self.address, code))
 

@@ -154,9 +154,9 @@ def test_what_the_whole_check_finds_in_levels_the_steps_find_too() -> None:
     book = deep_levels(200)
     found = set()
     bids = l2_book_side(book, 0)
-    words = [bids + l2.LEVELS, bids + l2.BLOCKS, bids + l2.DIRECTORY + 8 * peek(bids + l2.BLOCKS_MAX)]
+    words = [bids + l2.LEVELS, bids + l2.BLOCKS, bids + l2.DIRECTORY + l2.PLACE]
     words += [book.address + offset for offset in (top.BID_PRICE, top.ASK_QUANTITY, top.SPREAD, top.MID_DOUBLED)]
-    first = bids + peek(words[2])
+    first = bids + (peek(words[2]) >> l2.OFFSET_BITS)
     words += [first + offset for offset in range(0, l2.BLOCK_BYTES, 8)]
     for word in words:
         for value in (peek(word) + 1, -peek(word) - 5, 2**62 + 3):
