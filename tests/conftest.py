@@ -53,7 +53,7 @@ def until() -> Callable[..., None]:
 
 
 OF_THE_MACHINE = (
-    "e2e/", "chaos/", "bench/", "launch/", "shm/test_segment.py", "shm/test_inspection.py",
+    "e2e/", "chaos/", "bench/", "shm/test_segment.py", "shm/test_inspection.py",
     "shm/test_doorbell.py::test_sweep",
 )  # fmt: skip
 """Tests that need what a machine has one of: its cores, for a line of stages; /dev/shm, where a start sweeps away what

@@ -125,7 +125,7 @@ def test_what_a_run_has_in_shared_memory_is_shown_and_what_a_dead_one_left_is_re
     assert counted["feed", "messages_in"]["value"] > 0
     assert counted["router", "sent"]["value"] > 0
     assert all(row["help"] and row["unit"] and row["kind"] in ("counter", "gauge") for row in counted.values())
-    assert _clean(pipeline)["segments"] == []
+    assert not [name for name in _clean(pipeline)["segments"] if run in name]
     assert len(_segments(run)) == len(shown)
     process.kill()
     process.communicate(timeout=10)
@@ -136,7 +136,7 @@ def test_what_a_run_has_in_shared_memory_is_shown_and_what_a_dead_one_left_is_re
     assert all(dead[key]["value"] >= row["value"] for key, row in counted.items() if row["kind"] == "counter")
     until(lambda: "router: the supervisor is gone" in _errors(pipeline, run), 8, "the router's last words are kept")
     removed = _clean(pipeline)["segments"]
-    assert set(removed) == {f"{NAME_PREFIX}{run}.{name}" for name in shown}
+    assert {name for name in removed if run in name} == {f"{NAME_PREFIX}{run}.{name}" for name in shown}
     assert _segments(run) == []
     until(lambda: not psutil.pid_exists(pids["router"]), 8, "the router cancels its orders and leaves")
     with contextlib.suppress(psutil.NoSuchProcess):
