@@ -71,9 +71,7 @@ STATE = record_dtype(
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
         ("hold_is_full", "<i8"),  # 1: must_deliver, and a symbol's hold is half full: read no more
-        ("tap", "<i8"),  # address of the broadcast ring of raw frames, and of room to make its records in
-        ("tap_scratch", "<i8"),
-        ("frames_tapped", "<i8"),
+        ("tap", "<i8"),  # address of the words of what shows raw frames to observers
         # a block of binary messages, one behind the other
         ("block_at", "<i8"),  # where the newest block begins
         ("block_end", "<i8"),  # of the block under way; 0: there is none
@@ -91,7 +89,8 @@ LINES = record_dtype(
         ("descriptors", "<i8", arbitration.LINES),  # lines A and B, then answers to requests
         ("count", "<i8"),
         ("turn", "<i8"),  # whose it is to be read
-        ("line", "<i8"),  # that brought the datagram under way
+        ("line", "<i8"),  # that brought the datagram under way, its bytes; 0 bytes: it has been shown to observers
+        ("bytes", "<i8"),
         ("datagrams", "<i8", arbitration.LINES),
         ("error", "<i8"),  # errno of a receive, for the cold side, and by which line
         ("error_line", "<i8"),

@@ -34,7 +34,7 @@ from stages.domain.codecs.binance_market import (
 from stages.domain.codecs.itch_market import stage_message
 from stages.domain.codecs.websocket_frames import BINARY, CLOSE, INCOMPLETE, PONG, TEXT
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
-from stages.domain.tap import publish_frame
+from stages.domain.tap import show
 from stages.domain.warming import warm, warm_records
 from stages.feed.blocks import begin_block, take_block
 from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, TAKEN, Context
@@ -242,9 +242,7 @@ def _take_frames(context: Context, message: NDArray[np.void] | None) -> int:
 @primitive
 def _tap(context: Context, at: int, size: int) -> None:
     """Show a raw frame to whoever observes."""
-    state = context.state[0]
-    state["frames_tapped"] += 1
-    publish_frame(state["tap"], state["tap_scratch"], at, size, state["read_ns"], state["frames_tapped"])
+    show(context.state[0]["tap"], at, size, context.state[0]["read_ns"], 0)
 
 
 @primitive

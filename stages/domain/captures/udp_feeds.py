@@ -5,7 +5,6 @@ redundant lines: their messages come out once, in order of their sequence number
 """
 
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,9 +24,10 @@ from stages.domain.codecs.big_endian import load_big_u16
 from stages.domain.codecs.itch import lengths_by_type
 from stages.domain.codecs.moldudp64 import BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, SESSION_BYTES
 
-WINDOW = 1 << 14
-"""Messages that one line may be ahead of the other, or late."""
-RECENT_PACKETS = 1 << 16
+WINDOW = 1 << 16
+"""Messages that one line may be ahead of the other, or late, or answers to requests: as in a feed by default."""
+RECENT_PACKETS = 1 << 14
+PACKET_MESSAGES_MAX = 1 << 12
 SESSIONS_MAX = 64
 _OUTPUT_BYTES = WINDOW * arbitration.SLOT_BYTES + (1 << 16)
 _LENGTHS = lengths_by_type().tolist()
@@ -61,9 +61,31 @@ class _Session:
     arbiter: Arbiter = field(default_factory=lambda: Arbiter(WINDOW))
     lines: dict[tuple[bytes, int], int] = field(default_factory=dict)
     """Of each flow: the sequence number that is next."""
-    recent: dict[int, int] = field(default_factory=dict)
-    """Sequence number of a packet: its checksum, of the last RECENT_PACKETS."""
+    recent: dict[int, bytes] = field(default_factory=dict)
+    """Sequence number: the longest packet that began with it, of the last RECENT_PACKETS."""
     lost: int = 0
+
+    def knows(self, sequence: int, packet: bytes) -> bool:
+        """Whether messages of `packet`, which begins with `sequence`, came before, as they are now.
+
+        They may have come in other packets: answers to requests are cut otherwise than what a line brought.
+        """
+        if self.recent.get(sequence) == packet:
+            return True
+        now = _messages(sequence, packet)
+        known: dict[int, bytes] = {}
+        for first in range(sequence - PACKET_MESSAGES_MAX, sequence + len(now)):
+            if first in self.recent:
+                known |= _messages(first, self.recent[first])
+        common = now.keys() & known.keys()
+        return bool(common) and all(now[number] == known[number] for number in common)
+
+    def keep(self, sequence: int, packet: bytes) -> None:
+        """Remember a packet."""
+        if len(packet) > len(self.recent.get(sequence, b"")):
+            self.recent[sequence] = packet
+        if len(self.recent) > RECENT_PACKETS:
+            self.recent.pop(next(iter(self.recent)))
 
 
 @dataclass
@@ -168,11 +190,10 @@ class UdpFeeds:
         payload, kept = datagram.payload, b""
         sequence = int.from_bytes(payload[SESSION_BYTES : SESSION_BYTES + 8], "big")
         count = int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
-        checksum = zlib.crc32(payload)
         following = session.lines.setdefault(datagram.flow, 0)
         if sequence > arbitration.SEQUENCE_MAX:
             return b""
-        if count and sequence < following and session.recent.get(sequence) != checksum:
+        if count and sequence < following and not session.knows(sequence, payload):
             if sequence < int(session.arbiter.words["expected"][0]):
                 what = f"sequence number {sequence} after {following - 1} on one line, with other messages than before"
                 self.oddities.append(Oddity("sequence_reset", what, datagram.offset))
@@ -185,9 +206,7 @@ class UdpFeeds:
                 what = f"sequence number {sequence} after {following - 1} on one line"
                 self.oddities.append(Oddity("out_of_order", what, datagram.offset))
         if count:
-            session.recent[sequence] = checksum
-            if len(session.recent) > RECENT_PACKETS:
-                session.recent.pop(next(iter(session.recent)))
+            session.keep(sequence, payload)
         session.lines[datagram.flow] = max(sequence + count, session.lines.get(datagram.flow, 0))
         return kept
 
@@ -217,6 +236,19 @@ _ODD = {
 
 def _next(session: _Session) -> int:
     return int(session.arbiter.words["expected"][0]) - 1
+
+
+def _messages(sequence: int, packet: bytes) -> dict[int, bytes]:
+    """The messages of a MoldUDP64 packet by their sequence numbers, as far as they are whole."""
+    found, at = {}, HEADER_BYTES
+    count = int.from_bytes(packet[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
+    for number in range(sequence, sequence + count):
+        begin = at + BLOCK_HEADER_BYTES
+        at = begin + int.from_bytes(packet[at:begin], "big")
+        if begin > len(packet) or at > len(packet):
+            break
+        found[number] = packet[begin:at]
+    return found
 
 
 def _format_of(payload: bytes) -> str | None:
