@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 STABLE_NS = 30_000_000_000
 """A connection that has stood this long was a good one: the next reconnect starts with the shortest pause."""
 
-ITCH_STREAM = "itch"
-"""What the paper exchange calls its stream of ITCH blocks."""
+_STREAM_OF_BLOCKS = {Format.ITCH: "itch", Format.RAW: "raw"}
+"""What the paper exchange calls its streams of binary messages."""
 
 _CHANNELS = {"depth": "depth@100ms", "trade": "trade", "bookTicker": "bookTicker", "aggTrade": "aggTrade"}
 
@@ -70,7 +70,7 @@ class FeedAgent(FeedBase):
         self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
         streams = [f"{name.lower()}@{_CHANNELS[stream]}" for name in self._names for stream in settings.streams]
         if stream_format is not Format.BINANCE:
-            streams = [ITCH_STREAM]
+            streams = [_STREAM_OF_BLOCKS[stream_format]]
         self._url = f"{stream_url}/stream?streams=" + "/".join(streams)
         self._format, self._helper_cpus = stream_format, helper_cpus
         self._must_deliver = delivery == "every" or stream_format is not Format.BINANCE
@@ -94,7 +94,7 @@ class FeedAgent(FeedBase):
         self._directory = Directory(instruments) if self._format is Format.ITCH else None
         self.context = self.context._replace(
             message=np.zeros(1, MESSAGE),
-            names=self._symbols.ctypes.data if self._directory is None else None,
+            names=self._symbols.ctypes.data if self._format is Format.BINANCE else None,
             directory=None if self._directory is None else self._directory.address,
         )
         buffer_bytes = 2 * settings.frame_bytes_max + (1 << 20)
@@ -111,8 +111,10 @@ class FeedAgent(FeedBase):
         state["hold_records"] = settings.hold_records
         state["backlog_limit_ns"] = settings.backlog_limit_ms * 1_000_000
         state["must_deliver"] = self._must_deliver
-        if self._directory is not None:
+        if self._format is not Format.BINANCE:
             self.context.sync["status"] = SYNCED
+        if self._format is Format.RAW:
+            self._allocate_raw(instruments)
         self._rehearsed: Rehearsed = rehearsed(self._format, self._names[0])
         self._rehearsal = Guarded(len(self._rehearsed.message))
         self._rehearsal.place(self._rehearsed.message)

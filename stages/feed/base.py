@@ -4,7 +4,7 @@ Events are made in a private ring, `staging`, and go from there into the book's.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ from shm.segment import Segment
 from stages.agent import BYTES_SLEEP_NS_MAX, Agent, Array, Hop, SegmentUse
 from stages.domain.codecs import itch_frames
 from stages.domain.codecs.itch import MESSAGES
+from stages.domain.codecs.raw import new_reader
+from stages.domain.codecs.raw_market import SymbolTable
 from stages.domain.edges import FEED_TO_BOOK, RINGS
 from stages.domain.messages import MARKET
 from stages.domain.samples import new_samples
 from stages.domain.tap import LAYOUT, TAP, Tap
-from stages.feed.context import NO_DESCRIPTOR, STATE, SYNC, Context
+from stages.feed.context import NO_DESCRIPTOR, RAW, STATE, SYNC, Context
 
 STAGING_RECORDS = 16_384
 """Room for the largest snapshot (5000 levels a side: 2500 records) and a full hold behind it."""
@@ -94,6 +96,13 @@ class FeedBase(Agent):
         state = self.context.state[0]
         state["staging"], state["tap"], state["descriptor"] = self._staging, self.tap.address, NO_DESCRIPTOR
         state["framer"] = self._framer.ctypes.data
+
+    def _allocate_raw(self, instruments: NDArray[np.void], ids: Sequence[int] = ()) -> None:
+        """What it takes to read raw messages. Raises ValueError for ids that are not as many as symbols."""
+        self._raw_reader, self._raw_table = new_reader(), SymbolTable(instruments, ids)
+        words = np.zeros(1, RAW)
+        words["reader"], words["table"] = self._raw_reader.ctypes.data, self._raw_table.address
+        self.context = self.context._replace(raw=words)
 
     def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
         self.context.state[0]["rehearsal_interval_ns"] = interval_ns

@@ -75,7 +75,7 @@ STATE = record_dtype(
         # a block of binary messages, one behind the other
         ("block_at", "<i8"),  # where the newest block begins
         ("block_end", "<i8"),  # of the block under way; 0: there is none
-        ("message_at", "<i8"),  # the next message of a datagram of raw ones
+        ("message_at", "<i8"),  # the next message of a datagram, or a block, of raw ones
         ("framer", "<i8"),  # address of what takes a block apart
         ("messages", "<i8"),  # binary messages of the stream so far
     ],
@@ -113,7 +113,7 @@ PACKETS = record_dtype(
     64,
 )
 
-# Of one whose datagrams are raw messages.
+# Of one whose datagrams, or blocks, are raw messages.
 RAW = record_dtype(
     [
         ("reader", "<i8"),  # addresses
@@ -130,6 +130,8 @@ class Format(IntEnum):
     """A JSON document each."""
     ITCH = 1
     """A block of ITCH messages each, every one behind its length."""
+    RAW = 2
+    """A block of raw 29-byte messages each."""
 
 
 # struct msghdr, iovec, control buffer and an int option value, for recvmsg and setsockopt (Linux, 64 bit).
@@ -201,6 +203,8 @@ class Context(NamedTuple):
     directory: int | None = None
     """Of blocks of ITCH messages: address of what says which symbol a message is about (codecs.itch_market)."""
     lines: NDArray[np.void] | None = None
-    """Of datagrams (then there is no `message`), and of one of their kinds each:"""
+    """Of datagrams; then there is no `message`."""
     packets: NDArray[np.void] | None = None
+    """Of datagrams that are packets of blocks."""
     raw: NDArray[np.void] | None = None
+    """Of raw messages, in datagrams or in blocks."""

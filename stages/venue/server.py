@@ -10,10 +10,14 @@ from typing import Any
 from aiohttp import web
 
 from stages.domain.captures import itch as itch_capture
-from stages.domain.captures.binance_description import describe
-from stages.venue import fixed, instruments, itch_replay
+from stages.domain.captures import raw as raw_capture
+from stages.domain.captures.binance_description import Description, describe
+from stages.domain.captures.itch import ItchDescription
+from stages.domain.captures.raw import RawDescription
+from stages.venue import fixed, instruments, itch_replay, raw_replay
 from stages.venue.account import Account
 from stages.venue.authentication import Authenticator
+from stages.venue.block_replay import BlockReplay
 from stages.venue.errors import VenueConfigurationError
 from stages.venue.exchange import Exchange
 from stages.venue.hub import Hub
@@ -21,6 +25,7 @@ from stages.venue.itch_replay import ItchReplay
 from stages.venue.limits import Limits
 from stages.venue.moldudp64 import MoldServer
 from stages.venue.operations import Operations
+from stages.venue.raw_replay import RawReplay
 from stages.venue.replay import ReplaySource, replayed_instruments
 from stages.venue.rest import RestApi
 from stages.venue.settings import VenueSettings
@@ -32,6 +37,13 @@ GOING_AWAY = 1001
 SHUTDOWN_TIMEOUT_S = 1.0
 
 
+def _described(files: list[str]) -> Description | ItchDescription | RawDescription:
+    """What the first one's format says. Raises CaptureError when they cannot be read."""
+    if itch_capture.is_itch(files[0]):
+        return itch_capture.describe(files)
+    return raw_capture.describe(files) if raw_capture.is_raw(files[0]) else describe(files)
+
+
 class Venue:
     """Built from its settings; `start` opens the port, `run` plays the market, `stop` closes everything."""
 
@@ -41,16 +53,15 @@ class Venue:
         is_replay = bool(settings.replay)
         known = {item.symbol: item for item in map(instruments.from_settings, settings.symbols)}
         listed = list(known.values())
-        is_itch = is_replay and itch_capture.is_itch(settings.replay[0])
-        description = describe(settings.replay) if is_replay and not is_itch else None
-        itch_description = itch_capture.describe(settings.replay) if is_itch else None
-        played = description or itch_description
+        played = _described(settings.replay) if is_replay else None
         self.warnings = played.warnings if played is not None else []
-        if description is not None:
-            listed = replayed_instruments(description, known)
-        elif itch_description is not None:
-            listed = itch_replay.listed(itch_description, known)
-        opening = itch_replay.balances(listed) if itch_description is not None else {}
+        if isinstance(played, Description):
+            listed = replayed_instruments(played, known)
+        elif isinstance(played, ItchDescription):
+            listed = itch_replay.listed(played, known)
+        elif isinstance(played, RawDescription):
+            listed = raw_replay.listed(played, known)
+        opening = {} if played is None or isinstance(played, Description) else itch_replay.balances(listed)
         account = Account(opening | {asset: fixed.parse(amount) for asset, amount in settings.balances.items()})
         for item in listed:
             account.balance(item.base_asset)
@@ -58,10 +69,12 @@ class Venue:
         exchange = Exchange(listed, account, maker_fee_bps=settings.maker_fee_bps, taker_fee_bps=settings.taker_fee_bps)
         authenticator = Authenticator(settings)
         operations = Operations(exchange, Limits(settings), settings)
-        self._source: ReplaySource | ItchReplay | SyntheticSource
-        if description is not None:
-            self._source = ReplaySource(exchange, self._hub, description, speed=settings.speed, notify=notify)
-        elif itch_description is not None:
+        self._source: ReplaySource | BlockReplay | SyntheticSource
+        if isinstance(played, Description):
+            self._source = ReplaySource(exchange, self._hub, played, speed=settings.speed, notify=notify)
+        elif isinstance(played, RawDescription):
+            self._source = RawReplay(exchange, self._hub, played, speed=settings.speed, notify=notify)
+        elif isinstance(played, ItchDescription):
             server = None
             if settings.lines:
                 server = MoldServer(
@@ -69,7 +82,7 @@ class Venue:
                     seed=settings.seed,
                 )  # fmt: skip
             self._source = ItchReplay(
-                exchange, self._hub, itch_description, speed=settings.speed, notify=notify, server=server,
+                exchange, self._hub, played, speed=settings.speed, notify=notify, server=server,
                 is_connected=lambda: bool(self._api.connections),
             )  # fmt: skip
         else:

@@ -6,8 +6,9 @@ redundant lines: their messages come out once, in order of their sequence number
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from shm.kernel import kernel, routine
 from shm.libc import memmove
-from stages.domain.captures.datagrams import Datagram, datagrams
+from stages.domain.captures.datagrams import Datagram, Endpoint, datagrams
 from stages.domain.captures.pieces import DamagedFileError
 from stages.domain.codecs import arbitration, raw
 from stages.domain.codecs.arbitration import LINES, Arbiter
@@ -26,6 +27,8 @@ from stages.domain.codecs.moldudp64 import BLOCK_HEADER_BYTES, END_OF_SESSION, H
 
 WINDOW = 1 << 16
 """Messages that one line may be ahead of the other, or late, or answers to requests: as in a feed by default."""
+LOOK_PACKETS = 1 << 12
+"""So many at a file's beginning are looked at for what a feed that came late has asked for."""
 RECENT_PACKETS = 1 << 14
 PACKET_MESSAGES_MAX = 1 << 12
 SESSIONS_MAX = 64
@@ -58,7 +61,7 @@ class Oddity(NamedTuple):
 
 @dataclass
 class _Session:
-    arbiter: Arbiter = field(default_factory=lambda: Arbiter(WINDOW))
+    arbiter: Arbiter
     lines: dict[tuple[bytes, int], int] = field(default_factory=dict)
     """Of each flow: the sequence number that is next."""
     recent: dict[int, bytes] = field(default_factory=dict)
@@ -98,6 +101,8 @@ class UdpFeeds:
     oddities: list[Oddity] = field(default_factory=list)
     _formats: dict[tuple[bytes, int], str] = field(default_factory=dict)
     _sessions: dict[bytes, _Session] = field(default_factory=dict)
+    _starts: dict[bytes, int] = field(default_factory=dict)
+    """Sequence number with which a session begins here."""
     _words: list[NDArray[Any]] = field(default_factory=list)
     """Of all arbiters that there were."""
 
@@ -113,7 +118,7 @@ class UdpFeeds:
         last = 0
         damage = None
         try:
-            for datagram in datagrams(self.file, self.packets):
+            for datagram in self._looked_ahead(datagrams(self.file, self.packets)):
                 last = datagram.offset
                 content = self._take(datagram)
                 if content:
@@ -125,6 +130,21 @@ class UdpFeeds:
             yield Content(last, 0, False, kept)
         if damage is not None:
             raise damage
+
+    def _looked_ahead(self, source: Iterator[Datagram]) -> Iterator[Datagram]:
+        """The same, once `_starts` is known."""
+        head: list[Datagram] = []
+        damage = None
+        try:
+            for datagram in islice(source, LOOK_PACKETS):
+                head.append(datagram)
+        except DamagedFileError as error:
+            damage = error
+        self._starts = _starts(head)
+        yield from head
+        if damage is not None:
+            raise damage
+        yield from source
 
     def _take(self, datagram: Datagram) -> bytes:
         payload = datagram.payload
@@ -175,7 +195,7 @@ class UdpFeeds:
         name = datagram.payload[:SESSION_BYTES]
         session = self._sessions.get(name)
         if session is None and _is_mold(datagram.payload) and len(self._sessions) < SESSIONS_MAX:
-            session = self._sessions[name] = _Session()
+            session = self._sessions[name] = _Session(Arbiter(WINDOW, self._starts.get(name, 0)))
             self._words.append(session.arbiter.words)
         elif session is None:
             what = f"no MoldUDP64 packet, or of one session more than {SESSIONS_MAX}: {name!r}"
@@ -236,6 +256,32 @@ _ODD = {
 
 def _next(session: _Session) -> int:
     return int(session.arbiter.words["expected"][0]) - 1
+
+
+def _starts(head: Sequence[Datagram]) -> dict[bytes, int]:
+    """Session: the first of the messages that `head` has without a gap up to those of its first packet.
+
+    A feed that comes late asks for what was before; the answers follow. What goes back on its line is not looked at:
+    the session begins anew there.
+    """
+    firsts: dict[bytes, int] = {}
+    following: dict[tuple[bytes, Endpoint], int] = {}
+    spans: dict[bytes, list[tuple[int, int]]] = {}
+    for datagram in head:
+        payload, name = datagram.payload, datagram.payload[:SESSION_BYTES]
+        if not _is_mold(payload):
+            continue
+        sequence = int.from_bytes(payload[SESSION_BYTES : SESSION_BYTES + 8], "big")
+        end = sequence + int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
+        firsts.setdefault(name, sequence)
+        if sequence >= following.get((name, datagram.flow), 0):
+            following[name, datagram.flow] = end
+            spans.setdefault(name, []).append((sequence, end))
+    for name, first in firsts.items():
+        for begin, end in sorted(spans[name], key=lambda span: span[1], reverse=True):
+            if begin < firsts[name] <= end and begin < first:
+                firsts[name] = begin
+    return {name: first for name, first in firsts.items() if first <= arbitration.SEQUENCE_MAX}
 
 
 def _messages(sequence: int, packet: bytes) -> dict[int, bytes]:

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from shm.layout import word_of
 from stages.agent import AgentError, Attention
-from stages.domain.codecs import raw
 from stages.domain.codecs.arbitration import Arbiter
 from stages.domain.codecs.itch_market import Directory
-from stages.domain.codecs.raw_market import SymbolTable
 from stages.domain.lines import LineError, open_receiver, open_sender, parse_address
 from stages.feed.base import FeedBase
-from stages.feed.context import LINES, MEMORY_SOURCE, PACKETS, RAW
+from stages.feed.context import LINES, MEMORY_SOURCE, PACKETS
 from stages.feed.lines.datagrams import DATAGRAM_BYTES_MAX, LINE_SHIFT
 from stages.feed.lines.requests import RequestDesk
 from stages.feed.lines.watch import LineWatch
@@ -49,7 +47,7 @@ class LinesAgent(FeedBase):
         if settings.source == "itch":
             self._allocate_packets(instruments)
         else:
-            self._allocate_raw(instruments)
+            self._allocate_raw(instruments, settings.symbol_ids)
 
     def _allocate(self) -> None:
         """All private memory; the kernel sees it by address."""
@@ -70,13 +68,6 @@ class LinesAgent(FeedBase):
         self._rehearsed = rehearsed_packets(self._names[0])
         self._rehearsal = np.frombuffer(self._rehearsed.message.ljust(GUARD_BYTES), np.uint8).copy()
         state["rehearsal_at"], state["rehearsal_bytes"] = self._rehearsal.ctypes.data, len(self._rehearsed.message)
-
-    def _allocate_raw(self, instruments: NDArray[np.void]) -> None:
-        self._reader = raw.new_reader()
-        self._table = SymbolTable(instruments, self._settings.symbol_ids)
-        words = np.zeros(1, RAW)
-        words["reader"], words["table"] = self._reader.ctypes.data, self._table.address
-        self.context = self.context._replace(raw=words)
 
     def start(self, attention: Attention) -> None:
         self._is_started = True

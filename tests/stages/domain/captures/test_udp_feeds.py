@@ -101,6 +101,17 @@ def test_answers_to_requests_are_a_line_of_their_own_however_they_are_cut_and_re
     assert (feeds.count("gaps"), oddities(feeds).keys() <= {"out_of_order"}) == (0, True)
 
 
+@pytest.mark.parametrize("late", [1, 7])
+def test_what_was_asked_for_because_the_feed_came_late_is_the_beginning(tmp_path: Path, late: int) -> None:
+    answers = [udp(packet(SESSION, 1 + at, MESSAGES[at : at + 7]), 9) for at in range(0, 10 * late, 7)]
+    feeds, frames, _ = feeds_of(tmp_path, *LINE_A[late : late + 3], *answers, *LINE_B[late + 3 :])
+    assert frames == oracle.framed(*MESSAGES)
+    assert (feeds.count("gaps"), oddities(feeds)) == (0, {})
+    feeds, frames, _ = feeds_of(tmp_path, *LINE_A[late : late + 3], *answers[:-1], *LINE_B[late + 3 :])
+    assert frames == oracle.framed(*MESSAGES[10 * late :])
+    assert (feeds.count("gaps"), oddities(feeds)) == (0, {})
+
+
 def test_heartbeats_and_the_end_of_a_session_bring_nothing(tmp_path: Path) -> None:
     beat, end = (udp(header(SESSION, 301, count)) for count in (0, END_OF_SESSION))
     first = udp(header(SESSION, 1, 0))
