@@ -1,9 +1,10 @@
 """What a process does while it waits for the next record: idle strategies, beside a hand-off by one futex wake a hop.
 
 A record of 64 bytes goes round a line of five processes, one hop each, and back to the first; every process checks it
-word by word. The processes are joined by the project's rings and idle as stages do (`stages/duty.py`). `shared core`:
-all on one. `own cores`: one core each; where there are fewer than five, the line is as long as there are cores, and the
-document says so. Each with and without a neighbour that burns the last of the line's cores at normal priority.
+word by word. The processes are joined by the project's rings and idle as stages do (`stages/duty.py`); `unordered
+yield` is in whatever order the kernel has drawn, not in that of the line (`shm/turns.py`). `shared core`: all on one.
+`own cores`: one core each; where there are fewer than five, the line is as long as there are cores, and the document
+says so. Each with and without a neighbour that burns the last of the line's cores at normal priority.
 
 The naive hand-off, `futex`, is C++: whoever finds no record sleeps in the kernel at once, and the process before it
 wakes it, one wake a hop. The budget is on what stages that share a core do by default: on the shared core, without the
@@ -12,7 +13,8 @@ to trade has the stages' work and the send on top: a run's own figure (`pipeline
 row `futex, shared core` only when both were taken on the same quiet machine.
 
 A round is all contestants, a slice of tens of milliseconds each (three laps at least: spinning processes take whole
-time slices from each other), in alternating order, and ratios are of the slices of one round.
+time slices from each other), in alternating order, and ratios are of the slices of one round. As many laps as a slice
+counts come before it uncounted: all have slept between slices, and those that yield find their order anew.
 """
 
 import os
@@ -25,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import compiled_reference, machine, ns_per_cycle, quantiles, ratio
-from bench.idle_line import COUNT_MAX, FUTEX, STRATEGIES, Line, busy_neighbour, line_of
+from bench.idle_line import COUNT_MAX, FUTEX, STRATEGIES, UNORDERED, Line, busy_neighbour, line_of
 from bench.laps import absent, budget
 
 HERE = Path(__file__).parent
@@ -85,7 +87,8 @@ def run(*, quick: bool = False) -> dict[str, Any]:
             names = (*((FUTEX,) if library is not None else ()), *STRATEGIES)
             os.sched_setaffinity(0, {cores[0]})  # asleep while a slice runs
             for placement, used in placements.items():
-                cases += _measure(placement, used, names, library, tick_ns, 2 if quick else ROUNDS)
+                here = [name for name in names if placement == SHARED or name != UNORDERED]
+                cases += _measure(placement, used, here, library, tick_ns, 2 if quick else ROUNDS)
     finally:
         os.sched_setaffinity(0, before)
     return {
@@ -117,7 +120,8 @@ def _measure(
                 if number > 1 and time.monotonic() > end_s:
                     break
                 for name in names if number % 2 else names[::-1]:
-                    case.samples.setdefault(name, []).append(line.slice(name, counts[name]) * tick_ns)
+                    laps = line.slice(name, 2 * counts[name])[counts[name] :]
+                    case.samples.setdefault(name, []).append(laps * tick_ns)
             if case.is_busy:
                 neighbour.stop()
     return cases
@@ -127,7 +131,7 @@ def _count(line: Line, name: str, tick_ns: float) -> int:
     """How many laps fill a slice, by some that are not counted."""
     line.slice(name, COUNT_MIN)
     lap_ns = float(np.median(line.slice(name, COUNT_MIN))) * tick_ns  # the mean may be that of one lost time slice
-    return max(COUNT_MIN, min(COUNT_MAX, int(SLICE_NS / lap_ns)))
+    return max(COUNT_MIN, min(COUNT_MAX // 2, int(SLICE_NS / lap_ns)))
 
 
 def _budgets(cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -137,5 +141,5 @@ def _budgets(cases: Sequence[Case]) -> list[dict[str, Any]]:
             found["median"], YIELD_LIMIT,
         )
         for case in cases if case.placement == SHARED and not case.is_busy
-        for name, found in case.ratios().items() if ": yield," in name
+        for name, found in case.ratios().items() if ": yield, " in name
     ]  # fmt: skip

@@ -27,11 +27,13 @@ from shm.kernel import kernel, primitive
 from shm.neighbour import Edge
 from shm.ring import format_ring, ring_bytes
 from shm.segment import NAME_PREFIX, Segment, unlink
+from shm.turns import TURN, words_of
 from stages.agent import Agent
 from stages.duty import COMMAND_ADDRESS, PER_AGENT, STATUS_ADDRESS, Duty, new_duty, turn, with_bells
 
-FUTEX = "futex"
-STRATEGIES = ("spin", "yield", "backoff", "doorbell")
+FUTEX, UNORDERED = "futex", "unordered yield"
+STRATEGIES = ("spin", "yield", UNORDERED, "backoff", "doorbell")
+"""As stages idle; and yielding in whatever order the kernel has drawn."""
 CAPACITY, RECORD_BYTES, SLOT_BYTES = 64, 64, 256
 COUNT_MAX = 4096
 SLICE_LIMIT_NS = 30_000_000_000
@@ -118,12 +120,15 @@ class Station:
         self._duties = {name: self._duty(name) for name in STRATEGIES}
 
     def _duty(self, idle: str) -> Duty:
-        duty = new_duty(1, idle)._replace(clock=self._line.clock)
+        line, hop = self._line, self._hop
+        duty = new_duty(1, idle.split()[-1])._replace(clock=line.clock)
         duty.words[PER_AGENT + COMMAND_ADDRESS] = self._command.ctypes.data
         duty.words[PER_AGENT + STATUS_ADDRESS] = self._status.ctypes.data
+        if idle == "yield" and line.is_shared:
+            return duty._replace(order=words_of(line.stamps[hop], line.stamps[:hop] + line.stamps[hop + 1 :], hop - 1))
         if idle != "doorbell":
             return duty
-        rings, hop = self._line.rings, self._hop
+        rings = line.rings
         edges = [Edge(self._before.address, rings[hop - 1], False), Edge(self._next.address, rings[hop], True)]
         return with_bells(duty, self._own.address, edges, Agent.sleep_ns_max)
 
@@ -160,20 +165,21 @@ def _bell(name: str, *, writable: bool) -> Bell:
 class Line:
     """The shared memory of a circle of `hops` processes, and their hands: `slice` runs one."""
 
-    def __init__(self, doors: Sequence[str], library: Path | None) -> None:
-        self.doors, self.hops = list(doors), len(doors)
+    def __init__(self, doors: Sequence[str], library: Path | None, *, is_shared: bool) -> None:
+        self.doors, self.hops, self.is_shared = list(doors), len(doors), is_shared
         self.clock = calibrate(0.02)
         self.library = None if library is None else ctypes.CDLL(str(library))
         for name in ("lead", "follow") if self.library is not None else ():
             getattr(self.library, name).restype = ctypes.c_int64
         size = -(-ring_bytes(CAPACITY, RECORD_BYTES) // 4096) * 4096
-        self._memory = mmap.mmap(-1, self.hops * (size + SLOT_BYTES) + 8 * COUNT_MAX)
+        self._memory = mmap.mmap(-1, self.hops * (size + SLOT_BYTES + TURN.itemsize) + 8 * COUNT_MAX)
         base = int(np.frombuffer(self._memory, np.uint8).ctypes.data)
         self.rings = [base + hop * size for hop in range(self.hops)]
         for address in self.rings:
             format_ring(address, CAPACITY, RECORD_BYTES)
         self.slots = [base + self.hops * size + hop * SLOT_BYTES for hop in range(self.hops)]
         offset = self.hops * (size + SLOT_BYTES)
+        self.stamps = [base + offset + 8 * COUNT_MAX + hop * TURN.itemsize for hop in range(self.hops)]
         self.samples = np.frombuffer(self._memory, np.int64, COUNT_MAX, offset)
         self.hands: list[Connection] = []
         self._rounds: dict[str, int] = {}
@@ -199,7 +205,7 @@ def line_of(cores: Sequence[int], library: Path | None) -> Iterator[Line]:
         for name in doors:
             Segment.create(name, DOOR_LAYOUT).close()
             doorbell.create_semaphore(name)
-        line = Line(doors, library)
+        line = Line(doors, library, is_shared=len(set(cores)) < len(cores))
         _compile(line)
         for hop, core in enumerate(cores):
             here, there = Pipe()

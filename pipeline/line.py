@@ -31,6 +31,7 @@ from pipeline.compiler import CompileCount, Task, compile_ahead
 from pipeline.doors import Bells
 from pipeline.errors import UsageError
 from pipeline.placement import PACKED_PROCESS, STAGES
+from pipeline.turns import turn_words
 from shm import catalogue, errorlog
 from shm.catalogue import catalogue_layout
 from shm.clock import calibrate
@@ -308,7 +309,8 @@ def process_entry(line: Line, process: str, idle: str) -> Entry:
     def entry(segments: Mapping[str, Segment], supervisor_pid: int) -> int:
         agents = line.hosted(process)
         attention = Attention(supervisor_pid)
-        duty = new_duty(len(agents), idle)._replace(clock=line.clock.copy())
+        order = turn_words(process, line.loops, segments)
+        duty = new_duty(len(agents), idle)._replace(clock=line.clock.copy(), order=order)
         if idle == "doorbell":
             bells = Bells(process, segments)  # kept here for as long as the loop runs
             duty = with_bells(duty, bells.own, bells.edges, min(agent.sleep_ns_max for agent in agents))

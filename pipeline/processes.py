@@ -9,6 +9,7 @@ from pipeline.config import Config
 from pipeline.doors import door_access, door_layouts
 from pipeline.line import segment_layouts, segments_of
 from pipeline.placement import PACKED_PROCESS, STAGES
+from pipeline.turns import turn_access, turn_layouts
 from stages.agent import Agent
 
 START_ORDER = ("router", "risk", "strategy", "book", "feed")
@@ -24,6 +25,8 @@ def make_plan(run: str, config: Config, agents: Mapping[str, Agent], symbols: in
     layouts = segment_layouts(symbols)
     assert COMMAND_SEGMENT in layouts
     access = {name: segments_of([agents[stage] for stage in stages]) for name, stages in hosted.items()}
+    access = {name: segments | turn_access(name, cores) for name, segments in access.items()}
+    layouts |= turn_layouts(name for segments in access.values() for name in segments)
     if config.launch.idle == "doorbell":
         access = {name: segments | door_access(name, list(hosted)) for name, segments in access.items()}
         layouts |= door_layouts(list(hosted))

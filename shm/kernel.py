@@ -89,6 +89,21 @@ def _write_cache_indexes_one_at_a_time() -> None:
 
 _write_cache_indexes_one_at_a_time()
 
+
+def _load_without_the_compiler() -> None:
+    """Let compiled code be loaded without what only compiling needs: all that Numba knows of types and functions.
+
+    It would be imported and registered first, for a third of a warm start. Whatever compiles asks for it by itself.
+    """
+
+    def load_overload(self: Any, signature: Any, target_context: Any) -> Any:
+        return self._load_overload(signature, target_context)
+
+    caching.Cache.load_overload = load_overload  # type: ignore[method-assign]
+
+
+_load_without_the_compiler()
+
 # When LLVM makes a function's machine code it may first rewrite an address `base + offset`, a number to us, as one
 # "inbounds" of a pointer, and take `offset` for the pointer. Where that may be 0, its rules say that nobody gets there.
 # Numba links what was rewritten into callers and optimises again, and the branch that leads there is gone: code around

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shm import doorbell, libc, neighbour
+from shm import doorbell, libc, neighbour, turns
 from shm.atomics import load_acquire, load_word, pause, peek, store_relaxed, store_word
 from shm.clock import CLOCK_WORDS, read_now_ns, set_realtime_offset
 from shm.clock import now_ns as read_clock
@@ -35,7 +35,8 @@ from stages.agent import Agent, AgentError, Attention, Poll
 log = logging.getLogger(__name__)
 
 IDLE_STRATEGIES = {"spin": 0, "yield": 1, "backoff": 2, "doorbell": 3}
-"""spin: own core. yield: core shared with other stages. backoff: spin, then yield, then sleep 50 µs.
+"""spin: own core. yield: core shared with other stages, each after its predecessor in the line (`shm.turns`).
+backoff: spin, then yield, then sleep 50 µs.
 
 doorbell: spin, then sleep until a process that shares a ring with this one rings (`shm.neighbour`): it has published
 records, or made room in a ring that was half full at least; `Agent.sleep_ns_max` at most.
@@ -79,6 +80,8 @@ class Duty(NamedTuple):
     bells: NDArray[np.int64]
     """Empty unless the process sleeps: the bell that wakes it, its longest sleep, then EDGE_WORDS for each ring that it
     shares with another process. That there are none is all that a process that does not sleep looks at."""
+    order: NDArray[np.int64] = turns.ALONE
+    """Empty unless the process yields its core to others of the line."""
 
 
 def new_duty(agents: int, idle: str) -> Duty:
@@ -96,7 +99,7 @@ def with_bells(duty: Duty, own: int, edges: Sequence[Edge], sleep_ns_max: int) -
 
 @primitive
 def turn(duty: Duty, attention: int, now_ns: int, handled: int) -> bool:
-    """End of a cycle: heartbeats, then commands and attention, then bells and idling. True: go back to Python."""
+    """End of a cycle: heartbeats, commands and attention, then bells, place and idling. True: go back to Python."""
     words = duty.words
     changed = load_acquire(attention) != 0
     cycle_ns = now_ns - words[LAST_TURN]
@@ -117,6 +120,8 @@ def turn(duty: Duty, attention: int, now_ns: int, handled: int) -> bool:
             changed = True
     if len(duty.bells) > 0:
         _use_bells(duty, handled)
+    if len(duty.order) > 0:
+        turns.stamp(duty.order.ctypes.data, now_ns)
     if handled > 0:
         words[IDLE_COUNT] = 0
     elif not changed:
@@ -139,11 +144,24 @@ def _idle(duty: Duty) -> None:
     if words[IDLE] == SPIN:
         pause()
     elif words[IDLE] == YIELD:
-        libc.sched_yield()
+        _give_way(duty)
     elif words[IDLE] == BACKOFF:
         _back_off(words)
     else:
         _sleep(duty)
+
+
+@primitive
+def _give_way(duty: Duty) -> None:
+    """Let the others run; by a sleep, which changes the order, when this process is out of its place."""
+    words, sleep_ns = duty.words, 0
+    if len(duty.order) > 0:
+        sleep_ns = turns.sleep_ns(duty.order.ctypes.data, len(duty.order) - (turns.OTHERS >> 3))
+    if sleep_ns > 0:
+        words[TIMESPEC], words[TIMESPEC + 1] = 0, sleep_ns
+        libc.nanosleep(words.ctypes.data + 8 * TIMESPEC, 0)
+    else:
+        libc.sched_yield()
 
 
 @primitive

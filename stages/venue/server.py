@@ -5,43 +5,30 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from stages.domain.captures import itch as itch_capture
-from stages.domain.captures import raw as raw_capture
-from stages.domain.captures.binance_description import Description, describe
-from stages.domain.captures.itch import ItchDescription
-from stages.domain.captures.raw import RawDescription
-from stages.venue import fixed, instruments, itch_replay, raw_replay
+from stages.venue import fixed, instruments
 from stages.venue.account import Account
 from stages.venue.authentication import Authenticator
-from stages.venue.block_replay import BlockReplay
 from stages.venue.errors import VenueConfigurationError
 from stages.venue.exchange import Exchange
 from stages.venue.hub import Hub
-from stages.venue.itch_replay import ItchReplay
 from stages.venue.limits import Limits
-from stages.venue.moldudp64 import MoldServer
 from stages.venue.operations import Operations
-from stages.venue.raw_replay import RawReplay
-from stages.venue.replay import ReplaySource, replayed_instruments
 from stages.venue.rest import RestApi
 from stages.venue.settings import VenueSettings
 from stages.venue.streams import MarketStreams
 from stages.venue.synthetic import SyntheticSource
 from stages.venue.websocket_api import WebSocketApi
 
+if TYPE_CHECKING:
+    from stages.venue.block_replay import BlockReplay
+    from stages.venue.replay import ReplaySource
+
 GOING_AWAY = 1001
 SHUTDOWN_TIMEOUT_S = 1.0
-
-
-def _described(files: list[str]) -> Description | ItchDescription | RawDescription:
-    """What the first one's format says. Raises CaptureError when they cannot be read."""
-    if itch_capture.is_itch(files[0]):
-        return itch_capture.describe(files)
-    return raw_capture.describe(files) if raw_capture.is_raw(files[0]) else describe(files)
 
 
 class Venue:
@@ -53,15 +40,15 @@ class Venue:
         is_replay = bool(settings.replay)
         known = {item.symbol: item for item in map(instruments.from_settings, settings.symbols)}
         listed = list(known.values())
-        played = _described(settings.replay) if is_replay else None
-        self.warnings = played.warnings if played is not None else []
-        if isinstance(played, Description):
-            listed = replayed_instruments(played, known)
-        elif isinstance(played, ItchDescription):
-            listed = itch_replay.listed(played, known)
-        elif isinstance(played, RawDescription):
-            listed = raw_replay.listed(played, known)
-        opening = {} if played is None or isinstance(played, Description) else itch_replay.balances(listed)
+        self.warnings: list[str] = []
+        opening: dict[str, int] = {}
+        if is_replay:
+            from stages.venue import recorded
+
+            played = recorded.described(settings.replay)
+            self.warnings = played.warnings
+            listed = recorded.listed(played, known)
+            opening = recorded.opening(played, listed)
         account = Account(opening | {asset: fixed.parse(amount) for asset, amount in settings.balances.items()})
         for item in listed:
             account.balance(item.base_asset)
@@ -70,21 +57,10 @@ class Venue:
         authenticator = Authenticator(settings)
         operations = Operations(exchange, Limits(settings), settings)
         self._source: ReplaySource | BlockReplay | SyntheticSource
-        if isinstance(played, Description):
-            self._source = ReplaySource(exchange, self._hub, played, speed=settings.speed, notify=notify)
-        elif isinstance(played, RawDescription):
-            self._source = RawReplay(exchange, self._hub, played, speed=settings.speed, notify=notify)
-        elif isinstance(played, ItchDescription):
-            server = None
-            if settings.lines:
-                server = MoldServer(
-                    settings.lines, settings.request_server, loss_permille=settings.line_loss_permille,
-                    seed=settings.seed,
-                )  # fmt: skip
-            self._source = ItchReplay(
-                exchange, self._hub, played, speed=settings.speed, notify=notify, server=server,
-                is_connected=lambda: bool(self._api.connections),
-            )  # fmt: skip
+        if is_replay:
+            self._source = recorded.player(
+                played, exchange, self._hub, settings, notify, lambda: bool(self._api.connections)
+            )
         else:
             self._source = SyntheticSource(
                 exchange, self._hub, seed=settings.seed, events_per_second=settings.events_per_second

@@ -98,6 +98,7 @@ def test_a_session_ends_in_the_books_that_verify_finds_in_its_file_and_in_what_t
 
     again = replayed(pipeline, own, "--placement", placement)
     assert (again.code, again.report["compiled_kernels"]) == (0, 0), again.words
+    assert "compiling" not in again.words
     assert again.report["books"] == done.report["books"]
 
 

@@ -55,9 +55,6 @@ def test_an_edit_of_the_strategy_or_its_helper_takes_effect_at_the_next_start(
     quantity, done = bought()
     assert quantity == Decimal("0.03400")
     assert done.report["compiled_kernels"] < 30, "the other stages' kernels are compiled already"
-    quantity, done = bought()
-    assert (quantity, done.report["compiled_kernels"]) == (Decimal("0.03400"), 0)
-    assert "compiling" not in done.words
 
 
 @pytest.mark.parametrize(
@@ -106,7 +103,9 @@ def on_book(ctx, book):
 """
 
 
-@pytest.mark.parametrize(("placement", "process"), [("dedicated", "strategy"), ("packed", "line")])
+@pytest.mark.parametrize(
+    ("placement", "process"), [("dedicated", "strategy"), pytest.param("packed", "line", marks=pytest.mark.long)]
+)
 def test_a_strategy_that_raises_stops_trading_its_orders_are_cancelled_and_it_is_named(
     pipeline: Runs, kernels: Mapping[str, str], tmp_path: Path, placement: str, process: str
 ) -> None:
