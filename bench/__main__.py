@@ -16,11 +16,12 @@ BENCHES = {
     "idle": "a record round five processes: idle strategies, on own cores and on one, beside a futex wake a hop",
     "itch": "ITCH bytes to books of single orders, messages a second on one core, beside C++",
     "journal": "an order's entry in the router's journal, beside write() and SQLite",
+    "lines": "datagrams of one line and of two, to messages and events, beside C++ and recvmmsg",
     "pool": "taking objects from a pool and giving them back, beside C++ and Python's queues",
     "ring": "64-byte records between two processes on two cores, beside C++ and Python's peers",
     "seqlock": "reading and writing the latest value, beside C++ and a lock; and what readers cost the writer",
     "soak": "books at 10,000 messages a second for ten minutes: p99.9 of each minute, and memory",
-    "tap": "showing every frame to a recorder: the feed's parsing with it, beside parsing alone",
+    "tap": "showing every frame to a recorder, or to nobody: the feed's parsing with it, beside parsing alone",
     "wire": "market data frame sent to order frame received over loopback, beside a C echo of the same bytes",
 }
 

@@ -1,5 +1,9 @@
 """What it costs the feed to show every frame to a recorder: parsing and showing, beside parsing alone.
 
+    tickpipe        the feed has seen that somebody observes, and shows each frame
+    nobody looks    it has seen that nobody does
+    parsing alone   there is no tap
+
 The same frame again and again, as in a quiet book: what is compared is the work of the feed, not its caches. In the
 modes `..._observed` a recorder's reader on another core takes the frames off meanwhile, as fast as it can.
 """
@@ -23,9 +27,9 @@ from shm.layout import align_up
 from stages.domain.codecs.binance_market import parse_message
 from stages.domain.codecs.json_scan import GUARD_BYTES
 from stages.domain.messages import MARKET
-from stages.domain.tap import BATCH, LAYOUT, RECORD, FrameReader, publish_frame
+from stages.domain.tap import LAYOUT, FrameReader, Tap, show
 
-ALONE = "parsing alone"
+ALONE, UNOBSERVED = "parsing alone", "nobody looks"
 SYMBOL = "BTCUSDT"
 STAGED = 64
 STOP_BYTES = 128
@@ -40,16 +44,14 @@ MESSAGES = {
 
 
 @kernel
-def _take_all(
-    frame: int, size: int, symbols: int, staging: int, tap: int, scratch: int, first: int, count: int, is_shown: bool
-) -> int:
+def _take_all(frame: int, size: int, symbols: int, staging: int, tap: int, count: int, has_tap: bool) -> int:
     """Parse the frame `count` times, and show it each time. Returns how many were not understood."""
     wrong = 0
     for index in range(count):
         code, _ = parse_message(frame, frame + size, symbols, 1, staging, index)
         wrong += int(code < 0)
-        if is_shown:
-            publish_frame(tap, scratch, frame, size, index, first + index)
+        if has_tap:
+            show(tap, frame, size, index, 0)
     return wrong
 
 
@@ -75,22 +77,25 @@ class Feed:
         self._ring = np.zeros(ring.ring_bytes(STAGED, MARKET.itemsize) // 8 + STOP_BYTES // 8, np.int64)
         self._staging = align_up(self._ring.ctypes.data, STOP_BYTES)
         ring.format_ring(self._staging, STAGED, MARKET.itemsize)
-        self._scratch = np.zeros(BATCH, RECORD)
-        self._shown = 0
+        self._taps = {OURS: Tap(), UNOBSERVED: Tap()}
+        for name, tap in self._taps.items():
+            tap.words["ring"], tap.words["is_observed"] = self.tap, name == OURS
 
-    def lap(self, text: str, *, is_shown: bool) -> Lap:
-        """Of one message, with or without showing it."""
+    def laps(self, text: str) -> dict[str, Lap]:
+        """Of one message, by contestant."""
+        return {name: self._lap(text, self._taps.get(name)) for name in (OURS, UNOBSERVED, ALONE)}
+
+    def _lap(self, text: str, tap: Tap | None) -> Lap:
         guard = bytes(GUARD_BYTES)
         frame = np.frombuffer(guard + text.encode() + guard, np.uint8)
 
         def run(count: int) -> Callable[[], int]:
             wrong = int(
                 _take_all(
-                    frame.ctypes.data + GUARD_BYTES, len(text), self._symbols.ctypes.data, self._staging, self.tap,
-                    self._scratch.ctypes.data, self._shown + 1, count, is_shown,
+                    frame.ctypes.data + GUARD_BYTES, len(text), self._symbols.ctypes.data, self._staging,
+                    0 if tap is None else tap.address, count, tap is not None,
                 )
             )  # fmt: skip
-            self._shown += count if is_shown else 0
             return lambda: wrong
 
         return run
@@ -122,15 +127,14 @@ def _observer(feed: Feed, core: int) -> Iterator[None]:
 
 
 def run(*, quick: bool = False) -> dict[str, Any]:
-    """The benchmark document; a ratio is parsing and showing over parsing alone."""
+    """The benchmark document; a ratio is parsing with a tap, observed or not, over parsing alone."""
     feed = Feed()
     cores = two_cores()
-    laps = {
-        name: {OURS: feed.lap(text, is_shown=True), ALONE: feed.lap(text, is_shown=False)}
-        for name, text in MESSAGES.items()
-    }
+    laps = {name: feed.laps(text) for name, text in MESSAGES.items()}
     quiet = Race(laps, quick=quick)
-    observed = Race({f"{name}_observed": lap for name, lap in laps.items()}, quick=quick)
+    observed = Race(
+        {f"{name}_observed": {each: lap[each] for each in (OURS, ALONE)} for name, lap in laps.items()}, quick=quick
+    )
     with pinned(cores[0] if cores else min(os.sched_getaffinity(0))):
         quiet.run()
         if cores:
@@ -141,7 +145,13 @@ def run(*, quick: bool = False) -> dict[str, Any]:
     for race in races:
         for row in race.results():
             rows.setdefault(row["name"], {}).update(row)
-    ratios = {name.replace("parsing alone", "alone"): value for race in races for name, value in race.ratios().items()}
+    ratios = {
+        name.replace(ALONE, "alone").replace(UNOBSERVED, "unobserved"): value
+        for race in races
+        for winner in (OURS, UNOBSERVED)
+        for name, value in race.ratios(winner).items()
+        if ALONE in name
+    }
     return {
         "bench": "tap",
         "machine": machine(),

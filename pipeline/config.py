@@ -133,7 +133,7 @@ def conclude(config: Config) -> None:
             "give a ws:// address, such as ws://127.0.0.1:PORT",
         )
     if config.feed.source == "raw" and venue.replay:
-        raise UsageError('feed.source = "raw" with venue.replay: the paper exchange plays no raw messages',
+        raise UsageError('feed.source = "raw" with venue.replay: what is replayed comes by the venue\'s stream',
                          'set feed.source = "venue" to replay, or leave --replay out')  # fmt: skip
     if venue.lines and not venue.replay:
         raise UsageError("venue.lines without venue.replay: there is nothing to send over them", "give --replay FILE")

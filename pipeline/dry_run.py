@@ -20,6 +20,7 @@ from pipeline.placement import core_map
 from pipeline.processes import make_plan
 from stages.agent import AgentError
 from stages.book.memory import memory_document, memory_words
+from stages.domain.captures import raw
 from stages.domain.captures.binance import CaptureError
 from stages.domain.captures.itch import describe
 from stages.domain.instruments import INSTRUMENT
@@ -77,8 +78,10 @@ def _market(config: Config) -> tuple[list[str], Format]:
     """The symbols that a run would have, and what their stream would carry. Raises UsageError for a file not there."""
     try:
         stream_format = stream_format_of(config)
-        if config.market.symbols or stream_format is not Format.ITCH or not config.venue.replay:
+        if config.market.symbols or stream_format is Format.BINANCE or not config.venue.replay:
             return config.market.symbols or [item.symbol for item in config.venue.symbols], stream_format
+        if stream_format is Format.RAW:
+            return list(raw.describe(config.venue.replay).symbols), stream_format
         known: dict[str, Instrument] = {}
         return [item.symbol for item in listed(describe(config.venue.replay), known)], stream_format
     except CaptureError as error:

@@ -43,6 +43,7 @@ from stages.agent import Agent, Attention, ColdKernel
 from stages.book.agent import BookAgent
 from stages.book.kernel import poll_once as poll_book_once
 from stages.domain.captures.itch import is_itch
+from stages.domain.captures.raw import is_raw
 from stages.domain.edges import edges
 from stages.domain.warming import REHEARSAL_NS, SHARED_REHEARSAL_NS
 from stages.duty import Runner, new_duty, with_bells
@@ -154,7 +155,7 @@ def stream_format_of(config: "Config") -> Format:
         return Format.ITCH
     if is_of_lines:
         raise UsageError(f'feed.source = "itch", but {replay[0]} is no ITCH file', 'set feed.source = "venue"')
-    return Format.BINANCE
+    return Format.RAW if is_raw(replay[0]) else Format.BINANCE
 
 
 def build_agents(

@@ -37,9 +37,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     given = json.load(sys.stdin)
     try:
-        recorder = Recorder(
-            given["run"], Path(given["folder"]), given["rotate_bytes"], given["rest_url"], given["symbols"], log.warning
-        )
+        recorder = Recorder(given["run"], Path(given["folder"]), given["rotate_bytes"], given["market"], log.warning)
         notify({"event": "ready"})
         recorder.record(over.is_set)
     except (OSError, SegmentError) as error:

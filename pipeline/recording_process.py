@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ BYTES_PER_MB = 1_000_000
 
 
 def start_recording(
-    run: str, folder: Path, rotate_mb: int, symbols: Sequence[str], log_path: Path, cpu: int,
+    run: str, folder: Path, rotate_mb: int, market: Mapping[str, Any], log_path: Path, cpu: int,
     wait: Callable[[float], object],
 ) -> Service:  # fmt: skip
-    """Start it and wait until it observes. Raises UsageError for a folder that it cannot write to."""
+    """Start it and wait until it observes; `market` as Recorder has it. Raises UsageError for a folder that it cannot
+    write to.
+    """
     given = {
-        "run": run, "folder": str(folder), "rotate_bytes": rotate_mb * BYTES_PER_MB, "rest_url": "",
-        "symbols": list(symbols),
+        "run": run, "folder": str(folder), "rotate_bytes": rotate_mb * BYTES_PER_MB, "market": dict(market),
     }  # fmt: skip
     service = Service("record", [sys.executable, "-m", "pipeline.recording"], given, log_path, cpu)
     try:

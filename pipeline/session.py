@@ -159,7 +159,11 @@ class _Session:
             )  # fmt: skip
             symbols = config.market.symbols or [str(entry["symbol"]) for entry in info["symbols"]]
             instruments = instruments_from_exchange_info(info, symbols, config.instruments)
-            directory.market.write_text(json.dumps({"rest_url": endpoints.rest_url, "symbols": symbols}), "utf-8")
+            market = {
+                "rest_url": endpoints.rest_url, "symbols": symbols, "lines": config.feed.lines,
+                "request_server": config.feed.request_server,
+            }  # fmt: skip
+            directory.market.write_text(json.dumps(market), "utf-8")
 
             stream_format = composition.stream_format_of(config)
             self._check_memory(len(instruments), of_orders=stream_format is Format.ITCH)
@@ -240,7 +244,7 @@ class _Session:
             if self.service is not None:
                 supervisor.adopt(self.service)
             if config.record.enabled:
-                self._start_recording(run, directory, prepared)
+                self._start_recording(run, directory)
             self.terminal.begin_status()
             self.terminal.say(f"run {run}: {config.launch.placement}, starting; logs in {directory.logs}")
             control = self._open_control(directory, supervisor, prepared)
@@ -263,15 +267,15 @@ class _Session:
             self._tell(outcome, report, directory)
         return EXIT_CODES[outcome.exit]
 
-    def _start_recording(self, run: str, directory: RunDirectory, prepared: _Prepared) -> None:
+    def _start_recording(self, run: str, directory: RunDirectory) -> None:
         """Before there is anything to record. It is no part of the line: should it fail, trading goes on."""
         from pipeline.recording_process import start_recording
 
         settings = self.config.record
-        symbols = [bytes(name).decode() for name in prepared.instruments["symbol"]]
+        market = json.loads(directory.market.read_text(encoding="utf-8"))
         folder = Path(settings.folder) if settings.folder else directory.recording
         self.recording = start_recording(
-            run, folder, settings.rotate_mb, symbols, directory.logs / "record.log", self.cores.housekeeping,
+            run, folder, settings.rotate_mb, market, directory.logs / "record.log", self.cores.housekeeping,
             self.signals.wait,
         )  # fmt: skip
         self.stack.callback(self.recording.end)

@@ -151,7 +151,7 @@ class SteppedLine:
         if notice_ring:
             self.segments[BOOK_TO_STRATEGY] = small_ring(NOTICE, notice_ring)
         self.feed = self._new_feed(instruments, feed or FeedSettings(), delivery, stream_format)
-        of_orders = stream_format is not Format.BINANCE
+        of_orders = stream_format is Format.ITCH
         self.book = BookAgent(instruments, book or BookSettings(), delivery, of_orders=of_orders)
         self.pages: dict[str, NDArray[Any]] = {}
         for agent in (self.feed, self.book):

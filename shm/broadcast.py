@@ -3,7 +3,7 @@
 Byte picture (offsets from the ring's base address, which is a multiple of 128):
 
       0  capacity, record_bytes              written once at creation
-    128  claimed, published                  the writer's line
+    128  claimed, published, attended        the writer's line
     256  capacity * record_bytes of records
 
 Record n stands in slot n modulo the capacity, a power of two. `published` counts the records ever published, `claimed`
@@ -20,6 +20,9 @@ visible to the last load. So a copy that passes the check holds the words of rec
 A writer killed at any instruction leaves `published` at the last whole batch; what it had claimed beyond that stays
 claimed, and the records whose slots it may have spoilt count as lost. A restarted writer continues from `published`
 and never lowers `claimed`: a first batch shorter than the killed one would otherwise declare spoilt slots whole.
+
+`attended` is for writers that publish only while somebody observes (`shm.presence`): 1 while they do. The ring itself
+does not look at it.
 
 Observers lose what they are too slow for, and count it exactly: every published record is either returned once, in
 order, or counted in `lost`. Every function is bounded; nobody waits for anybody.
@@ -48,6 +51,7 @@ CAPACITY = 0
 RECORD_BYTES = 8
 CLAIMED = 128
 PUBLISHED = 136
+ATTENDED = 144
 RECORDS = 256
 
 CURSOR = 0

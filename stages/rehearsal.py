@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from shm import libc, ring
 from shm.atomics import poke, store_word
-from shm.broadcast import CLAIMED, PUBLISHED
 from shm.kernel import primitive
 from shm.layout import word_of
 from shm.ring import CACHED_HEAD, CACHED_TAIL, HEAD, TAIL
@@ -28,7 +27,6 @@ from stages.domain.codecs import websocket_frames
 from stages.domain.edges import STRATEGY_TO_RISK
 from stages.domain.messages import ORDER, OrderKind, OrderType, Origin, Side, TimeInForce
 from stages.domain.sockets import connected_pair
-from stages.domain.tap import TAP
 from stages.private_memory import PrivateSegments, attach
 
 REHEARSAL_NS = 50_000
@@ -111,8 +109,7 @@ class Twins:
         """Empty rings begin again at their first slot: twins that walk through theirs would flush the caches."""
         staging = int(self._agents["feed"].context.state["staging"][0])
         rings = [segment.address for segment in self._segments.values() if segment.layout.kind == "ring"]
-        words = [(base + cursor, 0) for base in (staging, *rings) for cursor in (HEAD, TAIL, CACHED_HEAD, CACHED_TAIL)]
-        return words + [(self._segments[TAP].address + cursor, 0) for cursor in (CLAIMED, PUBLISHED)]
+        return [(base + cursor, 0) for base in (staging, *rings) for cursor in (HEAD, TAIL, CACHED_HEAD, CACHED_TAIL)]
 
     def _risk_words(self) -> list[tuple[int, int]]:
         risk = self._agents["risk"].context

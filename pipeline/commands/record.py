@@ -41,14 +41,16 @@ def record(run: str, output: Path | None, duration: float | None, rotate_mb: int
     stops: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stops.append(number))
-    end_s = None if duration is None else time.monotonic() + duration
     try:
         market = json.loads(directory.market.read_text(encoding="utf-8"))
         recorder = Recorder(
-            live.run, output or directory.recording, rotate_mb * BYTES_PER_MB, market["rest_url"], market["symbols"],
+            live.run, output or directory.recording, rotate_mb * BYTES_PER_MB, market,
             lambda text: click.echo(text, err=True),
         )  # fmt: skip
+        if not recorder.wait_attended(lambda: bool(stops)):
+            click.echo("the feed is not at work: the recording begins with the first frame of the next", err=True)
         click.echo(f"recording run {live.run} to {output or directory.recording}; Ctrl-C ends it", err=True)
+        end_s = None if duration is None else time.monotonic() + duration
         recorder.record(lambda: bool(stops) or (end_s is not None and time.monotonic() >= end_s))
     except SegmentError as error:
         raise UsageError(str(error), "the run has just ended, or is only starting: try again") from None

@@ -8,29 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.clock import CLOCK_WORDS
-from shm.control import State
-from shm.counters import Counter
 from shm.layout import word_of
 from shm.segment import Segment
-from stages.agent import BYTES_SLEEP_NS_MAX, Agent, Array, Attention, Hop, SegmentUse
-from stages.domain.codecs import itch_frames, websocket_frames
+from stages.agent import Array, Attention
+from stages.domain.codecs import websocket_frames
 from stages.domain.codecs.itch_market import Directory
 from stages.domain.messages import MARKET
-from stages.domain.samples import new_samples
-from stages.domain.tap import BATCH, RECORD
+from stages.feed.base import FeedBase
 from stages.feed.context import (
     END_OF_STREAM,
     MEMORY_SOURCE,
     MESSAGE,
     NO_DESCRIPTOR,
-    STATE,
-    SYNC,
     SYNCED,
-    Context,
     Format,
 )
-from stages.feed.outlet import USES, attached, is_empty, new_staging
 from stages.feed.rehearsed import Rehearsed, rehearsed
 from stages.feed.settings import FeedSettings
 from stages.feed.streams.connection import Connection, connect
@@ -45,13 +37,13 @@ log = logging.getLogger(__name__)
 STABLE_NS = 30_000_000_000
 """A connection that has stood this long was a good one: the next reconnect starts with the shortest pause."""
 
-ITCH_STREAM = "itch"
-"""What the paper exchange calls its stream of ITCH blocks."""
+_STREAM_OF_BLOCKS = {Format.ITCH: "itch", Format.RAW: "raw"}
+"""What the paper exchange calls its streams of binary messages."""
 
 _CHANNELS = {"depth": "depth@100ms", "trade": "trade", "bookTicker": "bookTicker", "aggTrade": "aggTrade"}
 
 
-class FeedAgent(Agent):
+class FeedAgent(FeedBase):
     """Takes market data from the venue and hands it to the book, in order, with nothing half.
 
     instruments   INSTRUMENT array; a symbol's index in it is its index everywhere
@@ -61,45 +53,6 @@ class FeedAgent(Agent):
     stream_format what the stream carries; of binary messages nothing is ever skipped, for no snapshot would mend it
     helper_cpus   where the helper thread runs
     """
-
-    name = "feed"
-    sleep_ns_max = BYTES_SLEEP_NS_MAX
-    counters = (
-        Counter("messages_in", "stream messages understood", "messages"),
-        Counter("messages_out", "events published to the book", "events"),
-        Counter("frames", "data frames that carried a stream payload, understood or not", "frames"),
-        Counter("events", "events accepted for publication", "events"),
-        Counter("gaps", "places where update ids did not join", "gaps"),
-        Counter("resyncs", "snapshots that made a book valid again", "resyncs"),
-        Counter("dropped", "messages given up: skipped as too old, or held back for too long", "messages"),
-        Counter("backpressure", "events that had to wait for room in the book's ring", "events"),
-        Counter("stale", "diffs ignored because the snapshot contains them", "messages"),
-        Counter("held", "messages held back until their symbol's snapshot came", "messages"),
-        Counter("hold_overflows", "times a symbol's hold was full and started anew", "overflows"),
-        Counter("snapshots", "snapshots asked for", "requests"),
-        Counter("snapshots_too_old", "snapshots older than the first diff held, fetched again", "snapshots"),
-        Counter("snapshot_failures", "snapshot requests that failed", "requests"),
-        Counter("unrecognised", "messages that the compiled parser left to the patient one", "messages"),
-        Counter("malformed", "messages that nobody could read", "messages"),
-        Counter("overflowed", "messages with a number that does not fit 64 bits", "messages"),
-        Counter("too_many_decimals", "messages with more decimals than a mantissa has", "messages"),
-        Counter("unknown_symbol", "messages of symbols that are not traded here", "messages"),
-        Counter("oversized", "messages longer than the limit", "messages"),
-        Counter("other_messages", "well-formed messages that are no market events", "messages"),
-        Counter("protocol_errors", "connections ended for a violation of the WebSocket protocol", "connections"),
-        Counter("connects", "connections made", "connections"),
-        Counter("disconnects", "connections lost", "connections"),
-        Counter("datagrams", "datagrams read, of all lines and of answers to requests", "datagrams"),
-        Counter("socket_drops", "datagrams that found a socket's buffer full", "datagrams"),
-        Counter("duplicates", "messages that another line had brought already", "messages"),
-        Counter("requests", "times that missing messages were asked for", "requests"),
-        Counter("lost", "messages that were missing for too long and given up", "messages"),
-        Counter("sessions", "sessions of the stream that have begun", "sessions"),
-        Counter("bad_packets", "packets without a whole header, or with fewer messages than they say", "packets"),
-        Counter("short_datagrams", "datagrams, or ends of them, shorter than a raw message", "datagrams"),
-        Counter("unknown_types", "raw messages of a type that is not known", "messages"),
-    )
-    hops = (Hop("feed.queue"), Hop("feed.parse", 1_000))
 
     def __init__(
         self,
@@ -117,18 +70,18 @@ class FeedAgent(Agent):
         self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
         streams = [f"{name.lower()}@{_CHANNELS[stream]}" for name in self._names for stream in settings.streams]
         if stream_format is not Format.BINANCE:
-            streams = [ITCH_STREAM]
+            streams = [_STREAM_OF_BLOCKS[stream_format]]
         self._url = f"{stream_url}/stream?streams=" + "/".join(streams)
         self._format, self._helper_cpus = stream_format, helper_cpus
         self._must_deliver = delivery == "every" or stream_format is not Format.BINANCE
         self._connection: Connection | None = None
-        self._has_connected = False
         self._connected_ns = 0
         self._is_connecting = False
         self._reconnect = Backoff(settings.reconnect_min_ms * 1_000_000, settings.reconnect_max_ms * 1_000_000)
         self._attention: Attention | None = None
         self._helpers: dict[int, Helper] = {}
         self._refused_options: set[str] = set()
+        super().__init__(len(instruments))
         self._allocate(instruments)
         timeout_s = None if self._must_deliver else settings.snapshot_timeout_s
         self._snapshots = SnapshotDesk(self.context, self._names, settings, rest_url, timeout_s)
@@ -139,25 +92,16 @@ class FeedAgent(Agent):
         settings, count = self._settings, len(instruments)
         self._symbols = np.ascontiguousarray(instruments["symbol"]).astype("S16")
         self._directory = Directory(instruments) if self._format is Format.ITCH else None
-        self.context = Context(
-            np.zeros(1, STATE),
-            np.zeros(CLOCK_WORDS, np.int64),
-            np.zeros(1, self.page())["counters"],
-            np.zeros(count, SYNC),
-            np.zeros(1, MESSAGE),
-            new_samples(),
-            self._symbols.ctypes.data if self._directory is None else None,
-            None if self._directory is None else self._directory.address,
+        self.context = self.context._replace(
+            message=np.zeros(1, MESSAGE),
+            names=self._symbols.ctypes.data if self._format is Format.BINANCE else None,
+            directory=None if self._directory is None else self._directory.address,
         )
         buffer_bytes = 2 * settings.frame_bytes_max + (1 << 20)
         self._buffer = Guarded(buffer_bytes)
         self._cutter = np.zeros(websocket_frames.CUTTER_BYTES // 8, np.int64)
-        self._staging_memory, staging = new_staging()
-        self._tap_scratch = np.zeros(BATCH, RECORD)
         self._hold = np.zeros((count, settings.hold_records), MARKET)
         state = self.context.state[0]
-        state["staging"] = staging
-        state["tap_scratch"] = self._tap_scratch.ctypes.data
         state["symbol_count"] = count
         state["buffer"] = self._buffer.address
         state["buffer_end"] = state["buffer"] + buffer_bytes
@@ -167,11 +111,10 @@ class FeedAgent(Agent):
         state["hold_records"] = settings.hold_records
         state["backlog_limit_ns"] = settings.backlog_limit_ms * 1_000_000
         state["must_deliver"] = self._must_deliver
-        state["descriptor"] = NO_DESCRIPTOR
-        self._framer = itch_frames.new_framer()
-        state["framer"] = self._framer.ctypes.data
-        if self._directory is not None:
+        if self._format is not Format.BINANCE:
             self.context.sync["status"] = SYNCED
+        if self._format is Format.RAW:
+            self._allocate_raw(instruments)
         self._rehearsed: Rehearsed = rehearsed(self._format, self._names[0])
         self._rehearsal = Guarded(len(self._rehearsed.message))
         self._rehearsal.place(self._rehearsed.message)
@@ -180,44 +123,29 @@ class FeedAgent(Agent):
         for sync, hold in zip(self.context.sync, self._hold, strict=True):
             sync["hold"] = hold.ctypes.data
 
-    def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
-        self.context.state[0]["rehearsal_interval_ns"] = interval_ns
-
-    def uses(self) -> list[SegmentUse]:
-        return list(USES)
-
     def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
-        self.context = attached(self.context, segments, page, clock)
+        super().attach(segments, page, clock)
         self._snapshots.context = self._refused.context = self.context
 
     def start(self, attention: Attention) -> None:
         self._attention = attention
         self._schedule_connect(0)
 
-    def state(self) -> State:
-        if self.context.state[0]["is_quiesced"]:
-            return State.QUIET if is_empty(int(self.context.state[0]["staging"])) else State.RUNNING
-        if not self._has_connected:
-            return State.STARTING
-        return State.RUNNING if self.context.counters[0]["frames"] else State.READY
-
     def is_synced(self) -> bool:
         if self._format is not Format.BINANCE:
             return True  # no snapshot will come: there is nothing to wait for
         return bool((self.context.sync["status"] == SYNCED).all())
 
-    def quiesce(self) -> None:
-        self.context.state[0]["is_quiesced"] = 1
-
     def close(self) -> None:
+        super().close()
         for helper in self._helpers.values():
             helper.close()
         if self._connection is not None:
             self._connection.close()
 
     def service(self, now_ns: int) -> None:
+        super().service(now_ns)
         state = self.context.state[0]
-        state["was_served"] = 1
         for helper in list(self._helpers.values()):
             for result in helper.results():
                 self._take_result(result, now_ns)
@@ -238,7 +166,6 @@ class FeedAgent(Agent):
     # Byte sources
 
     def use_memory(self) -> None:
-        """Take bytes from memory (`offer`) instead of a socket: stepped runs and tests."""
         self.context.state[0]["descriptor"] = MEMORY_SOURCE
         self._source = np.zeros(0, np.uint8)
 
@@ -251,10 +178,6 @@ class FeedAgent(Agent):
         state["source_end"] = state["source_at"] + len(self._source)
 
     def open_rehearsal(self) -> list[tuple[int, int]]:
-        """Make the first symbol's book, and offer the canned frame that changes it.
-
-        Returns the words (address, value) by which that frame is offered again.
-        """
         self.use_memory()
         if self._rehearsed.snapshot:
             self.offer_snapshot(0, self._rehearsed.snapshot)
@@ -316,7 +239,7 @@ class FeedAgent(Agent):
         self._connection, self._connected_ns = connection, now_ns
         self._empty_buffer()
         self.context.counters[0]["connects"] += 1
-        self._has_connected = True
+        self._has_opened = True
         self.context.state[0]["descriptor"] = connection.descriptor
 
     def _disconnect(self, why: str, now_ns: int) -> None:

@@ -1,10 +1,15 @@
 """Blocks of binary messages: one stream frame, or packet, taken apart over as many polls as it needs."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shm.atomics import store_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import primitive, routine
 from stages.domain.codecs import itch_frames
 from stages.domain.codecs.itch_market import NOT_TRADED, TOO_LARGE, stage_message
+from stages.domain.codecs.raw import MESSAGE_BYTES, TRUNCATED, UNKNOWN_TYPE, problem_count, take_datagram
+from stages.domain.codecs.raw_market import stage_raw
 from stages.domain.samples import note
 from stages.feed.context import Context
 from stages.feed.streams.sync import commit_event
@@ -15,7 +20,7 @@ def begin_block(context: Context, at: int, size: int) -> None:
     """The `size` bytes at `at` are the block under way; they stay until it is done with."""
     state = context.state[0]
     store_word(state["framer"] + itch_frames.POSITION, at)
-    state["block_at"], state["block_end"] = at, at + size
+    state["block_at"], state["message_at"], state["block_end"] = at, at, at + size
 
 
 @primitive
@@ -24,7 +29,13 @@ def take_block(context: Context, limit: int) -> int:
 
     With its last message the block is done with: `block_end` is 0. A stream of documents has no blocks: 0.
     """
-    return _take_itch(context, context.directory, limit)
+    return _take_itch(context, context.directory, limit) + _take_raw(context, context.raw, limit)
+
+
+@primitive
+def has_blocks(context: Context) -> bool:
+    """Whether a binary frame is a block of messages."""
+    return context.directory is not None or context.raw is not None
 
 
 @routine
@@ -54,6 +65,37 @@ def take_message(context: Context, directory: int) -> int:
     code = stage_message(directory, message, state["staging"], state["messages"], state["read_ns"])
     finish_message(context, code, begin_ns)
     return 1
+
+
+@routine
+def _take_raw(context: Context, raw: NDArray[np.void] | None, limit: int) -> int:
+    if raw is None:
+        return 0
+    state = context.state[0]
+    handled = 0
+    while handled < limit and state["message_at"] < state["block_end"]:
+        take_raw_message(context, raw)
+        handled += 1
+    if state["message_at"] >= state["block_end"]:
+        state["block_end"] = 0
+        context.counters[0]["frames"] += 1
+    return handled
+
+
+@routine
+def take_raw_message(context: Context, raw: NDArray[np.void]) -> None:
+    """Stage the event of the next message up to `block_end`, if it makes one."""
+    state, counters, reader = context.state[0], context.counters[0], raw[0]["reader"]
+    begin_ns = read_clock(context.clock)
+    message = take_datagram(reader, state["message_at"], state["block_end"])
+    state["message_at"] += MESSAGE_BYTES
+    if message == 0:
+        counters["short_datagrams"] = problem_count(reader, TRUNCATED)
+        counters["unknown_types"] = problem_count(reader, UNKNOWN_TYPE)
+        return
+    state["messages"] += 1
+    code = stage_raw(raw[0]["table"], message, state["staging"], state["messages"], state["read_ns"])
+    finish_message(context, code, begin_ns)
 
 
 @primitive

@@ -71,13 +71,11 @@ STATE = record_dtype(
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
         ("hold_is_full", "<i8"),  # 1: must_deliver, and a symbol's hold is half full: read no more
-        ("tap", "<i8"),  # address of the broadcast ring of raw frames, and of room to make its records in
-        ("tap_scratch", "<i8"),
-        ("frames_tapped", "<i8"),
+        ("tap", "<i8"),  # address of the words of what shows raw frames to observers
         # a block of binary messages, one behind the other
         ("block_at", "<i8"),  # where the newest block begins
         ("block_end", "<i8"),  # of the block under way; 0: there is none
-        ("message_at", "<i8"),  # the next message of a datagram of raw ones
+        ("message_at", "<i8"),  # the next message of a datagram, or a block, of raw ones
         ("framer", "<i8"),  # address of what takes a block apart
         ("messages", "<i8"),  # binary messages of the stream so far
     ],
@@ -91,7 +89,8 @@ LINES = record_dtype(
         ("descriptors", "<i8", arbitration.LINES),  # lines A and B, then answers to requests
         ("count", "<i8"),
         ("turn", "<i8"),  # whose it is to be read
-        ("line", "<i8"),  # that brought the datagram under way
+        ("line", "<i8"),  # that brought the datagram under way, its bytes; 0 bytes: it has been shown to observers
+        ("bytes", "<i8"),
         ("datagrams", "<i8", arbitration.LINES),
         ("error", "<i8"),  # errno of a receive, for the cold side, and by which line
         ("error_line", "<i8"),
@@ -114,7 +113,7 @@ PACKETS = record_dtype(
     64,
 )
 
-# Of one whose datagrams are raw messages.
+# Of one whose datagrams, or blocks, are raw messages.
 RAW = record_dtype(
     [
         ("reader", "<i8"),  # addresses
@@ -131,6 +130,8 @@ class Format(IntEnum):
     """A JSON document each."""
     ITCH = 1
     """A block of ITCH messages each, every one behind its length."""
+    RAW = 2
+    """A block of raw 29-byte messages each."""
 
 
 # struct msghdr, iovec, control buffer and an int option value, for recvmsg and setsockopt (Linux, 64 bit).
@@ -202,6 +203,8 @@ class Context(NamedTuple):
     directory: int | None = None
     """Of blocks of ITCH messages: address of what says which symbol a message is about (codecs.itch_market)."""
     lines: NDArray[np.void] | None = None
-    """Of datagrams (then there is no `message`), and of one of their kinds each:"""
+    """Of datagrams; then there is no `message`."""
     packets: NDArray[np.void] | None = None
+    """Of datagrams that are packets of blocks."""
     raw: NDArray[np.void] | None = None
+    """Of raw messages, in datagrams or in blocks."""

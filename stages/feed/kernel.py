@@ -34,9 +34,9 @@ from stages.domain.codecs.binance_market import (
 from stages.domain.codecs.itch_market import stage_message
 from stages.domain.codecs.websocket_frames import BINARY, CLOSE, INCOMPLETE, PONG, TEXT
 from stages.domain.samples import WARM_SAMPLES_BYTES, count_noted, note
-from stages.domain.tap import publish_frame
+from stages.domain.tap import show
 from stages.domain.warming import warm, warm_records
-from stages.feed.blocks import begin_block, take_block
+from stages.feed.blocks import begin_block, has_blocks, take_block
 from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, TAKEN, Context
 from stages.feed.lines.packets import is_request_wanted, take_packets
 from stages.feed.lines.raw_datagrams import take_raw
@@ -220,7 +220,7 @@ def _take_frames(context: Context, message: NDArray[np.void] | None) -> int:
             continue
         at = load_word(state["cutter"] + websocket_frames.PAYLOAD)
         count = load_word(state["cutter"] + websocket_frames.PAYLOAD_BYTES)
-        if code == BINARY and context.directory is not None:
+        if code == BINARY and has_blocks(context):
             begin_block(context, at, count)
             continue
         begin_ns = read_clock(context.clock)
@@ -242,9 +242,7 @@ def _take_frames(context: Context, message: NDArray[np.void] | None) -> int:
 @primitive
 def _tap(context: Context, at: int, size: int) -> None:
     """Show a raw frame to whoever observes."""
-    state = context.state[0]
-    state["frames_tapped"] += 1
-    publish_frame(state["tap"], state["tap_scratch"], at, size, state["read_ns"], state["frames_tapped"])
+    show(context.state[0]["tap"], at, size, context.state[0]["read_ns"], 0)
 
 
 @primitive

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.domain.codecs import moldudp64
+from stages.domain.codecs import moldudp64, raw
 from stages.domain.codecs.itch import MESSAGES
 from stages.domain.codecs.itch_frames import LENGTH_BYTES
 from stages.domain.codecs.itch_market import STOCK_BYTES
@@ -31,6 +31,8 @@ class Rehearsed(NamedTuple):
 
 def rehearsed(stream_format: Format, symbol: str) -> Rehearsed:
     """The one for a stream of this format."""
+    if stream_format is Format.RAW:
+        return _of_raw()
     return _of_binance(symbol) if stream_format is Format.BINANCE else _of_itch(symbol)
 
 
@@ -55,6 +57,13 @@ def _of_itch(symbol: str) -> Rehearsed:
     gone = _message("D", order_reference=1)
     opening = _frame(_BINARY, _block(*_standing(stock)))
     return Rehearsed(message, _frame(_BINARY, _block(message, gone)), opening, b"", 0)
+
+
+def _of_raw() -> Rehearsed:
+    """A block of trades, of an id that no symbol need have; there are no books to open."""
+    trade = np.zeros(1, raw.MESSAGE)
+    trade["message_type"], trade["price"], trade["quantity"] = raw.TRADE, 100 * 10**-raw.PRICE_EXPONENT, 1
+    return Rehearsed(trade.tobytes(), _frame(_BINARY, trade.tobytes()), b"", b"", 0)
 
 
 class RehearsedPackets(NamedTuple):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from stages.domain.captures.binance_description import Description, describe
 from stages.venue import fixed, instruments
 from stages.venue.account import Account
 from stages.venue.authentication import Authenticator
@@ -18,7 +17,6 @@ from stages.venue.exchange import Exchange
 from stages.venue.hub import Hub
 from stages.venue.limits import Limits
 from stages.venue.operations import Operations
-from stages.venue.replay import ReplaySource, replayed_instruments
 from stages.venue.rest import RestApi
 from stages.venue.settings import VenueSettings
 from stages.venue.streams import MarketStreams
@@ -26,25 +24,11 @@ from stages.venue.synthetic import SyntheticSource
 from stages.venue.websocket_api import WebSocketApi
 
 if TYPE_CHECKING:
-    from stages.domain.captures.itch import ItchDescription
-    from stages.venue.itch_replay import ItchReplay
+    from stages.venue.block_replay import BlockReplay
+    from stages.venue.replay import ReplaySource
 
 GOING_AWAY = 1001
 SHUTDOWN_TIMEOUT_S = 1.0
-
-
-def _describe(files: Sequence[str]) -> tuple[Description | None, ItchDescription | None]:
-    """What the files hold that are to be played; (None, None) of no file.
-
-    Decoders of ITCH are compiled code. A market of our own, which most runs trade on, starts without the compiler.
-    """
-    if not files:
-        return None, None
-    from stages.domain.captures import itch as itch_capture
-
-    if itch_capture.is_itch(files[0]):
-        return None, itch_capture.describe(files)
-    return describe(files), None
 
 
 class Venue:
@@ -56,17 +40,15 @@ class Venue:
         is_replay = bool(settings.replay)
         known = {item.symbol: item for item in map(instruments.from_settings, settings.symbols)}
         listed = list(known.values())
-        description, itch_description = _describe(settings.replay)
-        played = description or itch_description
-        self.warnings = played.warnings if played is not None else []
-        if description is not None:
-            listed = replayed_instruments(description, known)
-        opening = {}
-        if itch_description is not None:
-            from stages.venue import itch_replay
+        self.warnings: list[str] = []
+        opening: dict[str, int] = {}
+        if is_replay:
+            from stages.venue import recorded
 
-            listed = itch_replay.listed(itch_description, known)
-            opening = itch_replay.balances(listed)
+            played = recorded.described(settings.replay)
+            self.warnings = played.warnings
+            listed = recorded.listed(played, known)
+            opening = recorded.opening(played, listed)
         account = Account(opening | {asset: fixed.parse(amount) for asset, amount in settings.balances.items()})
         for item in listed:
             account.balance(item.base_asset)
@@ -74,22 +56,11 @@ class Venue:
         exchange = Exchange(listed, account, maker_fee_bps=settings.maker_fee_bps, taker_fee_bps=settings.taker_fee_bps)
         authenticator = Authenticator(settings)
         operations = Operations(exchange, Limits(settings), settings)
-        self._source: ReplaySource | ItchReplay | SyntheticSource
-        if description is not None:
-            self._source = ReplaySource(exchange, self._hub, description, speed=settings.speed, notify=notify)
-        elif itch_description is not None:
-            server = None
-            if settings.lines:
-                from stages.venue.moldudp64 import MoldServer
-
-                server = MoldServer(
-                    settings.lines, settings.request_server, loss_permille=settings.line_loss_permille,
-                    seed=settings.seed,
-                )  # fmt: skip
-            self._source = itch_replay.ItchReplay(
-                exchange, self._hub, itch_description, speed=settings.speed, notify=notify, server=server,
-                is_connected=lambda: bool(self._api.connections),
-            )  # fmt: skip
+        self._source: ReplaySource | BlockReplay | SyntheticSource
+        if is_replay:
+            self._source = recorded.player(
+                played, exchange, self._hub, settings, notify, lambda: bool(self._api.connections)
+            )
         else:
             self._source = SyntheticSource(
                 exchange, self._hub, seed=settings.seed, events_per_second=settings.events_per_second

@@ -143,8 +143,8 @@ class VenueSettings(BaseModel):
     )
     balances: dict[str, DecimalString] = Field(
         default_factory=lambda: {"USDT": "10000000", "BTC": "100", "ETH": "2000"},
-        description="Asset: amount free at the start, in that asset; a replay of ITCH gives 10,000,000 USD and 10,000 "
-        "shares of each security besides",
+        description="Asset: amount free at the start, in that asset; a replay of ITCH or raw messages gives "
+        "10,000,000 USD and 10,000 shares of each security besides",
     )
     maker_fee_bps: int = Field(default=10, ge=0, le=1000, description="Commission of a passive fill, basis points")
     taker_fee_bps: int = Field(default=10, ge=0, le=1000, description="Commission of a taking fill, basis points")
@@ -156,7 +156,8 @@ class VenueSettings(BaseModel):
     )
     replay: list[str] = Field(
         default_factory=list,
-        description="Captures to play, in order: Binance streams or ITCH 5.0; empty for the synthetic market",
+        description="Captures to play, in order: Binance streams, ITCH 5.0 or raw 29-byte messages; empty for the "
+        "synthetic market",
     )
     speed: Annotated[str, AfterValidator(_speed)] = Field(
         default="1", description="Replay speed: multiple of the recorded pace (0.001 to 100000), or 'max'"

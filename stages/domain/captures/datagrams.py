@@ -1,6 +1,7 @@
 """UDP datagrams out of captured packets: Ethernet with VLAN tags, Linux cooked, loopback and raw IP; IPv4 and IPv6.
 
-What this project records itself are payloads alone, in a link type that is left to everybody's own use.
+What this project records itself of streams are payloads alone, in a link type that is left to everybody's own use; of
+lines of datagrams, packets of raw IP, whose addresses and ports say which line each came by.
 """
 
 import struct
@@ -15,12 +16,21 @@ _ETHERNET, _COOKED, _COOKED_2 = 1, 113, 276
 _LOOPBACK = (0, 108)
 BARE_PAYLOAD = 147
 _NOWHERE = (b"", 0)
-_RAW_IP = (12, 14, 101, 228, 229)
+RAW_IP = 101
+_RAW_IP = (12, 14, RAW_IP, 228, 229)
 _VLAN = (0x8100, 0x88A8, 0x9100)
 _IPV4, _IPV6, _UDP = 0x0800, 0x86DD, 17
 _IPV6_EXTENSIONS, _IPV6_FRAGMENT = (0, 43, 60), 44
+_IP_HEADER = struct.Struct(">BBHHHBBH4s4s")
+_IP_TTL = 64
 _HEADER = struct.Struct(">HHHH")
 UDP_HEADER_BYTES = _HEADER.size
+
+
+Endpoint = tuple[bytes, int]
+"""Address and port."""
+ANYWHERE = (bytes(4), 0)
+"""An endpoint of IPv4 that is not known."""
 
 
 class Datagram(NamedTuple):
@@ -28,8 +38,19 @@ class Datagram(NamedTuple):
 
     offset: int
     time_ns: int
-    flow: tuple[bytes, int]
+    flow: Endpoint
     payload: bytes
+
+
+def ip_packet(source: Endpoint, target: Endpoint, payload: bytes) -> bytes:
+    """The packet of raw IP, version 4, that carries `payload`, 65,507 bytes at most; it has no UDP checksum."""
+    size = _IP_HEADER.size + UDP_HEADER_BYTES + len(payload)
+    fields = (0x45, 0, size, 0, 0x4000, _IP_TTL, _UDP)
+    total = sum(struct.unpack(">10H", _IP_HEADER.pack(*fields, 0, source[0], target[0])))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    udp = _HEADER.pack(source[1], target[1], UDP_HEADER_BYTES + len(payload), 0)
+    return _IP_HEADER.pack(*fields, checksum, source[0], target[0]) + udp + payload
 
 
 class _OtherPacketError(Exception):

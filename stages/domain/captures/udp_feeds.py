@@ -5,10 +5,10 @@ redundant lines: their messages come out once, in order of their sequence number
 """
 
 import re
-import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shm.kernel import kernel, routine
 from shm.libc import memmove
-from stages.domain.captures.datagrams import Datagram, datagrams
+from stages.domain.captures.datagrams import Datagram, Endpoint, datagrams
 from stages.domain.captures.pieces import DamagedFileError
 from stages.domain.codecs import arbitration, raw
 from stages.domain.codecs.arbitration import LINES, Arbiter
@@ -25,9 +25,12 @@ from stages.domain.codecs.big_endian import load_big_u16
 from stages.domain.codecs.itch import lengths_by_type
 from stages.domain.codecs.moldudp64 import BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, SESSION_BYTES
 
-WINDOW = 1 << 14
-"""Messages that one line may be ahead of the other, or late."""
-RECENT_PACKETS = 1 << 16
+WINDOW = 1 << 16
+"""Messages that one line may be ahead of the other, or late, or answers to requests: as in a feed by default."""
+LOOK_PACKETS = 1 << 12
+"""So many at a file's beginning are looked at for what a feed that came late has asked for."""
+RECENT_PACKETS = 1 << 14
+PACKET_MESSAGES_MAX = 1 << 12
 SESSIONS_MAX = 64
 _OUTPUT_BYTES = WINDOW * arbitration.SLOT_BYTES + (1 << 16)
 _LENGTHS = lengths_by_type().tolist()
@@ -58,12 +61,34 @@ class Oddity(NamedTuple):
 
 @dataclass
 class _Session:
-    arbiter: Arbiter = field(default_factory=lambda: Arbiter(WINDOW))
+    arbiter: Arbiter
     lines: dict[tuple[bytes, int], int] = field(default_factory=dict)
     """Of each flow: the sequence number that is next."""
-    recent: dict[int, int] = field(default_factory=dict)
-    """Sequence number of a packet: its checksum, of the last RECENT_PACKETS."""
+    recent: dict[int, bytes] = field(default_factory=dict)
+    """Sequence number: the longest packet that began with it, of the last RECENT_PACKETS."""
     lost: int = 0
+
+    def knows(self, sequence: int, packet: bytes) -> bool:
+        """Whether messages of `packet`, which begins with `sequence`, came before, as they are now.
+
+        They may have come in other packets: answers to requests are cut otherwise than what a line brought.
+        """
+        if self.recent.get(sequence) == packet:
+            return True
+        now = _messages(sequence, packet)
+        known: dict[int, bytes] = {}
+        for first in range(sequence - PACKET_MESSAGES_MAX, sequence + len(now)):
+            if first in self.recent:
+                known |= _messages(first, self.recent[first])
+        common = now.keys() & known.keys()
+        return bool(common) and all(now[number] == known[number] for number in common)
+
+    def keep(self, sequence: int, packet: bytes) -> None:
+        """Remember a packet."""
+        if len(packet) > len(self.recent.get(sequence, b"")):
+            self.recent[sequence] = packet
+        if len(self.recent) > RECENT_PACKETS:
+            self.recent.pop(next(iter(self.recent)))
 
 
 @dataclass
@@ -76,6 +101,8 @@ class UdpFeeds:
     oddities: list[Oddity] = field(default_factory=list)
     _formats: dict[tuple[bytes, int], str] = field(default_factory=dict)
     _sessions: dict[bytes, _Session] = field(default_factory=dict)
+    _starts: dict[bytes, int] = field(default_factory=dict)
+    """Sequence number with which a session begins here."""
     _words: list[NDArray[Any]] = field(default_factory=list)
     """Of all arbiters that there were."""
 
@@ -91,7 +118,7 @@ class UdpFeeds:
         last = 0
         damage = None
         try:
-            for datagram in datagrams(self.file, self.packets):
+            for datagram in self._looked_ahead(datagrams(self.file, self.packets)):
                 last = datagram.offset
                 content = self._take(datagram)
                 if content:
@@ -103,6 +130,21 @@ class UdpFeeds:
             yield Content(last, 0, False, kept)
         if damage is not None:
             raise damage
+
+    def _looked_ahead(self, source: Iterator[Datagram]) -> Iterator[Datagram]:
+        """The same, once `_starts` is known."""
+        head: list[Datagram] = []
+        damage = None
+        try:
+            for datagram in islice(source, LOOK_PACKETS):
+                head.append(datagram)
+        except DamagedFileError as error:
+            damage = error
+        self._starts = _starts(head)
+        yield from head
+        if damage is not None:
+            raise damage
+        yield from source
 
     def _take(self, datagram: Datagram) -> bytes:
         payload = datagram.payload
@@ -153,7 +195,7 @@ class UdpFeeds:
         name = datagram.payload[:SESSION_BYTES]
         session = self._sessions.get(name)
         if session is None and _is_mold(datagram.payload) and len(self._sessions) < SESSIONS_MAX:
-            session = self._sessions[name] = _Session()
+            session = self._sessions[name] = _Session(Arbiter(WINDOW, self._starts.get(name, 0)))
             self._words.append(session.arbiter.words)
         elif session is None:
             what = f"no MoldUDP64 packet, or of one session more than {SESSIONS_MAX}: {name!r}"
@@ -168,11 +210,10 @@ class UdpFeeds:
         payload, kept = datagram.payload, b""
         sequence = int.from_bytes(payload[SESSION_BYTES : SESSION_BYTES + 8], "big")
         count = int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
-        checksum = zlib.crc32(payload)
         following = session.lines.setdefault(datagram.flow, 0)
         if sequence > arbitration.SEQUENCE_MAX:
             return b""
-        if count and sequence < following and session.recent.get(sequence) != checksum:
+        if count and sequence < following and not session.knows(sequence, payload):
             if sequence < int(session.arbiter.words["expected"][0]):
                 what = f"sequence number {sequence} after {following - 1} on one line, with other messages than before"
                 self.oddities.append(Oddity("sequence_reset", what, datagram.offset))
@@ -185,9 +226,7 @@ class UdpFeeds:
                 what = f"sequence number {sequence} after {following - 1} on one line"
                 self.oddities.append(Oddity("out_of_order", what, datagram.offset))
         if count:
-            session.recent[sequence] = checksum
-            if len(session.recent) > RECENT_PACKETS:
-                session.recent.pop(next(iter(session.recent)))
+            session.keep(sequence, payload)
         session.lines[datagram.flow] = max(sequence + count, session.lines.get(datagram.flow, 0))
         return kept
 
@@ -217,6 +256,45 @@ _ODD = {
 
 def _next(session: _Session) -> int:
     return int(session.arbiter.words["expected"][0]) - 1
+
+
+def _starts(head: Sequence[Datagram]) -> dict[bytes, int]:
+    """Session: the first of the messages that `head` has without a gap up to those of its first packet.
+
+    A feed that comes late asks for what was before; the answers follow. What goes back on its line is not looked at:
+    the session begins anew there.
+    """
+    firsts: dict[bytes, int] = {}
+    following: dict[tuple[bytes, Endpoint], int] = {}
+    spans: dict[bytes, list[tuple[int, int]]] = {}
+    for datagram in head:
+        payload, name = datagram.payload, datagram.payload[:SESSION_BYTES]
+        if not _is_mold(payload):
+            continue
+        sequence = int.from_bytes(payload[SESSION_BYTES : SESSION_BYTES + 8], "big")
+        end = sequence + int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
+        firsts.setdefault(name, sequence)
+        if sequence >= following.get((name, datagram.flow), 0):
+            following[name, datagram.flow] = end
+            spans.setdefault(name, []).append((sequence, end))
+    for name, first in firsts.items():
+        for begin, end in sorted(spans[name], key=lambda span: span[1], reverse=True):
+            if begin < firsts[name] <= end and begin < first:
+                firsts[name] = begin
+    return {name: first for name, first in firsts.items() if first <= arbitration.SEQUENCE_MAX}
+
+
+def _messages(sequence: int, packet: bytes) -> dict[int, bytes]:
+    """The messages of a MoldUDP64 packet by their sequence numbers, as far as they are whole."""
+    found, at = {}, HEADER_BYTES
+    count = int.from_bytes(packet[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
+    for number in range(sequence, sequence + count):
+        begin = at + BLOCK_HEADER_BYTES
+        at = begin + int.from_bytes(packet[at:begin], "big")
+        if begin > len(packet) or at > len(packet):
+            break
+        found[number] = packet[begin:at]
+    return found
 
 
 def _format_of(payload: bytes) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.domain.captures.datagrams import BARE_PAYLOAD
+from stages.domain.captures.datagrams import BARE_PAYLOAD, RAW_IP
 from stages.domain.captures.pcap import packet_record, pcap_head
 
 
@@ -31,6 +31,8 @@ def _line(receive_ns: int, raw: bytes) -> bytes:
 
 LINES = Form(".gz", b"", _line)
 PACKETS = Form(".pcap.gz", pcap_head(BARE_PAYLOAD), packet_record)
+DATAGRAMS = Form(".pcap.gz", pcap_head(RAW_IP), packet_record)
+"""Frames are `datagrams.ip_packet`s."""
 
 FLUSH_BYTES = 1 << 20
 """What is held back until the next `flush`, at most."""

@@ -1,9 +1,11 @@
 """Raw messages to market records: a trade is told; a quote, which does not say its side, is no book and gives none.
 
 Nor does a trade say who was the aggressor: it counts as a buyer's. Prices have 8 decimals and quantities none; records
-have the exponents of the instrument table. A symbol's id is what the table says, by default its index.
+have the exponents of the instrument table. A symbol's id is what the table says; by default what its name says where
+all are called ID and a number, else its index.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +37,19 @@ TRADE = int(MarketKind.TRADE)
 MANTISSA_LIMIT = 2**62
 
 
+_NAME = re.compile(r"ID(\d{1,10})")
+
+
+def symbol_name(symbol_id: int) -> str:
+    """What the symbol of an id is called that nobody has named."""
+    return f"ID{symbol_id}"
+
+
+def _ids_of(names: Sequence[str]) -> Sequence[int]:
+    found = [int(match[1]) for match in map(_NAME.fullmatch, names) if match is not None]
+    return found if len(found) == len(names) else range(len(names))
+
+
 class SymbolTable:
     """Cold: the memory of a table, for the symbols of an INSTRUMENT table. Raises ValueError."""
 
@@ -42,7 +57,7 @@ class SymbolTable:
         count = len(instruments)
         if ids and len(ids) != count:
             raise ValueError(f"feed.symbol_ids has {len(ids)} ids for {count} symbols")
-        self._ids = np.array(ids or range(count), np.int64)
+        self._ids = np.array(ids or _ids_of([name.decode() for name in instruments["symbol"].tolist()]), np.int64)
         self._price_scales = scales(instruments["price_exponent"], raw.PRICE_EXPONENT)
         self._quantity_scales = scales(instruments["quantity_exponent"], 0)
         self.words: NDArray[Any] = np.zeros(1, TABLE)

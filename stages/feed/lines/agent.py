@@ -2,38 +2,21 @@
 
 import logging
 import socket
-from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.clock import CLOCK_WORDS
-from shm.control import State
 from shm.layout import word_of
-from shm.segment import Segment
-from stages.agent import BYTES_SLEEP_NS_MAX, Agent, AgentError, Array, Attention, SegmentUse
-from stages.domain.codecs import itch_frames, raw
+from stages.agent import AgentError, Attention
 from stages.domain.codecs.arbitration import Arbiter
 from stages.domain.codecs.itch_market import Directory
-from stages.domain.codecs.raw_market import SymbolTable
 from stages.domain.lines import LineError, open_receiver, open_sender, parse_address
-from stages.domain.samples import new_samples
-from stages.feed.agent import FeedAgent
-from stages.feed.context import (
-    LINES,
-    MEMORY_SOURCE,
-    NO_DESCRIPTOR,
-    PACKETS,
-    RAW,
-    STATE,
-    SYNC,
-    Context,
-)
+from stages.feed.base import FeedBase
+from stages.feed.context import LINES, MEMORY_SOURCE, PACKETS
 from stages.feed.lines.datagrams import DATAGRAM_BYTES_MAX, LINE_SHIFT
 from stages.feed.lines.requests import RequestDesk
 from stages.feed.lines.watch import LineWatch
-from stages.feed.outlet import USES, attached, is_empty, new_staging
 from stages.feed.rehearsed import rehearsed_packets
 from stages.feed.settings import FeedSettings
 
@@ -43,17 +26,12 @@ GUARD_BYTES = 64
 """Before and behind the buffer: kernels load whole words."""
 
 
-class LinesAgent(Agent):
+class LinesAgent(FeedBase):
     """Takes market data from lines of datagrams and hands it to the book, in order.
 
     instruments   INSTRUMENT array; a symbol's index in it is its index everywhere
     settings      `source` says what the datagrams are: MoldUDP64 packets of ITCH messages, or raw messages
     """
-
-    name = "feed"
-    sleep_ns_max = BYTES_SLEEP_NS_MAX
-    counters = FeedAgent.counters
-    hops = FeedAgent.hops
 
     def __init__(self, instruments: NDArray[np.void], settings: FeedSettings) -> None:
         self._settings = settings
@@ -63,61 +41,33 @@ class LinesAgent(Agent):
         self._requests: RequestDesk | None = None
         self._is_started = self._told_end = False
         self._told_lost = self._told_sessions = 0
-        self._arbiter: Arbiter | None = None
-        self._allocate(len(instruments))
+        self.arbiter: Arbiter | None = None
+        super().__init__(len(instruments))
+        self._allocate()
         if settings.source == "itch":
             self._allocate_packets(instruments)
         else:
-            self._allocate_raw(instruments)
+            self._allocate_raw(instruments, settings.symbol_ids)
 
-    def _allocate(self, symbols: int) -> None:
+    def _allocate(self) -> None:
         """All private memory; the kernel sees it by address."""
-        self.context = Context(
-            np.zeros(1, STATE),
-            np.zeros(CLOCK_WORDS, np.int64),
-            np.zeros(1, self.page())["counters"],
-            np.zeros(symbols, SYNC),
-            None,
-            new_samples(),
-            lines=np.zeros(1, LINES),
-        )
+        self.context = self.context._replace(lines=np.zeros(1, LINES))
         self._buffer = np.zeros(DATAGRAM_BYTES_MAX + 2 * GUARD_BYTES, np.uint8)
-        self._staging_memory, staging = new_staging()
-        state = self.context.state[0]
-        state["staging"] = staging
-        state["buffer"] = self._buffer.ctypes.data + GUARD_BYTES
-        state["descriptor"] = NO_DESCRIPTOR
+        self.context.state[0]["buffer"] = self._buffer.ctypes.data + GUARD_BYTES
 
     def _allocate_packets(self, instruments: NDArray[np.void]) -> None:
         settings, state = self._settings, self.context.state[0]
         words = np.zeros(1, PACKETS)
         packets = words[0]
-        self._arbiter = Arbiter(settings.gap_window_messages, settings.first_sequence)
-        self._framer, self._directory = itch_frames.new_framer(), Directory(instruments)
-        state["framer"] = self._framer.ctypes.data
+        self.arbiter = Arbiter(settings.gap_window_messages, settings.first_sequence)
+        self._directory = Directory(instruments)
         self.context = self.context._replace(directory=self._directory.address, packets=words)
-        packets["arbiter"] = self._arbiter.address
+        packets["arbiter"] = self.arbiter.address
         packets["patience_ns"] = round(settings.gap_timeout_ms * 1e6)
         packets["request_interval_ns"] = round(settings.request_interval_ms * 1e6) if settings.request_server else 0
         self._rehearsed = rehearsed_packets(self._names[0])
         self._rehearsal = np.frombuffer(self._rehearsed.message.ljust(GUARD_BYTES), np.uint8).copy()
         state["rehearsal_at"], state["rehearsal_bytes"] = self._rehearsal.ctypes.data, len(self._rehearsed.message)
-
-    def _allocate_raw(self, instruments: NDArray[np.void]) -> None:
-        self._reader = raw.new_reader()
-        self._table = SymbolTable(instruments, self._settings.symbol_ids)
-        words = np.zeros(1, RAW)
-        words["reader"], words["table"] = self._reader.ctypes.data, self._table.address
-        self.context = self.context._replace(raw=words)
-
-    def rehearse_every(self, interval_ns: int, *, has_twin: bool) -> None:
-        self.context.state[0]["rehearsal_interval_ns"] = interval_ns
-
-    def uses(self) -> list[SegmentUse]:
-        return list(USES)
-
-    def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
-        self.context = attached(self.context, segments, page, clock)
 
     def start(self, attention: Attention) -> None:
         self._is_started = True
@@ -132,38 +82,28 @@ class LinesAgent(Agent):
                 self._sockets.append(sock)
                 for finding in findings:
                     log.info("line %s: socket option %s", text, finding)
-            if settings.request_server and self._arbiter is not None:
+            if settings.request_server and self.arbiter is not None:
                 server = open_sender(parse_address(settings.request_server), settings.socket_buffer_bytes)
                 self._sockets.append(server)
-                self._requests = RequestDesk(self._arbiter, server, settings.request_server)
+                self._requests = RequestDesk(self.arbiter, server, settings.request_server)
         except LineError as error:
             self.close()
             raise AgentError(str(error)) from None
         lines[0]["descriptors"][: len(self._sockets)] = [sock.fileno() for sock in self._sockets]
         lines[0]["count"] = len(self._sockets)
-        self._watch = LineWatch(settings.lines, self._sockets)
+        self._watch, self._has_opened = LineWatch(settings.lines, self._sockets), True
         self.context.counters[0]["connects"] += len(settings.lines)
         log.info("receiving from %s", " and ".join(settings.lines))
 
-    def state(self) -> State:
-        state = self.context.state[0]
-        if state["is_quiesced"]:
-            return State.QUIET if is_empty(int(state["staging"])) else State.RUNNING
-        if self._watch is None:
-            return State.STARTING
-        return State.RUNNING if self.context.counters[0]["frames"] else State.READY
-
-    def quiesce(self) -> None:
-        self.context.state[0]["is_quiesced"] = 1
-
     def close(self) -> None:
+        super().close()
         for sock in self._sockets:
             with suppress(OSError):
                 sock.close()
         self._sockets.clear()
 
     def service(self, now_ns: int) -> None:
-        self.context.state[0]["was_served"] = 1
+        super().service(now_ns)
         if not self._is_started:
             return
         if self._watch is None:
@@ -171,13 +111,13 @@ class LinesAgent(Agent):
         lines, packets, counters = self.context.lines, self.context.packets, self.context.counters[0]
         if self._watch is not None and lines is not None:
             counters["socket_drops"] = self._watch.look(lines[0], now_ns)
-        if packets is None or self._arbiter is None:
+        if packets is None or self.arbiter is None:
             return
         if packets[0]["is_request_wanted"]:
             packets[0]["is_request_wanted"] = 0
             if self._requests is not None and self._requests.ask():
                 counters["requests"] += 1
-        words = self._arbiter.words[0]
+        words = self.arbiter.words[0]
         counters["duplicates"], counters["sessions"] = words["duplicates"], words["sessions"]
         counters["bad_packets"] = words["malformed"] + words["truncated"]
         self._tell(words)
@@ -201,13 +141,12 @@ class LinesAgent(Agent):
     @property
     def session(self) -> str:
         """The name of the session that is being read."""
-        assert self._arbiter is not None
-        return self._arbiter.session.decode("ascii", "replace").strip()
+        assert self.arbiter is not None
+        return self.arbiter.session.decode("ascii", "replace").strip()
 
     # Memory in place of sockets: stepped runs, rehearsals and tests
 
     def use_memory(self) -> None:
-        """Take datagrams from memory (`offer`)."""
         self.context.state[0]["descriptor"] = MEMORY_SOURCE
         self._source = np.zeros(0, np.int64)
 
@@ -223,14 +162,13 @@ class LinesAgent(Agent):
         return added.nbytes
 
     def open_rehearsal(self) -> list[tuple[int, int]]:
-        """As the other feed's: make the first symbol's book, and offer the canned packet that changes it."""
         self.use_memory()
-        if self._arbiter is None:
+        if self.arbiter is None:
             return []
         size = 0
         for packet in self._rehearsed.packets:
             size = self.offer(packet)
-        words, sequence = self._arbiter.words, self._rehearsed.sequence
+        words, sequence = self.arbiter.words, self._rehearsed.sequence
         return [
             word_of(self.context.state, "source_at", int(self.context.state["source_end"][0]) - size),
             *(word_of(words, name, sequence) for name in ("expected", "known_end")),

@@ -1,8 +1,9 @@
 """MoldUDP64 packets of redundant lines: arbitrated, and each message handed to the decoder of blocks.
 
 A gap stays open, and what comes behind it is kept, until the other line or the request server has filled it or until
-it has been open for too long. Then its messages are lost, and with them every book: no snapshot of such a feed says
-what they did. A new session begins with empty books.
+it has been open for too long and nothing is left to be read: what waits in a socket while this process had to wait is
+not late. Then its messages are lost, and with them every book: no snapshot of such a feed says what they did. A new
+session begins with empty books.
 """
 
 import numpy as np
@@ -54,8 +55,6 @@ def take_packets(
     handled, reads = 0, 0
     while handled < limit:
         block = take(arbiter)
-        if block == 0 and abandon(arbiter, now_ns, packets[0]["patience_ns"]):
-            block = take(arbiter)
         _tell_losses(context, packets, arbiter)
         if block != 0:
             state["messages"] = load_word(arbiter + EXPECTED) - 2  # which is that of the message before
@@ -64,15 +63,18 @@ def take_packets(
             state["block_end"] = 0
             context.counters[0]["frames"] += 1
             handled += 1
-            continue
-        size = receive(context, lines) if reads == 0 else NOTHING
-        if size == NOTHING:
+        elif reads == 1:
             break
-        reads = 1
-        offer(arbiter, lines[0]["line"], state["buffer"], state["buffer"] + size, now_ns)
-        _tell_losses(context, packets, arbiter)
-        if load_word(arbiter + SESSIONS) != packets[0]["sessions"]:
-            _tell_session(context, packets, directory)
+        else:
+            size = receive(context, lines)
+            if size != NOTHING:
+                reads = 1
+                offer(arbiter, lines[0]["line"], state["buffer"], state["buffer"] + size, now_ns)
+                if load_word(arbiter + SESSIONS) != packets[0]["sessions"]:
+                    _tell_losses(context, packets, arbiter)
+                    _tell_session(context, packets, directory)
+            elif not abandon(arbiter, now_ns, packets[0]["patience_ns"]):
+                break
     _watch(packets, now_ns)
     return handled + reads
 

@@ -12,9 +12,11 @@ from stages.book.settings import BookSettings
 from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE
 from stages.domain.instruments import INSTRUMENT
 from stages.domain.messages import NOTICE
+from stages.domain.tap import TAP, FrameReader
 from stages.feed.settings import FeedSettings
 
-__all__ = ["Stepped", "diff", "frame", "instruments", "memory_segment", "popped", "push", "small_ring", "snapshot"]
+__all__ = ["Stepped", "diff", "frame", "instruments", "memory_segment", "observed", "popped", "push", "small_ring",
+           "snapshot"]  # fmt: skip
 
 
 def instruments(*symbols: str) -> np.ndarray:
@@ -38,6 +40,18 @@ def popped(segment: Any, dtype: np.dtype, limit: int = 1 << 30) -> np.ndarray:
     while len(found) < limit and pop(segment.address, scratch.ctypes.data):
         found.append(scratch[0].copy())
     return np.array(found, dtype)
+
+
+class _Somebody:
+    def is_observed(self) -> bool:
+        return True
+
+
+def observed(line: SteppedLine) -> FrameReader:
+    """What the feed of `line` shows from now on."""
+    line.feed.tap.watch = _Somebody()
+    line.feed.tap.look()
+    return FrameReader(line.segments[TAP].address)
 
 
 class Stepped(SteppedLine):

@@ -16,11 +16,10 @@ from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE
 from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind, Side
 from stages.domain.orderbook import top
 from stages.domain.orderbook.engine import Capacity, engine_bytes
-from stages.domain.tap import TAP, FrameReader
 from stages.feed.context import Format
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import coherent, order_stream
-from tests.stages.feed.stepped import diff, instruments
+from tests.stages.feed.stepped import diff, instruments, observed
 
 BINARY = 2
 STOCKS = ("STOCK1", "STOCK3")
@@ -278,12 +277,12 @@ def test_text_among_the_blocks_is_counted_and_left_out() -> None:
 
 def test_every_block_is_shown_whole_once_the_book_has_it() -> None:
     line = Line()
-    reader = FrameReader(line.segments[TAP].address)
+    reader = observed(line)
     messages = coherent(order_stream(4, 120))
     line.play(*messages, per_frame=50)  # of which a poll takes a part
     blocks = [oracle.framed(*messages[at : at + 50]) for at in range(0, len(messages), 50)]
-    assert [raw for _, raw in reader.read()] == blocks
+    assert [each.content for each in reader.read()] == blocks
     torn = blocks[0][:-3]
     line.feed.offer(frame(torn, BINARY))
     line.play()
-    assert [raw for _, raw in reader.read()] == [torn]
+    assert [each.content for each in reader.read()] == [torn]

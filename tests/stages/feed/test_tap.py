@@ -3,8 +3,7 @@
 import pytest
 
 from shm.atomics import JIT
-from stages.domain.tap import TAP, FrameReader
-from tests.stages.feed.stepped import Stepped, diff, frame, snapshot, ticker, trade
+from tests.stages.feed.stepped import Stepped, diff, frame, observed, snapshot, ticker, trade
 
 pytestmark = [
     pytest.mark.timeout(600),  # compiles the feed
@@ -14,7 +13,7 @@ pytestmark = [
 
 def test_frames_and_the_snapshot_are_shown_in_the_order_in_which_they_were_used() -> None:
     line = Stepped()
-    reader = FrameReader(line.segments[TAP].address)
+    reader = observed(line)
     many = [(f"{price}.00", "1") for price in range(1, 400)]
     before = [diff(9, 10), ticker(10, ("100", "1"), ("101", "1"))]
     behind = [diff(11, 12, many), trade(1, "100", "1"), b'{"stream":"btcusdt@depth@100ms","data":nonsense}']
@@ -28,7 +27,18 @@ def test_frames_and_the_snapshot_are_shown_in_the_order_in_which_they_were_used(
     line.feed.offer(b"".join(map(frame, behind)))
     line.run()
     shown = list(reader.read())
-    assert [raw for _, raw in shown] == [*before, good, *behind]
-    stamps = [stamp for stamp, _ in shown]
+    assert [each.content for each in shown] == [*before, good, *behind]
+    stamps = [each.read_ns for each in shown]
     assert stamps == sorted(stamps)
-    assert reader.lost_frames == 0
+    assert (reader.lost_frames, reader.is_from_the_start) == (0, True)
+
+
+def test_nothing_is_shown_while_nobody_observes() -> None:
+    line = Stepped()
+    line.feed.offer(frame(ticker(10, ("100", "1"), ("101", "1"))))
+    line.run()
+    reader = observed(line)
+    line.feed.offer(frame(ticker(11, ("100", "1"), ("101", "1"))))
+    line.run()
+    assert [each.content for each in reader.read()] == [ticker(11, ("100", "1"), ("101", "1"))]
+    assert (reader.lost_frames, reader.is_from_the_start) == (0, False)

@@ -13,13 +13,13 @@ from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import Fill, Order
 from stages.venue.fixed import SCALE
 from stages.venue.itch_market import PRICE_SCALE, ItchMarket
-from stages.venue.itch_replay import _stock
+from stages.venue.itch_replay import stock
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import order_stream
 
 
 def market() -> ItchMarket:
-    return ItchMarket(_stock("STOCK1"))
+    return ItchMarket(stock("STOCK1"))
 
 
 def play(of: ItchMarket, *messages: bytes) -> list[tuple[Fill, int]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.domain.captures.datagrams import datagrams
-from stages.domain.captures.pcap import Packet, is_pcap, packets
+from stages.domain.captures.datagrams import ANYWHERE, Endpoint, datagrams, ip_packet
+from stages.domain.captures.pcap import Packet, is_pcap, packet_record, packets, pcap_head
 from stages.domain.captures.pieces import DamagedFileError
 from tests.stages.domain.captures.packets import (
     COOKED,
@@ -126,3 +126,15 @@ def test_no_bytes_at_all_upset_it(tmp_path: Path, link: int) -> None:
     others: Counter[str] = Counter()
     found = list(datagrams(file(tmp_path, pcap(sent, link=link)), others))
     assert len(found) + others.total() == len(sent)
+
+
+@pytest.mark.parametrize("size", [0, 1, 29, 1_400, 65_507])
+@pytest.mark.parametrize("target", [ANYWHERE, (b"\xef\x01\x01\x01", 26_400), (b"\xff" * 4, 0xFFFF)])
+def test_packets_that_are_made_here_are_read_here(tmp_path: Path, size: int, target: Endpoint) -> None:
+    payload, others = random.Random(size).randbytes(size), Counter[str]()
+    packet = ip_packet((b"\x7f\0\0\1", 26_402), target, payload)
+    content = pcap_head(RAW_IP) + packet_record(7, packet)
+    found = [(each.time_ns, each.flow, each.payload) for each in datagrams(file(tmp_path, content), others)]
+    assert (found, others) == ([(7, target, payload)], {})
+    total = sum(int.from_bytes(packet[at : at + 2], "big") for at in range(0, 20, 2))
+    assert total % 0xFFFF == 0, "the header's checksum"

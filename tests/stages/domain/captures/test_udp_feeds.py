@@ -81,6 +81,37 @@ def test_one_wild_sequence_number_costs_no_other_message(tmp_path: Path) -> None
     assert oddities(feeds) == {"gap": 1, "sequence_reset": 1}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_answers_to_requests_are_a_line_of_their_own_however_they_are_cut_and_repeated(
+    tmp_path: Path, seed: int
+) -> None:
+    """As a recorder sees them: packets of both lines, each of them lost by both at times, and what was asked for."""
+    rng = random.Random(seed)
+    sent: list[bytes] = []
+    for number, packets in enumerate(zip(LINE_A, LINE_B, strict=True)):
+        sent += [each for each in packets if not number or rng.random() < 0.4]
+        missing = range(1 + number * PER_PACKET, 1 + (number + 1) * PER_PACKET)
+        begins = [missing.start, *(rng.choice(missing) for _ in range(3))]
+        for begin in rng.sample(begins, rng.randrange(1, 4)) if rng.random() < 0.5 else []:
+            end = rng.randrange(begin, missing.stop) + 1
+            sent.append(udp(packet(SESSION, begin, MESSAGES[begin - 1 : end - 1]), 9))
+        sent.append(udp(packet(SESSION, missing.start, MESSAGES[missing.start - 1 : missing.stop - 1]), 9))
+    feeds, frames, _ = feeds_of(tmp_path, *sent)
+    assert frames == oracle.framed(*MESSAGES)
+    assert (feeds.count("gaps"), oddities(feeds).keys() <= {"out_of_order"}) == (0, True)
+
+
+@pytest.mark.parametrize("late", [1, 7])
+def test_what_was_asked_for_because_the_feed_came_late_is_the_beginning(tmp_path: Path, late: int) -> None:
+    answers = [udp(packet(SESSION, 1 + at, MESSAGES[at : at + 7]), 9) for at in range(0, 10 * late, 7)]
+    feeds, frames, _ = feeds_of(tmp_path, *LINE_A[late : late + 3], *answers, *LINE_B[late + 3 :])
+    assert frames == oracle.framed(*MESSAGES)
+    assert (feeds.count("gaps"), oddities(feeds)) == (0, {})
+    feeds, frames, _ = feeds_of(tmp_path, *LINE_A[late : late + 3], *answers[:-1], *LINE_B[late + 3 :])
+    assert frames == oracle.framed(*MESSAGES[10 * late :])
+    assert (feeds.count("gaps"), oddities(feeds)) == (0, {})
+
+
 def test_heartbeats_and_the_end_of_a_session_bring_nothing(tmp_path: Path) -> None:
     beat, end = (udp(header(SESSION, 301, count)) for count in (0, END_OF_SESSION))
     first = udp(header(SESSION, 1, 0))

@@ -162,6 +162,18 @@ def test_what_nobody_brings_in_time_makes_every_book_stale(caplog: pytest.LogCap
         assert line.state() == BookState.STALE
 
 
+def test_a_feed_that_had_to_wait_reads_what_has_arrived_meanwhile_before_it_gives_up() -> None:
+    messages = [add(1), add(2), add(3, locate=3), add(4)]
+    with Lines(gap_timeout_ms=100) as line:
+        line.send(packet(messages, 1))
+        line.send(packet(messages, 4))
+        line.senders[1].send(packet(messages, 4))
+        line.senders[1].send(packet(messages, 2, 2))
+        line.turn(5_000 * MS)
+        assert (line.count("gaps"), line.count("lost"), line.count("messages_in")) == (0, 0, 4)
+        assert (line.state(0), line.state(1)) == (BookState.VALID, BookState.VALID)
+
+
 def test_a_heartbeat_shows_a_gap_at_the_tail() -> None:
     with bound() as (desk, address), Lines(request_server=address) as line:
         line.send(packet([add(1), add(2)], 1))

@@ -1,0 +1,139 @@
+"""Recorded raw 29-byte messages for whoever plays them, from files of them or from captures of the network.
+
+A message of an unknown type in a row of others is one of them, which readers count. A file that is damaged ends where
+the damage begins, and says so: `pipeline verify` looks at what is behind it.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from stages.domain.captures.binance import CaptureError
+from stages.domain.captures.itch import DamagedCaptureError
+from stages.domain.captures.pcap import is_pcap
+from stages.domain.captures.pieces import DamagedFileError, pieces
+from stages.domain.captures.udp_feeds import UdpFeeds
+from stages.domain.codecs.raw import MESSAGE_BYTES, QUOTE, TRADE
+from stages.domain.codecs.raw_market import symbol_name
+
+LOOK_MESSAGES = 16
+"""So many messages at its beginning, the first and most of known types, make a file one; fewer, if it ends there."""
+_LAYOUT = struct.Struct("<BIqQQ")
+assert _LAYOUT.size == MESSAGE_BYTES
+_HINT = "what comes before it is played; `pipeline verify` looks at the rest"
+_KNOWN = (TRADE, QUOTE)
+
+
+def unpack(message: bytes) -> tuple[int, int, int, int, int]:
+    """(type, symbol id, price mantissa, quantity, time in ns)."""
+    return _LAYOUT.unpack(message)
+
+
+def time_ns(message: bytes) -> int:
+    """Of a message."""
+    return unpack(message)[4]
+
+
+def messages(file: str) -> Iterator[bytes]:
+    """The messages of a file. Raises CaptureError when it cannot be read, DamagedCaptureError after its good part."""
+    rest, offset = b"", 0
+    source = _contents(file)
+    while True:
+        try:
+            piece = next(source, b"")
+        except DamagedFileError as error:
+            raise DamagedCaptureError(f"{file}: {error.what}, at offset {error.offset}", _HINT) from None
+        except OSError as error:
+            raise CaptureError(f"{file}: {error.strerror or error}", "check the path") from None
+        content, at = rest + piece, 0
+        ahead = MESSAGE_BYTES if piece else 0  # so much of what follows is looked at, too
+        while len(content) - at >= MESSAGE_BYTES + ahead:
+            end = at + MESSAGE_BYTES
+            if content[at] not in _KNOWN and content[end : end + 1] not in (b"", *map(_byte, _KNOWN)):
+                raise DamagedCaptureError(f"{file}: no raw message at offset {offset + at}", _HINT)
+            yield content[at:end]
+            at = end
+        rest, offset = content[at:], offset + at
+        if not piece:
+            break
+    if rest:
+        raise DamagedCaptureError(f"{file}: cut short, {len(rest)} bytes are left over at offset {offset}", _HINT)
+
+
+def _byte(value: int) -> bytes:
+    return bytes([value])
+
+
+def _contents(file: str) -> Iterator[bytes]:
+    """The messages in pieces. Raises as `pieces`."""
+    source = pieces(file)
+    first = next(source, b"")
+    if is_pcap(first):
+        yield from (content.content for content in UdpFeeds(file).read() if content.is_raw)
+    else:
+        yield first
+        yield from source
+
+
+def is_raw(file: str) -> bool:
+    """Whether a file begins with raw messages. Raises CaptureError when it cannot be read."""
+    try:
+        found = list(islice(messages(file), LOOK_MESSAGES))
+    except DamagedCaptureError:
+        return False
+    known = [message[0] in _KNOWN for message in found]
+    return bool(known) and known[0] and 2 * sum(known) > len(known)
+
+
+@dataclass
+class RawDescription:
+    """What a list of files of raw messages holds, in playing order."""
+
+    files: list[str]
+    symbols: dict[str, int] = field(default_factory=dict)
+    """Messages by symbol, by their ids' order."""
+    steps: dict[str, int] = field(default_factory=dict)
+    """The greatest common divisor of each symbol's trade prices."""
+    message_count: int = 0
+    first_ns: int = 0
+    damage: list[str] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What there is to know before they are played."""
+        what = "raw messages: their quotes do not say their side, so no book is filled, and orders are denied"
+        return [what, *(f"{damage}; {_HINT}" for damage in self.damage)]
+
+
+def played(files: Sequence[str], damage: list[str] | None = None) -> Iterator[bytes]:
+    """The messages of all files, one after the other, up to where one is damaged; that is noted in `damage`."""
+    for file in files:
+        try:
+            yield from messages(file)
+        except DamagedCaptureError as error:
+            if damage is not None:
+                damage.append(error.message)
+            return
+
+
+def describe(files: Sequence[str]) -> RawDescription:
+    """Read all files once. Raises CaptureError when there is nothing to play."""
+    found = RawDescription(list(files))
+    counts: dict[int, int] = {}
+    steps: dict[int, int] = {}
+    for message in played(files, found.damage):
+        kind, symbol_id, price, _, at_ns = unpack(message)
+        if not found.message_count:
+            found.first_ns = at_ns
+        found.message_count += 1
+        if kind in _KNOWN:
+            counts[symbol_id] = counts.get(symbol_id, 0) + 1
+        if kind == TRADE:
+            steps[symbol_id] = math.gcd(steps.get(symbol_id, 0), price)
+    if not counts:
+        raise CaptureError(f"{', '.join(files)}: holds no raw message", "give a file of 29-byte messages")
+    found.symbols = {symbol_name(symbol_id): counts[symbol_id] for symbol_id in sorted(counts)}
+    found.steps = {symbol_name(symbol_id): step for symbol_id, step in steps.items()}
+    return found
