@@ -2,6 +2,8 @@
 
     stream   frames that stand in memory: the orders and levels of the next messages are asked for ahead
     singly   the same by a caller that knows one message at a time
+    stage    records through the book stage, which publishes each (`itch_stage`), with more of them waiting in its ring
+    alone    the same, with none behind the one that is applied
 
 of a million live orders, at random and with locality (`book_streams`), and of the recorded file in $TICKPIPE_DATA.
 Both contestants get the same bytes, in turns; in the end each message must have been counted by its type, and the
@@ -22,6 +24,7 @@ from bench import book_loops
 from bench.book import LIVE, QUICK_LIVE, QUICK_SYMBOLS, RATIO_MAX, SYMBOLS, order_books
 from bench.book_streams import Stream
 from bench.harness import compiled_reference, machine, ratio
+from bench.itch_stage import run_stage
 from bench.itch_streams import itch_bytes, recorded
 from bench.laps import CPP, OURS, absent, budget, pinned
 from shm.kernel import kernel
@@ -174,6 +177,10 @@ def run(*, quick: bool = False) -> dict[str, Any]:
             _report(_run_made(library, is_local=is_local, quick=quick), rows, ratios, budgets)
         if file is not None:
             _report(_run_recorded(library, file[1], quick=quick), rows, ratios, budgets)
+        for is_local in (False, True):
+            _report_stage(
+                run_stage(is_local=is_local, quick=quick), "local" if is_local else "random", rows[OURS], ratios
+            )
     return {
         "bench": "itch",
         "machine": machine(),
@@ -192,9 +199,7 @@ def _report(
         name = f"{mode}_{course.name}"
         for contestant in contestants:
             row, slices = rows.setdefault(contestant.name, {"name": contestant.name}), contestant.slices
-            row[f"{name}_ns_per_op"] = round(statistics.median(slices), 1)
-            row[f"{name}_ns_per_op_low"], row[f"{name}_ns_per_op_high"] = round(min(slices), 1), round(max(slices), 1)
-            row[f"{name}_messages_per_s"] = round(1e9 / statistics.median(slices))
+            _add_figures(row, name, slices)
             row["samples"] = len(slices)
         ours, *others = contestants
         if mode == "stream":
@@ -203,3 +208,15 @@ def _report(
             ratios[f"vs_cpp_{name}"] = ratio(ours.slices, other.slices)
             if mode == "stream":
                 budgets.append(budget(f"{course.name}, over C++", ratios[f"vs_cpp_{name}"]["median"], RATIO_MAX))
+
+
+def _report_stage(modes: dict[str, list[float]], stream: str, row: dict[str, Any], ratios: dict[str, Any]) -> None:
+    for mode, slices in modes.items():
+        _add_figures(row, f"{mode}_{stream}", slices)
+    ratios[f"stage_vs_alone_{stream}"] = ratio(modes["stage"], modes["alone"])
+
+
+def _add_figures(row: dict[str, Any], name: str, slices: list[float]) -> None:
+    row[f"{name}_ns_per_op"] = round(statistics.median(slices), 1)
+    row[f"{name}_ns_per_op_low"], row[f"{name}_ns_per_op_high"] = round(min(slices), 1), round(max(slices), 1)
+    row[f"{name}_messages_per_s"] = round(1e9 / statistics.median(slices))

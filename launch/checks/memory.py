@@ -6,12 +6,12 @@ from launch.checks.subject import Subject, Verdict, bad, ok, warn
 from launch.errors import UnreadableError
 from launch.host.control_groups import folders, least
 from launch.host.machine import Machine
+from launch.host.mounts import HUGE_PAGES as HUGE
+from launch.host.mounts import SHM, SHMEM_ENABLED, mount_at
 
-SHM = "/dev/shm"
 ROOM_BYTES = 64 << 20
 """What a container gets when nobody asks for more; a default run fits it."""
 
-HUGE = "/sys/kernel/mm/transparent_hugepage"
 HEADROOM_BYTES = 1 << 30
 
 
@@ -21,10 +21,9 @@ def _shm_size(machine: Machine) -> Verdict:
     except OSError as error:
         raise UnreadableError(SHM, error.strerror or str(error)) from None
     free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-    mounts = [line.split() for line in machine.text_or("/proc/mounts").splitlines()]
-    kinds = [fields[2] for fields in mounts if len(fields) > 2 and fields[1] == SHM]
-    if kinds and kinds[-1] != "tmpfs":
-        return bad(f"{SHM} is {kinds[-1]}, not memory", f"mount -t tmpfs tmpfs {SHM}")
+    mount = mount_at(machine, SHM)
+    if mount is not None and mount.kind != "tmpfs":
+        return bad(f"{SHM} is {mount.kind}, not memory", f"mount -t tmpfs tmpfs {SHM}")
     what = f"{free / 1e6:,.0f} of {total / 1e6:,.0f} MB free"
     if free >= ROOM_BYTES:
         return ok(what)
@@ -32,20 +31,15 @@ def _shm_size(machine: Machine) -> Verdict:
 
 
 def _shmem_huge_pages(machine: Machine) -> Verdict:
-    """A mount has its own say, `huge=`; `shmem_enabled` is that of memory without one, but for `deny` and `force`.
-
-    Segments reserve their space when they are made, and `huge=advise` gives small pages for that.
-    """
-    mode = machine.chosen(f"{HUGE}/shmem_enabled")
-    mounts = [line.split() for line in machine.text_or("/proc/mounts").splitlines()]
-    options = [fields[3].split(",") for fields in mounts if len(fields) > 3 and fields[1] == SHM]
-    huge = next((option for option in (options[-1] if options else ()) if option.startswith("huge=")), "huge=never")
+    """Segments reserve their space when they are made, and `huge=advise` gives small pages for that."""
+    mode, mount = machine.chosen(SHMEM_ENABLED), mount_at(machine, SHM)
+    huge = mount.huge if mount is not None else "huge=never"
     if mode == "force" or (mode != "deny" and huge in ("huge=within_size", "huge=always")):
         return ok(f"{SHM} is mounted with {huge}, shmem_enabled: {mode}")
-    denied = f"echo never > {HUGE}/shmem_enabled; " if mode == "deny" else ""
+    denied = f"echo never > {SHMEM_ENABLED}; " if mode == "deny" else ""
     return warn(
         f"huge pages for segments are off ({SHM} is mounted with {huge}, shmem_enabled: {mode})",
-        f"{denied}mount -o remount,huge=within_size {SHM}",
+        f"{denied}pipeline tune --apply --only shmem-huge-pages",
     )
 
 

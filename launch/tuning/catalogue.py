@@ -1,5 +1,6 @@
 """The settings of `pipeline tune`: each declared once, in the order in which they are made."""
 
+from launch.host.mounts import SHM
 from launch.tuning.setting import SWAPS, Setting
 
 _FAR = (
@@ -92,6 +93,11 @@ SETTINGS = (
         "huge pages for programs that ask for them (hugetlbfs, MAP_HUGETLB), while memory is in one piece",
         "at_least", trade_off="2 GB (with 2 MB pages) that nothing else can use; our own segments do not need them",
         reserves_huge_pages=True,
+    ),
+    Setting(
+        "shmem-huge-pages", SHM, "huge=within_size huge=always",
+        "a TLB entry reaches over 2 MB of a ring or table, not over 4 KiB; segments made from now on, of 2 MB or more",
+        "one_of", trade_off="what else keeps large files in /dev/shm has them in whole huge pages, too",
     ),
     Setting(
         "swap", SWAPS, "",

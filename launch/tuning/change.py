@@ -4,9 +4,7 @@ The saved values are those from before the *first* apply: a second one adds plac
 Each place is written, read back and reported by itself; whatever fails, the saved values stay until all are restored.
 """
 
-import ctypes
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -14,13 +12,9 @@ from typing import Literal
 from launch.errors import UnreadableError
 from launch.host.machine import Machine
 from launch.tuning import saved
-from launch.tuning.setting import SWAPS, Setting
-from launch.tuning.survey import Row, read, survey
-
-SWAP_FLAG_PREFER, SWAP_PRIORITY_MASK = 0x8000, 0x7FFF
-"""include/linux/swap.h"""
-
-_libc = ctypes.CDLL(None, use_errno=True)
+from launch.tuning.places import place_at
+from launch.tuning.setting import Setting
+from launch.tuning.survey import Row, survey
 
 
 @dataclass(frozen=True)
@@ -65,23 +59,21 @@ def _make(machine: Machine, row: Row) -> Outcome:
 
 
 def _restore(machine: Machine, path: str, text: str) -> Outcome:
+    place = place_at(machine, path)
     try:
-        before = read(machine, path)
+        before = place.read()
     except UnreadableError as error:
-        gone = not machine.path(path).exists()
-        return Outcome(path, "", text, "gone" if gone else "refused", error.reason)
+        return Outcome(path, "", text, "gone" if place.lacking() else "refused", error.reason)
     note = _put(machine, path, text) if before != text else ""
     return Outcome(path, before, text, "refused" if note else "done", note)
 
 
 def _put(machine: Machine, path: str, text: str) -> str:
     """Bring a place to `text`; why it is not so afterwards, or nothing."""
+    place = place_at(machine, path)
     try:
-        if path == SWAPS:
-            _swap(machine, text)
-        else:
-            _write(machine, path, text)
-        found = read(machine, path)
+        place.write(text)
+        found = place.read()
     except OSError as error:
         return error.strerror or str(error)
     except UnreadableError as error:
@@ -94,34 +86,3 @@ def _put(machine: Machine, path: str, text: str) -> str:
 def _alike(found: str, wanted: str) -> bool:
     """Equal, or the same mask of cores: `00000001` reads back where `1` was written."""
     return found == wanted or found.replace(",", "").lstrip("0") == wanted.replace(",", "").lstrip("0") != ""
-
-
-def _write(machine: Machine, path: str, text: str) -> None:
-    """One write call, which is how the kernel takes a value; never creates a file."""
-    descriptor = os.open(machine.path(path), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, f"{text}\n".encode())
-    finally:
-        os.close(descriptor)
-
-
-def _swap(machine: Machine, wanted: str) -> None:
-    """Give areas back that are not wanted, take those that are and are missing. Raises OSError."""
-    now, then = read(machine, SWAPS).split(), wanted.split()
-    for area in now:
-        if area not in then:
-            _call_swap("swapoff", machine, area)
-    for area in then:
-        if area not in now:
-            priority = int(area.rpartition("@")[2])
-            # A negative priority is one that the kernel chose, and will choose again in this order.
-            flags = SWAP_FLAG_PREFER | (priority & SWAP_PRIORITY_MASK) if priority >= 0 else 0
-            _call_swap("swapon", machine, area, flags)
-
-
-def _call_swap(call: str, machine: Machine, area: str, *flags: int) -> None:
-    # /proc/swaps writes blanks and the like as three octal digits
-    name = re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), area.rpartition("@")[0])
-    if getattr(_libc, call)(os.fsencode(machine.path(name)), *flags):
-        number = ctypes.get_errno()
-        raise OSError(number, f"{call} {name}: {os.strerror(number)}")

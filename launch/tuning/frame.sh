@@ -22,18 +22,38 @@ line() { printf '%s\n' "$*"; }
 #   exact      that text                       mask     that hexadecimal mask of cores
 #   at_least   each number at least that       pages    the same, unless it takes over a quarter of the memory
 #   lenient    exact, and no failure where the kernel keeps a place as it is
+#   one_of     any of these words, else the first
 settings() {
     :
 @SETTINGS@
 }
 
+# there PATH: whether this machine has such a place
+there() {
+    case $1 in
+    /dev/shm) [ -e "$root/sys/kernel/mm/transparent_hugepage/shmem_enabled" ] && huge_option "$1" >/dev/null ;;
+    *) [ -e "$root$1" ] ;;
+    esac
+}
+
+# huge_option FOLDER: `huge=` of the tmpfs that was last mounted there, which the kernel does not show when it is never
+huge_option() {
+    awk -v folder="$1" '$2 == folder { kind = $3; options = $4 }
+        END {
+            if (kind != "tmpfs") exit 1
+            print match(options, /huge=[a-z_]+/) ? substr(options, RSTART, RLENGTH) : "huge=never"
+        }' "$root/proc/mounts" 2>/dev/null
+}
+
 # current PATH: the text of a file: one blank between words, of `a [b] c` only b; swap areas as NAME@PRIORITY
 current() {
-    [ -r "$root$1" ] || return 1
-    if [ "$1" = /proc/swaps ]; then
+    there "$1" && [ -r "$root$1" ] || return 1
+    case $1 in
+    /dev/shm) huge_option "$1"; return ;;
+    /proc/swaps)
         awk 'NR > 1 && NF >= 5 { printf "%s%s@%s", blank, $1, $NF; blank = " " }' "$root$1"
-        return
-    fi
+        return ;;
+    esac
     text=$(cat "$root$1") || return 1
     case $text in *\[*\]*) text=${text#*\[} text=${text%%\]*} ;; esac
     set -- $text
@@ -47,6 +67,7 @@ bare() { line "$1" | tr -d , | sed 's/^0*//'; }
 goal() {
     case $1 in
     mask) if [ "$(bare "$3")" = "$2" ]; then line "$3"; else line "$2"; fi ;;
+    one_of) case " $2 " in *" $3 "*) line "$3" ;; *) line "${2%% *}" ;; esac ;;
     at_least | pages)
         rest=$3 result=
         for want in $2; do
@@ -109,11 +130,11 @@ make() {
 
 # put PATH TEXT: bring a place to TEXT, and see whether it is; sets `reason`
 put() {
-    if [ "$1" = /proc/swaps ]; then
-        reason=$(put_swap "$2" 2>&1)
-    else
-        reason=$( (printf '%s\n' "$2" >"$root$1") 2>&1)
-    fi
+    case $1 in
+    /dev/shm) reason=$(mount -o "remount,$2" "$root$1" 2>&1) ;;
+    /proc/swaps) reason=$(put_swap "$2" 2>&1) ;;
+    *) reason=$( (printf '%s\n' "$2" >"$root$1") 2>&1) ;;
+    esac
     found=$(current "$1")
     [ "$found" = "$2" ] || { [ -n "$(bare "$2")" ] && [ "$(bare "$found")" = "$(bare "$2")" ]; }
 }
@@ -172,7 +193,7 @@ revert() {
     while read -r path text; do
         name=${path##*/}
         if ! now=$(current "$path"); then
-            [ -e "$root$path" ] || { line "$path: gone" && continue; }
+            there "$path" || { line "$path: gone" && continue; }
         elif [ "$now" = "$text" ] || put "$path" "$text"; then
             line "$path: $now -> $text"
             continue

@@ -3,31 +3,30 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Compare = Literal["equal", "at_least", "mask"]
+Compare = Literal["equal", "at_least", "mask", "one_of"]
 SWAPS = "/proc/swaps"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting. `path` may hold `*`: then it is one setting of several places (a core, an interrupt)."""
+    """A setting. `path` may hold `*`: then it is one setting of several places (a core, an interrupt).
+
+    Not every path is that of a file to write: see `places`.
+    """
 
     id: str
     path: str
     wanted: str
     why: str
     compare: Compare = "equal"
-    """equal: that text. at_least: each number at least that; larger ones stay. mask: that hexadecimal number."""
+    """equal: that text. at_least: each number at least that; larger ones stay. mask: that hexadecimal number.
+    one_of: any of these words, else the first."""
     trade_off: str = ""
     """What it costs, and whom; empty when it costs nobody anything worth a word."""
     reserves_huge_pages: bool = False
     """Left alone when the pages would take more than a quarter of the memory."""
     some_refuse: bool = False
     """The kernel keeps some of these places as they are (interrupts of one core): that is no failure."""
-
-    @property
-    def is_swap(self) -> bool:
-        """Not a file to write: areas are given back and taken by system calls."""
-        return self.path == SWAPS
 
 
 def normal(text: str) -> str:
@@ -45,6 +44,9 @@ def goal(setting: Setting, current: str) -> str:
         except ValueError:
             same = False
         return current if same else setting.wanted
+    if setting.compare == "one_of":
+        words = setting.wanted.split()
+        return current if current in words else words[0]
     if setting.compare == "at_least":
         have, want = current.split(), setting.wanted.split()
         if len(have) == len(want) and all(word.isdecimal() for word in have):

@@ -7,7 +7,8 @@ from typing import Literal
 
 from launch.errors import UnreadableError
 from launch.host.machine import Machine
-from launch.tuning.setting import SWAPS, Setting, goal, normal
+from launch.tuning.places import place_at
+from launch.tuning.setting import Setting, goal
 
 HUGE_PAGES_SHARE = 4
 """Explicit huge pages may take this part of the memory, not more: reserved pages serve nobody else."""
@@ -38,23 +39,12 @@ def survey(machine: Machine, settings: Iterable[Setting]) -> list[Row]:
     return rows
 
 
-def read(machine: Machine, path: str) -> str:
-    """What stands there, in the form in which it is compared and kept. Raises UnreadableError."""
-    text = machine.text(path)
-    return swap_areas(text) if path == SWAPS else normal(text)
-
-
-def swap_areas(text: str) -> str:
-    """/proc/swaps as one line: `/dev/vda2@-2 /swapfile@5`, the numbers are priorities."""
-    fields = [line.split() for line in text.splitlines()[1:]]
-    return " ".join(f"{words[0]}@{words[-1]}" for words in fields if len(words) >= 5)
-
-
 def _row(machine: Machine, setting: Setting, path: str) -> Row:
-    if not machine.path(path).exists():
-        return _skipped(setting, path, None, "lacking: this kernel has no such file")
+    place = place_at(machine, path)
+    if lacking := place.lacking():
+        return _skipped(setting, path, None, f"lacking: {lacking}")
     try:
-        current = read(machine, path)
+        current = place.read()
     except UnreadableError as error:
         return _skipped(setting, path, None, f"unreadable: {error.reason}")
     wanted = goal(setting, current)
@@ -62,13 +52,13 @@ def _row(machine: Machine, setting: Setting, path: str) -> Row:
         return Row(setting, path, current, wanted, "same")
     if setting.reserves_huge_pages and (refusal := _too_many_pages(machine, wanted)):
         return _skipped(setting, path, current, refusal)
-    if setting.is_swap and "(deleted)" in current:
-        return _skipped(setting, path, current, "a swap file was deleted while in use: given back, it could not return")
+    if one_way := place.one_way(current):
+        return _skipped(setting, path, current, one_way)
     return Row(setting, path, current, wanted, "differs")
 
 
 def _skipped(setting: Setting, path: str, current: str | None, note: str) -> Row:
-    return Row(setting, path, current, setting.wanted, "skipped", note)
+    return Row(setting, path, current, goal(setting, current or ""), "skipped", note)
 
 
 def _too_many_pages(machine: Machine, pages: str) -> str:

@@ -15,7 +15,7 @@ from shm.ring import cursors
 from shm.segment import Segment, record_layout, seqlock_layout
 from shm.seqlock import row_bytes
 from stages.agent import Agent, Array, Hop, SegmentUse
-from stages.book.context import TICKER_BYTES, TICKERS_KEPT, Context, new_context
+from stages.book.context import FOUND_WORDS, TICKER_BYTES, TICKERS_KEPT, Context, new_context
 from stages.book.memory import order_capacity, side_bytes, symbol_bytes
 from stages.book.orders import address_of_book
 from stages.book.settings import BookSettings
@@ -98,6 +98,8 @@ class BookAgent(Agent):
         audit["check"] = self.context.check.ctypes.data
         self._rehearsal_row = np.zeros(row_bytes(DEPTH.itemsize) // 8, np.int64)
         state["rehearsal_row"] = self._rehearsal_row.ctypes.data
+        self._found = np.zeros(FOUND_WORDS, np.int64)
+        state["found"] = self._found.ctypes.data
         for name in ("notice", "bbo", "depth", "rehearsal"):
             state[name] = getattr(self.context, name).ctypes.data
 

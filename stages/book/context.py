@@ -31,6 +31,9 @@ TICKERS_KEPT = 64
 TICKER_BYTES = 64
 TICKER_ID, TICKER_BID, TICKER_BID_QUANTITY, TICKER_ASK, TICKER_ASK_QUANTITY = 0, 8, 16, 24, 32
 
+FOUND_WORDS = 16
+"""A power of two above `batch.AHEAD_TABLE`."""
+
 NO_SYMBOL = -1
 
 STATE = record_dtype(
@@ -60,6 +63,9 @@ STATE = record_dtype(
         ("rehearsal_level", "<i8"),  # from the best
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
+        ("looked_for", "<i8"),  # books of orders: records of the input ring that were looked for, and looked around
+        ("looked_around", "<i8"),
+        ("found", "<i8"),  # address of FOUND_WORDS words: what that has found out
     ],
     256,
 )

@@ -31,7 +31,7 @@ from stages.book.context import (
     READ_NS,
     Context,
 )
-from stages.book.orders import ADD, EXECUTE, START, STATUS, apply_order, is_change, settle_state, standing
+from stages.book.orders import ADD, EXECUTE, START, STATUS, apply_order, is_change, look_ahead, settle_state, standing
 from stages.domain.messages import (
     BBO,
     DEPTH,
@@ -84,7 +84,7 @@ def poll(context: Context, now_ns: int) -> int:
     while handled < unread:
         if state["must_deliver"] != 0 and ring.room(state["output"], 1) < 1:
             break
-        _take(context, ring.peek_record(source))
+        _take(context, ring.peek_record(source), _look_ahead(context, context.engine, source, unread - handled))
         ring.advance(source, 1)
         handled += 1
     if handled == 0:
@@ -151,9 +151,15 @@ def _rehearse_levels(context: Context, levels_max: int | None, symbol: int) -> N
         l2.warm_best(l2_book.side_at(book, side))
 
 
+@primitive
+def _look_ahead(context: Context, engine: int | None, source: int, unread: int) -> int:
+    """Where that is likely to stand which the oldest of `unread` records is about; 0 in books of levels."""
+    return 0 if engine is None else look_ahead(context, engine, source, unread)
+
+
 @routine
-def _take(context: Context, record: int) -> None:
-    """Act on the market record at address `record`."""
+def _take(context: Context, record: int, likely: int) -> None:
+    """Act on the market record at address `record`; `likely` as in `l3`."""
     state, counters = context.state[0], context.counters[0]
     head = load_word(record)
     kind, flags, symbol = head & 0xFF, head >> 8 & 0xFF, head >> 16 & 0xFFFF
@@ -180,7 +186,7 @@ def _take(context: Context, record: int) -> None:
             _invalidate(context, symbol, load_word(record + READ_NS))
         else:
             _end_levels(context, context.levels_max, record, symbol)
-            _take_order(context, context.engine, record, symbol)
+            _take_order(context, context.engine, record, symbol, likely)
 
 
 @primitive
@@ -273,14 +279,14 @@ def _end_levels(context: Context, levels_max: int | None, record: int, symbol: i
 
 
 @primitive
-def _take_order(context: Context, engine: int | None, record: int, symbol: int) -> None:
+def _take_order(context: Context, engine: int | None, record: int, symbol: int, likely: int) -> None:
     """A record about a single order, or about trading in a symbol: apply it, tell a trade, publish."""
     if engine is None:
         return
     state, counters, kind = context.state[0], context.counters[0], load_word(record) & 0xFF
     price, own_price, order_side = load_word(record + PRICE), 0, BUY
     if kind not in (ADD, STATUS, START):
-        owner, order_side, own_price = standing(engine, load_word(record + FIRST_ID))
+        owner, order_side, own_price = standing(engine, load_word(record + FIRST_ID), likely)
         symbol = owner if owner != NO_SYMBOL else symbol  # whatever the message says: it is this book that changes
     book = context.books[symbol]
     if book["is_known"] == 0:
@@ -288,7 +294,7 @@ def _take_order(context: Context, engine: int | None, record: int, symbol: int) 
         return
     if kind == ADD:
         counters["off_grid"] += int(_is_off(price, book["tick"], book["per_tick"]))
-    code = apply_order(context, engine, record, symbol)
+    code = apply_order(context, engine, record, symbol, likely)
     has_turned = settle_state(context, symbol, code)
     book["last_id"] = load_word(record + LAST_ID)
     book["exchange_time_ns"] = load_word(record + EXCHANGE_TIME_NS)

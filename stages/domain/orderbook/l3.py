@@ -114,7 +114,7 @@ def find_order(engine: int, hash_32: int, order_id: int) -> int:
 
 
 @primitive
-def _order_at(engine: int, likely: int, order_id: int) -> int:
+def order_at(engine: int, likely: int, order_id: int) -> int:
     """`find_order`, first where it is likely."""
     if likely != 0 and table.is_of(likely, order_id, 0, table.ANY_OWNER):
         return likely
@@ -285,7 +285,7 @@ def add(engine: int, symbol: int, order_id: int, side: int, price: int, quantity
 @routine
 def _reduce(engine: int, order_id: int, quantity: int, likely: int) -> int:
     """So much less of an order; gone when nothing is left."""
-    order = _order_at(engine, likely, order_id)
+    order = order_at(engine, likely, order_id)
     if order == 0:
         return _count(engine, UNKNOWN)
     if not 0 < quantity <= QUANTITY_MAX:
@@ -328,7 +328,7 @@ def cancel(engine: int, order_id: int, quantity: int, likely: int = 0) -> int:
 @routine
 def delete(engine: int, order_id: int, likely: int = 0) -> int:
     """The order was withdrawn."""
-    order = _order_at(engine, likely, order_id)
+    order = order_at(engine, likely, order_id)
     if order == 0:
         return _count(engine, UNKNOWN)
     book = _book_of(engine, table.owner_of(order))
@@ -341,7 +341,7 @@ def delete(engine: int, order_id: int, likely: int = 0) -> int:
 @routine
 def replace(engine: int, old_id: int, new_id: int, price: int, quantity: int, likely: int = 0) -> int:
     """The order `old_id` gives way to `new_id`, which may be the same id; symbol and side stay."""
-    order = _order_at(engine, likely, old_id)
+    order = order_at(engine, likely, old_id)
     if order == 0:
         return _count(engine, UNKNOWN)
     if not -NO_KEY < price < NO_KEY:
@@ -363,7 +363,7 @@ def replace(engine: int, old_id: int, new_id: int, price: int, quantity: int, li
 @routine
 def modify(engine: int, order_id: int, price: int, quantity: int, likely: int = 0) -> int:
     """The order has this price and quantity now. It keeps its place if the price is the same and it grows not."""
-    order = _order_at(engine, likely, order_id)
+    order = order_at(engine, likely, order_id)
     if order == 0:
         return _count(engine, UNKNOWN)
     owner = table.owner_of(order)

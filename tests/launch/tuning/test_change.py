@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,12 +13,16 @@ from hypothesis import strategies as st
 
 from launch.errors import MachineError
 from launch.host.machine import Machine
-from launch.tuning import change, saved
+from launch.host.mounts import SHM, SHMEM_ENABLED
+from launch.tuning import places, saved
 from launch.tuning.catalogue import SETTINGS
 from launch.tuning.change import apply, revert
+from launch.tuning.places import Place
 from launch.tuning.saved import BOOT_ID, SAVED
+from launch.tuning.script import render
 from launch.tuning.setting import Setting, goal, normal
 from launch.tuning.survey import survey
+from tests.conftest import REPOSITORY
 from tests.launch.fake_machine import CPU, SWAP_TITLE, UNTUNED, all_files, machine_of
 
 SWAPPINESS = "/proc/sys/vm/swappiness"
@@ -101,7 +107,7 @@ def test_values_are_saved_before_the_first_is_written(machine: Machine, monkeypa
         raise KeyboardInterrupt
 
     before = values(machine.root)
-    monkeypatch.setattr(change, "_write", refuse)
+    monkeypatch.setattr(Place, "write", refuse)
     with pytest.raises(KeyboardInterrupt):
         apply(machine, SETTINGS)
     monkeypatch.undo()
@@ -134,24 +140,22 @@ def test_a_revert_that_is_refused_keeps_that_value_and_can_be_repeated(machine: 
 
 
 def test_an_interrupt_that_the_kernel_keeps_is_no_failure(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = change._write
+    write = Place.write
 
-    def fixed(machine: Machine, path: str, text: str) -> None:
-        if path == "/proc/irq/9/smp_affinity_list":
+    def fixed(place: Place, text: str) -> None:
+        if place.path == "/proc/irq/9/smp_affinity_list":
             raise OSError(5, "Input/output error")
-        write(machine, path, text)
+        write(place, text)
 
-    monkeypatch.setattr(change, "_write", fixed)
+    monkeypatch.setattr(Place, "write", fixed)
     outcomes = {outcome.path: outcome.state for outcome in apply(machine, SETTINGS)}
     assert outcomes["/proc/irq/9/smp_affinity_list"] == "fixed"
     assert {outcome.state for outcome in revert(machine)} == {"done"}
 
 
 def test_fewer_huge_pages_than_asked_for_is_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = change._write
-    monkeypatch.setattr(
-        change, "_write", lambda machine, path, text: write(machine, path, "700" if path == PAGES else text)
-    )
+    write = Place.write
+    monkeypatch.setattr(Place, "write", lambda place, text: write(place, "700" if place.path == PAGES else text))
     outcomes = {outcome.path: outcome for outcome in apply(machine, SETTINGS)}
     assert (outcomes[PAGES].state, outcomes[PAGES].note) == ("refused", "the kernel made it 700")
 
@@ -163,6 +167,9 @@ def test_fewer_huge_pages_than_asked_for_is_said(machine: Machine, monkeypatch: 
         ({"/proc/meminfo": "MemTotal: 8000000 kB\nHugepagesize: 2048 kB\n"}, PAGES, "over a quarter"),
         ({"/proc/meminfo": None}, PAGES, "cannot be read"),
         ({"/proc/swaps": f"{SWAP_TITLE}/x\\040(deleted) file 9 0 -2\n"}, "/proc/swaps", "deleted"),
+        ({"/proc/mounts": "devtmpfs /dev devtmpfs rw 0 0\n"}, SHM, "no tmpfs is mounted"),
+        ({"/proc/mounts": "/dev/vda1 /dev/shm ext4 rw 0 0\n"}, SHM, "no tmpfs is mounted"),
+        ({SHMEM_ENABLED: None, "/proc/mounts": "tmpfs /dev/shm tmpfs rw 0 0\n"}, SHM, "no huge pages in a tmpfs"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_had_is_named_as_skipped(
@@ -231,11 +238,73 @@ def test_swap_areas_are_given_back_and_taken_again_with_their_priorities(
     show()
     machine = Machine(tmp_path)
     before = machine.text("/proc/swaps")
-    monkeypatch.setattr(change, "_libc", Calls)
+    monkeypatch.setattr(places, "_libc", Calls)
     assert [outcome.state for outcome in apply(machine, SETTINGS)] == ["done"]
     assert areas == {}
     assert [outcome.state for outcome in revert(machine)] == ["done"]
     assert machine.text("/proc/swaps") == before
+
+
+@pytest.mark.parametrize(
+    ("options", "state"),
+    [("rw", "differs"), ("rw,huge=advise,size=9k", "differs"), ("rw,huge=within_size", "same"),
+     ("rw,huge=always", "same")],
+)  # fmt: skip
+def test_segments_have_huge_pages_by_either_of_two_options_of_the_mount(
+    options: str, state: str, tmp_path: Path
+) -> None:
+    mounts = f"tmpfs /dev/shm tmpfs rw,huge=always 0 0\ntmpfs /dev/shm tmpfs {options} 0 0\n"
+    machine = machine_of(tmp_path, UNTUNED | {"/proc/mounts": mounts})
+    row = next(row for row in survey(machine, SETTINGS) if row.setting.id == "shmem-huge-pages")
+    assert row.state == state, "the mount on top counts"
+    if state == "differs":
+        assert row.wanted == "huge=within_size"
+
+
+def test_a_mount_that_is_refused_is_told_in_the_words_of_mount(tmp_path: Path) -> None:
+    """The folder of a made-up machine is no mount point."""
+    machine = machine_of(tmp_path, UNTUNED | {"/proc/mounts": "tmpfs /dev/shm tmpfs rw 0 0\n"})
+    outcome = next(outcome for outcome in apply(machine, SETTINGS) if outcome.path == SHM)
+    assert (outcome.state, outcome.before, "mount" in outcome.note) == ("refused", "huge=never", True)
+    assert saved.load(machine)[SHM] == "huge=never"
+
+
+REMOUNTED = """
+mount -t tmpfs -o nosuid,nodev,size=1m tmpfs /dev/shm && mount -t tmpfs tmpfs /run || exit 77
+mount -o remount,huge=within_size /dev/shm && mount -o remount,huge=never /dev/shm || exit 77
+state() { grep ' /dev/shm ' /proc/mounts | tail -n 1; }
+state; eval "$1"; state; eval "$1"; state; eval "$2"; state
+"""
+"""Within a mount namespace of its own: the options of /dev/shm before, after each of two applies, after a revert."""
+OURS = (
+    "from launch.host.machine import Machine; from launch.tuning.change import apply, revert; "
+    "from launch.tuning.catalogue import SETTINGS; "
+)
+IDS = '[one for one in SETTINGS if one.id == "shmem-huge-pages"]'
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+@pytest.mark.parametrize(
+    ("how", "make", "undo"),
+    [
+        ("ours", f"{sys.executable} -c '{OURS} apply(Machine(), {IDS})'",
+         f"{sys.executable} -c '{OURS} revert(Machine())'"),
+        ("the script's", "sh $TUNE apply", "sh $TUNE revert"),
+    ],
+)  # fmt: skip
+def test_a_real_mount_takes_huge_pages_and_has_back_what_it_had(how: str, make: str, undo: str, tmp_path: Path) -> None:
+    script = tmp_path / "tune.sh"
+    script.write_text(render(one for one in SETTINGS if one.id == "shmem-huge-pages"))
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", REMOUNTED, "", make, undo],
+        cwd=REPOSITORY, env=os.environ | {"TUNE": str(script)}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"no mount of huge pages here: {done.stderr}")
+    before, once, twice, after = (line for line in done.stdout.splitlines() if line.startswith("tmpfs "))
+    assert once == twice == before.replace("size=1024k", "size=1024k,huge=within_size"), (how, done)
+    assert after == before, how
+    assert "nosuid,nodev" in before
 
 
 @given(st.lists(st.integers(0, 2**40), min_size=3, max_size=3))

@@ -3,11 +3,13 @@
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from launch.host.machine import Machine
+from launch.host.mounts import SHMEM_ENABLED
 from launch.tuning.boot import boot_advice
 from launch.tuning.catalogue import SETTINGS
 from launch.tuning.change import apply, revert
@@ -135,6 +137,25 @@ def test_swap_is_given_back_and_taken_again(tmp_path: Path) -> None:
         f"swapoff {root}/dev/sda2", f"swapoff {root}/swap file",
         f"swapon {root}/dev/sda2", f"swapon -p 5 {root}/swap file",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"), [("rw", "huge=within_size"), ("rw,huge=advise", "huge=within_size"), ("rw,huge=always", "")]
+)
+def test_the_mount_of_segments_is_surveyed_as_we_do_it(options: str, wanted: str, tmp_path: Path) -> None:
+    machine = machine_of(tmp_path, GOOD | {"/proc/mounts": f"tmpfs /dev/shm tmpfs {options} 0 0\n"})
+    row = next(row for row in survey(machine, SETTINGS) if row.setting.id == "shmem-huge-pages")
+    assert row.state == ("differs" if wanted else "same")
+    shown = script(machine, "show").stdout
+    assert (f"shmem-huge-pages: /dev/shm: {row.current} -> {wanted}" in shown) == bool(wanted)
+
+
+@pytest.mark.parametrize("files", [{"/proc/mounts": "/dev/vda1 /dev/shm ext4 rw 0 0\n"}, {SHMEM_ENABLED: None}])
+def test_without_a_tmpfs_or_its_huge_pages_that_setting_is_skipped(
+    files: Mapping[str, str | None], tmp_path: Path
+) -> None:
+    machine = machine_of(tmp_path, GOOD | files)
+    assert "shmem-huge-pages: skipped" in script(machine, "show").stdout
 
 
 @pytest.mark.parametrize(

@@ -240,12 +240,13 @@ def engine_memory(line: Line) -> bytes:
 def test_two_replays_give_the_same_bytes_however_they_are_cut_into_frames() -> None:
     messages = coherent(order_stream(11, 400))
     lines = []
-    for per_frame in (50, 50, 7):
+    for per_frame in (50, 50, 7, 1):
         lines.append(Line())
         lines[-1].play(*messages, per_frame=per_frame)
     assert len(lines[0].notices) > 100
-    assert seen(lines[0]) == seen(lines[1]) == seen(lines[2])
-    assert engine_memory(lines[0]) == engine_memory(lines[1]) == engine_memory(lines[2])
+    for line in lines[1:]:
+        assert seen(line) == seen(lines[0])
+        assert engine_memory(line) == engine_memory(lines[0])
 
 
 @pytest.mark.parametrize("stage", ["feed", "book"])
