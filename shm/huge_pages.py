@@ -3,7 +3,7 @@
 import ctypes
 
 HUGE_PAGE_BYTES = 2 << 20
-MADV_HUGEPAGE, MADV_POPULATE_WRITE, MADV_COLLAPSE = 14, 23, 25
+MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -24,15 +24,16 @@ def whole_pages(address: int, size: int) -> range:
 
 
 def move(address: int, size: int) -> int:
-    """Fault in the huge pages that lie within `size` bytes, as such; what they hold stays. Returns how many they are.
+    """Make the huge pages that lie within `size` bytes such; what they hold stays. Returns how many they are.
 
-    Faults for writing give huge pages where nothing was. Not so where something was: a page that is shared with the
-    parent since a fork is copied 4 KiB at a time, and before Linux 6.13 one that was read before it was written to is
-    filled 4 KiB at a time. Those are collapsed.
+    One write gives a huge page where nothing was. Not so where something was: of a page that is shared with the parent
+    since a fork, or before Linux 6.13 one that was read before it was written to, it copies 4 KiB. Those are collapsed,
+    by one copy of the whole: a quarter of what it takes to write to each small page first, and to collapse them then.
     """
     pages = whole_pages(address, size)
     if not pages:
         return 0
-    for advice in (MADV_HUGEPAGE, MADV_POPULATE_WRITE):  # refused by kernels without the one or, before 5.14, the other
-        _libc.madvise(pages.start, len(pages) * HUGE_PAGE_BYTES, advice)
+    _libc.madvise(pages.start, len(pages) * HUGE_PAGE_BYTES, MADV_HUGEPAGE)  # refused by kernels without huge pages
+    for page in pages:
+        ctypes.memmove(page, page, 1)
     return sum(collapse(page) for page in pages)

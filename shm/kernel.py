@@ -90,19 +90,16 @@ def _write_cache_indexes_one_at_a_time() -> None:
 _write_cache_indexes_one_at_a_time()
 
 
-def _load_without_the_compiler() -> None:
-    """Let compiled code be loaded without what only compiling needs: all that Numba knows of types and functions.
+class _OwnCache(caching.FunctionCache):
+    """Loads compiled code without what only compiling needs: all that Numba knows of types and functions.
 
-    It would be imported and registered first, for a third of a warm start. Whatever compiles asks for it by itself.
+    Numba imports and registers it first, for a third of a warm start, and with it starts its runtime, which our code is
+    compiled without. That of others is not: a strategy's own functions may be cached too, and allocate.
     """
 
-    def load_overload(self: Any, signature: Any, target_context: Any) -> Any:
-        return self._load_overload(signature, target_context)
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        return self._load_overload(signature, target_context)  # type: ignore[no-untyped-call]
 
-    caching.Cache.load_overload = load_overload  # type: ignore[method-assign]
-
-
-_load_without_the_compiler()
 
 # When LLVM makes a function's machine code it may first rewrite an address `base + offset`, a number to us, as one
 # "inbounds" of a pointer, and take `offset` for the pointer. Where that may be 0, its rules say that nobody gets there.
@@ -127,21 +124,28 @@ _WITHOUT_ENTRY = {"no_cpython_wrapper": True, "pipeline_class": IntermediateComp
 _njit: Any = numba.njit  # its stubs do not know the options that leave wrappers out
 
 
+def _compiled(function: F, **options: Any) -> Any:
+    compiled = _njit(**_OPTIONS | options)(function)
+    if compiled is not function:  # as it is with the JIT off
+        compiled._cache.__class__ = _OwnCache
+    return compiled
+
+
 def primitive(function: F) -> F:
     """Compile `function` to be inlined into every compiled caller; ordinary Python cannot call it."""
-    return cast(F, without_entry(_njit(**_OPTIONS | _WITHOUT_ENTRY | {"forceinline": True})(function)))
+    return cast(F, without_entry(_compiled(function, **_WITHOUT_ENTRY, forceinline=True)))
 
 
 def routine(function: F) -> F:
     """Compile `function` to be called from kernels; LLVM decides on inlining. Ordinary Python cannot call it."""
-    return cast(F, without_entry(_njit(**_OPTIONS, **_WITHOUT_ENTRY)(function)))
+    return cast(F, without_entry(_compiled(function, **_WITHOUT_ENTRY)))
 
 
 def kernel(function: F) -> F:
     """Compile `function` as a kernel, entered from Python: no interpreter lock, cached on disk."""
-    return cast(F, _njit(**_OPTIONS)(function))
+    return cast(F, _compiled(function))
 
 
 def checked(function: F) -> F:
     """Compile code that is not ours: a wrong index raises IndexError instead of writing into our memory."""
-    return cast(F, _njit(**_OPTIONS, boundscheck=True)(function))
+    return cast(F, _compiled(function, boundscheck=True))

@@ -88,11 +88,11 @@ def test_after_supervisor_and_router_are_killed_the_next_run_cancels_what_is_lef
     line.process.wait()
     wait_until(lambda: not any(alive(pid) for pid in pids.values()), "all are gone")
     assert set(open_orders(market)) >= set(left)
-    segments = {path.name for path in Path("/dev/shm").glob("tickpipe.*")}
-    assert segments
+    segments = f"tickpipe.{line.run_directory().name}.*"
+    assert list(Path("/dev/shm").glob(segments))
     line.start()
     wait_until(lambda: not set(open_orders(market)) & set(left), "what was left is cancelled")
-    assert not segments & {path.name for path in Path("/dev/shm").glob("tickpipe.*")}
+    assert not list(Path("/dev/shm").glob(segments))
     assert line.stop()["exit"] == "clean"
     log = (line.run_directory() / "logs" / "router.log").read_text()
     assert "which an earlier run left at the venue" in log

@@ -101,7 +101,7 @@ def test_a_stage_that_dies_and_may_not_be_restarted_stops_trading_and_is_named(
     done = pipeline.finish(process)
     assert done.code == 3, done.words
     assert "book" in done.words
-    assert not list(SHM_DIRECTORY.glob(f"{NAME_PREFIX}*"))
+    assert not list(SHM_DIRECTORY.glob(f"{NAME_PREFIX}{done.report['run']}*"))
 
 
 def test_an_order_endpoint_that_is_not_loopback_is_refused(pipeline: Runs) -> None:

@@ -52,12 +52,13 @@ class Circle:
 def test_any_order_becomes_that_of_the_line_and_stays(order: list[int], seed: int) -> None:
     draw = random.Random(seed)
     circle = Circle(order, lambda waiting: draw.randint(0, waiting))
-    for _ in range(200):
+    for _ in range(2_000):
         circle.run(5 * turns.PATIENCE)
-        if circle.is_in_order():
+        before, was_in_order = circle.sleeps, circle.is_in_order()
+        circle.run(5)  # each once: whoever has still seen the order before may sleep now, for the last time
+        if was_in_order and circle.sleeps == before:
             break
     assert circle.is_in_order()
-    circle.run(5)  # the last sleeper's neighbours have seen it
     before = circle.sleeps
     circle.run(2_000)
     assert (circle.is_in_order(), circle.sleeps) == (True, before)

@@ -45,7 +45,7 @@ class Sleeper:
 
     def __init__(self, name: str, sleep_ns: int) -> None:
         self.name, self.sleep_ns = f"tickpipe.test-{os.getpid()}.{name}", sleep_ns
-        Segment.create(self.name, DOOR_LAYOUT, keep_over_fork=True).close()
+        self.segment = Segment.create(self.name, DOOR_LAYOUT, keep_over_fork=True)  # while open, no start sweeps it
         doorbell.create_semaphore(self.name)
         self.attention = np.zeros(1, np.int64)
         self.command = np.zeros(1, np.int64)
@@ -73,6 +73,7 @@ class Sleeper:
             bell.close()
         doorbell.unlink_semaphore(self.name)
         unlink(self.name)
+        self.segment.close()
 
     @property
     def has_announced(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the agents of a process still do when one of them fails: nothing of ours may stay at the venue for it."""
+"""The duty cycle: what agents still do when one of them fails, how long slices are, whose turn it is."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,10 +8,22 @@ import pytest
 from numpy.typing import NDArray
 
 from shm.clock import calibrate
-from shm.control import EXIT_FAULT, Command, State
+from shm.control import EXIT_FAULT, STATUS, Command, State
 from shm.segment import Segment
+from shm.turns import PATIENCE, TURN, words_of
 from stages.agent import Agent, AgentError, Array, Attention, SegmentUse
-from stages.duty import SHORT_SLICE_NS, SLICE_NS, Runner, new_duty
+from stages.duty import (
+    COMMAND_ADDRESS,
+    PER_AGENT,
+    SHORT_SLICE_NS,
+    SLICE_NS,
+    STATUS_ADDRESS,
+    TIMESPEC,
+    Runner,
+    new_duty,
+    turn,
+)
+from tests.entered import entered
 
 
 class Stub(Agent):
@@ -115,3 +127,25 @@ def test_slices_are_short_while_orders_are_being_cancelled_so_that_their_end_is_
     assert (code, states) == (0, {"router": State.STOPPED})
     new, running, quiescing = [SHORT_SLICE_NS], [SLICE_NS] * 2, [SHORT_SLICE_NS] * 2
     assert slices == [*new, *running, *quiescing, *[SLICE_NS] * 2]
+
+
+def test_a_process_stamps_each_turn_and_sleeps_when_idle_out_of_its_place_again_and_again() -> None:
+    own, predecessor, other = stamps = np.zeros(3, TURN)
+    addresses = [stamps[index:].ctypes.data for index in range(3)]
+    attention, command, status = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, STATUS)
+    duty = new_duty(1, "yield")._replace(order=words_of(addresses[0], addresses[1:], 0))
+    duty.words[PER_AGENT + COMMAND_ADDRESS] = command.ctypes.data
+    duty.words[PER_AGENT + STATUS_ADDRESS] = status.ctypes.data
+
+    def slept_ns(now_ns: int, handled: int) -> int:
+        duty.words[TIMESPEC + 1] = 0
+        assert not entered(turn)(duty, attention.ctypes.data, now_ns, handled)
+        assert own["last_ns"] == now_ns
+        return int(duty.words[TIMESPEC + 1])
+
+    predecessor["last_ns"], other["last_ns"] = 1, 2
+    assert not any(slept_ns(now_ns, handled=1) for now_ns in range(1_000, 1_000 + 2 * PATIENCE))
+    slept = [slept_ns(now_ns, handled=0) for now_ns in range(5_000, 5_000 + PATIENCE)]
+    assert slept == [0] * (PATIENCE - 1) + [5_000 + PATIENCE - 1]
+    predecessor["last_ns"] = 3
+    assert not any(slept_ns(now_ns, handled=0) for now_ns in range(9_000, 9_000 + 4 * PATIENCE))
