@@ -77,6 +77,12 @@ def _cell(row: int, version: int, payload_bytes: int) -> int:
 
 
 @primitive
+def next_cell(row: int, payload_bytes: int) -> int:
+    """Writer: where the next version will be written, its head and its payload."""
+    return _cell(row, load_word(row + VERSION) + 1, payload_bytes)
+
+
+@primitive
 def write(row: int, source: int, payload_bytes: int) -> int:
     """Publish the payload at address `source` as the row's next version; returns that version."""
     version = load_word(row + VERSION) + 1

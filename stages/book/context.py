@@ -63,8 +63,9 @@ STATE = record_dtype(
         ("rehearsal_level", "<i8"),  # from the best
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
-        ("looked_for", "<i8"),  # books of orders: records of the input ring that were looked for, and looked around
+        ("looked_for", "<i8"),  # records of the input ring that were looked for, around and deep (`ahead`)
         ("looked_around", "<i8"),
+        ("looked_deep", "<i8"),
         ("found", "<i8"),  # address of FOUND_WORDS words: what that has found out
     ],
     256,

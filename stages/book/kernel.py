@@ -14,6 +14,7 @@ from shm.atomics import load_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import kernel, primitive, routine
 from stages.book import audit
+from stages.book.ahead import look_ahead
 from stages.book.check import AGREES, BEYOND, DIFFERS, check_best, remember_ticker
 from stages.book.context import (
     DEPTH_ASK_PRICE,
@@ -31,7 +32,7 @@ from stages.book.context import (
     READ_NS,
     Context,
 )
-from stages.book.orders import ADD, EXECUTE, START, STATUS, apply_order, is_change, look_ahead, settle_state, standing
+from stages.book.orders import ADD, EXECUTE, START, STATUS, apply_order, is_change, settle_state, standing
 from stages.domain.messages import (
     BBO,
     DEPTH,

@@ -7,13 +7,11 @@ follows; another session begins with empty books. A symbol whose trading the ven
 book is right.
 """
 
-from shm import ring
-from shm.atomics import load_u32, load_word, store_word
+from shm.atomics import load_u32, load_word
 from shm.kernel import kernel, primitive, routine
-from stages.book.context import FIRST_ID, FOUND_WORDS, NO_SYMBOL, PRICE, QUANTITY, Context
+from stages.book.context import FIRST_ID, NO_SYMBOL, PRICE, QUANTITY, Context
 from stages.domain.messages import BookState, MarketKind
-from stages.domain.orderbook import batch, l3, table, top
-from stages.domain.orderbook.batch import AHEAD_LEVEL, AHEAD_TABLE
+from stages.domain.orderbook import l3, table, top
 from stages.domain.orderbook.engine import LEVEL_KEY, ORDER_LEVEL, book_at, record_at
 
 ADD, EXECUTE, REDUCE = int(MarketKind.ADD), int(MarketKind.EXECUTE), int(MarketKind.REDUCE)
@@ -21,51 +19,6 @@ DELETE, REPLACE, STATUS = int(MarketKind.DELETE), int(MarketKind.REPLACE), int(M
 START = int(MarketKind.START)
 EMPTY, VALID, HALTED = int(BookState.EMPTY), int(BookState.VALID), int(BookState.HALTED)
 DIRTY = int(BookState.DIRTY)
-
-
-@primitive
-def look_ahead(context: Context, engine: int, source: int, unread: int) -> int:
-    """Ask for what the next records of the ring will need, as in `batch`; returns what is likely to be the first's.
-
-    A record is looked at once, however few stand there at a time.
-    """
-    state, head = context.state[0], load_word(source + ring.HEAD)
-    for number in range(max(state["looked_for"], head), head + min(unread, AHEAD_TABLE + 1)):
-        store_word(_found(state["found"], number), _look_for(engine, ring.slot(source, number)))
-        state["looked_for"] = number + 1
-    for number in range(max(state["looked_around"], head), head + min(unread, AHEAD_LEVEL + 1)):
-        found = _found(state["found"], number)
-        store_word(found, _look_around(engine, ring.slot(source, number), load_word(found)))
-        state["looked_around"] = number + 1
-    return load_word(_found(state["found"], head))
-
-
-@primitive
-def _found(found: int, number: int) -> int:
-    """Where it stands what was found out about a record, by its number in the ring."""
-    return found + 8 * (number & FOUND_WORDS - 1)
-
-
-@primitive
-def _look_for(engine: int, record: int) -> int:
-    """First, of a record: returns the home of its order; of an ADD, that of its level."""
-    head = load_word(record)
-    home = batch.look_for_order(engine, load_word(record + FIRST_ID))
-    if head & 0xFF == ADD:
-        home = batch.look_for_level(engine, head >> 16 & 0xFFFF, 1 - (head >> 32 & 0xFFFF), load_word(record + PRICE))
-    return home
-
-
-@primitive
-def _look_around(engine: int, record: int, home: int) -> int:
-    """Second: returns the order; of an ADD, the level."""
-    head, price = load_word(record), load_word(record + PRICE)
-    if head & 0xFF == ADD:
-        return batch.look_around_level(engine, head >> 16 & 0xFFFF, 1 - (head >> 32 & 0xFFFF), price, home)
-    order = batch.look_around_order(engine, load_word(record + FIRST_ID), home)
-    if head & 0xFF == REPLACE:
-        batch.look_for_successor(engine, order, load_word(record + QUANTITY + 8), price)
-    return order
 
 
 @routine

@@ -4,7 +4,7 @@ All of `top` holds for both kinds: best prices and quantities, mid, spread, micr
 Here is what must look deeper. Prices and quantities are mantissas, sides 0 (bids) and 1 (asks).
 """
 
-from shm.atomics import load_u32, load_word, store_word
+from shm.atomics import load_u32, load_word, prefetch, store_word
 from shm.kernel import kernel, primitive, routine
 from stages.domain.orderbook import l2, l2_book, l3, top, tree
 from stages.domain.orderbook.engine import (
@@ -12,6 +12,7 @@ from stages.domain.orderbook.engine import (
     HEADER_BYTES,
     LEVEL_KEY,
     LOTS,
+    NODE_BYTES,
     SIDE_LEVELS,
     WORSE,
     engine_of,
@@ -19,6 +20,7 @@ from stages.domain.orderbook.engine import (
     record_at,
     side_at,
 )
+from stages.domain.orderbook.table import LINE_BYTES
 from stages.domain.orderbook.top import BOOK_BYTES, KIND
 
 VOLUME_MAX = 2**63 - 1
@@ -61,6 +63,31 @@ def order_depth(book: int, side: int, levels: int, prices: int, quantities: int)
         store_word(prices + 8 * index, 0)
         store_word(quantities + 8 * index, 0)
     return wanted
+
+
+@primitive
+def look_for_leaves(book: int) -> None:
+    """Ask for where the best levels of a book of orders are listed, which is at hand itself."""
+    engine = engine_of(book)
+    for side in range(2):
+        leaf = node_at(engine, tree.best_leaf(engine, side_at(book, side)))
+        for offset in range(0, NODE_BYTES, LINE_BYTES):
+            prefetch(leaf + offset)
+
+
+@routine
+def look_for_best(book: int, levels: int) -> None:
+    """Ask for the best `levels` levels of both sides, after `look_for_leaves`: what `order_depth` will read."""
+    engine = engine_of(book)
+    for side in range(2):
+        leaf = node_at(engine, tree.best_leaf(engine, side_at(book, side)))
+        place = load_u32(leaf + COUNT)
+        for _ in range(min(levels, load_u32(side_at(book, side) + SIDE_LEVELS))):
+            if place == 0:
+                leaf = node_at(engine, load_u32(leaf + WORSE))
+                place = load_u32(leaf + COUNT)
+            place -= 1
+            prefetch(record_at(engine, load_u32(tree.ref_at(leaf, place))))
 
 
 @routine
