@@ -286,7 +286,10 @@ def _add(side: int, key: int, quantity: int) -> None:
         else:
             if load_word(side + BLOCKS) == load_word(side + BLOCKS_MAX):
                 _drop_block(side)
-                index = _find_block(side, key)
+                if index == 0:  # its own block: what is left is better
+                    store_word(side + DROPPED, load_word(side + DROPPED) + 1)
+                    return
+                index -= 1
             _split(side, index)
             index = _find_block(side, key)
     block, used = block_at(side, index), used_in(side, index)
