@@ -19,7 +19,7 @@ from stages.domain.codecs.raw import MESSAGE_BYTES, QUOTE, TRADE
 from stages.domain.codecs.raw_market import symbol_name
 
 LOOK_MESSAGES = 16
-"""So many messages at its beginning, the first and most of known types, make a file one; fewer, if no more are whole."""
+"""So many messages at its beginning, the first and most of known types, make a file one; fewer, where no more are."""
 _LAYOUT = struct.Struct("<BIqQQ")
 assert _LAYOUT.size == MESSAGE_BYTES
 _HINT = "what comes before it is played; `pipeline verify` looks at the rest"
