@@ -126,6 +126,25 @@ def test_a_book_with_the_mark_of_an_update_is_left_alone() -> None:
     assert [auditor.step() for _ in range(50)] == [audit.MORE] * 50
 
 
+def test_levels_that_go_and_come_again_within_a_sequence_number_may_change_blocks() -> None:
+    """What a book does to keep itself warm while it is idle (`stages.book.kernel.rehearse`)."""
+    rng, numbers = random.Random(5), []
+    for _ in range(100):
+        book = deep_levels(60)
+        book.event([(0, 5000 + price, 0) for price in range(60) if rng.randrange(2)])
+        levels = book.levels(0, 20)
+
+        def rehearse(book: LevelBook = book, levels: list[tuple[int, int]] = levels) -> None:
+            price, quantity = rng.choice(levels)
+            entered(l2_book.set_level)(book.address, 0, price, 0)
+            entered(l2_book.set_level)(book.address, 0, price, quantity)
+
+        auditor = Auditor(book)
+        assert auditor.finish(between=rehearse) == SOUND
+        numbers.append(auditor[audit.IS_WHOLE])
+    assert set(numbers) == {0, 1}
+
+
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=30 if JIT else 3, deadline=None)
 def test_a_book_that_changes_between_the_steps_is_never_called_broken(seed: int) -> None:
