@@ -104,7 +104,8 @@ def test_a_pass_over_a_sound_book_looks_at_all_of_it() -> None:
 
 
 def test_an_empty_book_is_sound() -> None:
-    for book in (LevelBook(10), Engine(Capacity.of(1, 2)).books[0]):
+    engine = Engine(Capacity.of(1, 2))  # its memory is gone with it
+    for book in (LevelBook(10), engine.books[0]):
         auditor = Auditor(book)
         assert (auditor.finish(), auditor[audit.LEVELS], auditor[audit.IS_WHOLE]) == (SOUND, 0, 1)
 
