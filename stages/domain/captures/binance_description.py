@@ -89,7 +89,8 @@ def describe(files: Sequence[str]) -> Description:
             first = found.damage.get(file)
             raise CaptureError(
                 f"{file}: holds no market data" + (f"; line {first[0].line}: {first[0].what}" if first else ""),
-                "played are Binance streams, in lines `<receive ns> <raw JSON>`, and ITCH 5.0, in files or pcaps",
+                "played are Binance streams, in lines `<receive ns> <raw JSON>`, and, in files or pcaps, ITCH 5.0 "
+                "and raw 29-byte messages",
             )
         for snapshot in snapshots:
             _claim(found, file, snapshot)

@@ -19,7 +19,7 @@ from stages.domain.codecs.raw import MESSAGE_BYTES, QUOTE, TRADE
 from stages.domain.codecs.raw_market import symbol_name
 
 LOOK_MESSAGES = 16
-"""So many messages at its beginning, the first and most of known types, make a file one; fewer, if it ends there."""
+"""So many messages at its beginning, the first and most of known types, make a file one; fewer, where no more are."""
 _LAYOUT = struct.Struct("<BIqQQ")
 assert _LAYOUT.size == MESSAGE_BYTES
 _HINT = "what comes before it is played; `pipeline verify` looks at the rest"
@@ -79,11 +79,7 @@ def _contents(file: str) -> Iterator[bytes]:
 
 def is_raw(file: str) -> bool:
     """Whether a file begins with raw messages. Raises CaptureError when it cannot be read."""
-    try:
-        found = list(islice(messages(file), LOOK_MESSAGES))
-    except DamagedCaptureError:
-        return False
-    known = [message[0] in _KNOWN for message in found]
+    known = [message[0] in _KNOWN for message in islice(played([file]), LOOK_MESSAGES)]
     return bool(known) and known[0] and 2 * sum(known) > len(known)
 
 

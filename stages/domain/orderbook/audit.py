@@ -26,7 +26,7 @@ from stages.domain.orderbook.integrity import COUNTS, SOUND
 from stages.domain.orderbook.top import BOOK_BYTES
 
 CURSOR_BYTES = 64
-SEQUENCE, SIDE, AT, SIDE_LEVELS, LEVELS, ORDERS, IS_WHOLE = range(0, 56, 8)
+SEQUENCE, SIDE, AT, SIDE_LEVELS, LEVELS, ORDERS, IS_WHOLE, MOVES = range(0, 64, 8)
 """IS_WHOLE: no queue was cut short, and, once the pass is over, the book has not changed meanwhile."""
 MORE = -1
 END = 2
@@ -126,7 +126,12 @@ def _level_step(cursor: int, book: int, side: int) -> int:
             fault = integrity.level_top_fault(book, side)
     if fault != SOUND:
         return fault
+    if index == 0:
+        store_word(cursor + MOVES, load_word(address + l2.MOVES))
     if index >= load_word(address + l2.BLOCKS):
+        if load_word(cursor + MOVES) != load_word(address + l2.MOVES):  # as a rehearsal may, under one sequence number
+            store_word(cursor + IS_WHOLE, 0)
+            return _end_side(cursor, book, side, load_word(cursor + SIDE_LEVELS))
         return _end_side(cursor, book, side, l2.level_count(address))
     fault = integrity.block_fault(address, index)
     if fault == SOUND:

@@ -11,7 +11,7 @@ prices come back. Only a price that the block does not know moves memory, at mos
 
 Byte picture of a side (private to its process, zeroed and then `format_side`):
 
-      0  levels, capacity, dropped, blocks, blocks_max     8 bytes each
+      0  levels, capacity, dropped, blocks, blocks_max, moves     8 bytes each
      48  directory[blocks_max]:
               0  low            block b holds the keys from its low up to the next one's; the first one's is LOWEST
               8  place          live, 8 bits: its keys that have a quantity; used, 8 bits: its keys, graves too; above:
@@ -35,7 +35,8 @@ from shm.atomics import load_word, prefetch, store_word
 from shm.kernel import kernel, primitive, routine
 from stages.domain.warming import warm
 
-LEVELS, CAPACITY, DROPPED, BLOCKS, BLOCKS_MAX = 0, 8, 16, 24, 32
+LEVELS, CAPACITY, DROPPED, BLOCKS, BLOCKS_MAX, MOVES = 0, 8, 16, 24, 32, 40
+"""MOVES counts how often a block has come or gone: levels may stand in other blocks since."""
 DIRECTORY, ENTRY_BYTES, PLACE = 48, 16, 8
 LIVE, USED, OFFSET_BITS = 1, 1 << 8, 16
 """One more live, or used, key of a block, in its place."""
@@ -286,7 +287,10 @@ def _add(side: int, key: int, quantity: int) -> None:
         else:
             if load_word(side + BLOCKS) == load_word(side + BLOCKS_MAX):
                 _drop_block(side)
-                index = _find_block(side, key)
+                if index == 0:  # its own block: what is left is better
+                    store_word(side + DROPPED, load_word(side + DROPPED) + 1)
+                    return
+                index -= 1
             _split(side, index)
             index = _find_block(side, key)
     block, used = block_at(side, index), used_in(side, index)
@@ -309,6 +313,12 @@ def _fill(side: int, index: int, used: int, live: int) -> None:
     for place in range(used, BLOCK_KEYS):
         store_word(_key(block, place), NO_KEY)
     store_word(at, load_word(at) >> OFFSET_BITS << OFFSET_BITS | USED * used | LIVE * live)
+
+
+@primitive
+def _set_blocks(side: int, blocks: int) -> None:
+    store_word(side + BLOCKS, blocks)
+    store_word(side + MOVES, load_word(side + MOVES) + 1)
 
 
 @routine
@@ -340,7 +350,7 @@ def _split(side: int, index: int) -> None:
     store_word(low_at(side, index + 1), load_word(_key(upper, 0)))
     _fill(side, index + 1, USED_MAX - HALF, live)
     _fill(side, index, HALF, live_in(side, index) - live)
-    store_word(side + BLOCKS, blocks + 1)
+    _set_blocks(side, blocks + 1)
 
 
 @routine
@@ -352,7 +362,7 @@ def _remove_block(side: int, index: int) -> None:
         _move_entry(side, at, at + 1)
     store_word(place_at(side, blocks), free)
     store_word(low_at(side, 0), LOWEST)
-    store_word(side + BLOCKS, blocks)
+    _set_blocks(side, blocks)
 
 
 @routine
@@ -397,7 +407,7 @@ def _trim(side: int) -> None:
             _count(side, last, -USED)
         if used > 0 or last == 0:
             break
-        store_word(side + BLOCKS, last)  # a free block stays where it is, behind those in use
+        _set_blocks(side, last)  # a free block stays where it is, behind those in use
 
 
 @primitive

@@ -38,11 +38,13 @@ def test_messages_come_out_as_they_are_in_whatever_they_are_kept(tmp_path: Path)
         (b"".join(SENT)[:-1], len(SENT) - 1, "28 bytes are left over at offset 1102"),
         (b"".join(SENT[:20]) + b"garbage" * 11 + b"".join(SENT[20:]), 20, "no raw message at offset 580"),
         (gzip.compress(b"".join(SENT))[:-9], None, "file"),
+        (b"".join(SENT[:2])[:-1], 1, "28 bytes are left over at offset 29"),
     ],
 )
 def test_a_damaged_file_is_played_up_to_the_damage(tmp_path: Path, content: bytes, good: int | None, what: str) -> None:
     damage: list[str] = []
     kept = file(tmp_path, content)
+    assert is_raw(kept)
     found = list(played([kept, kept], damage))
     assert found == SENT[: len(found)]
     assert good is None or len(found) == good

@@ -104,7 +104,8 @@ def test_a_pass_over_a_sound_book_looks_at_all_of_it() -> None:
 
 
 def test_an_empty_book_is_sound() -> None:
-    for book in (LevelBook(10), Engine(Capacity.of(1, 2)).books[0]):
+    engine = Engine(Capacity.of(1, 2))  # its memory is gone with it
+    for book in (LevelBook(10), engine.books[0]):
         auditor = Auditor(book)
         assert (auditor.finish(), auditor[audit.LEVELS], auditor[audit.IS_WHOLE]) == (SOUND, 0, 1)
 
@@ -124,6 +125,25 @@ def test_a_book_with_the_mark_of_an_update_is_left_alone() -> None:
     poke(book.address + top.SEQUENCE, book.sequence * 2 + 1)
     auditor = Auditor(book)
     assert [auditor.step() for _ in range(50)] == [audit.MORE] * 50
+
+
+def test_levels_that_go_and_come_again_within_a_sequence_number_may_change_blocks() -> None:
+    """What a book does to keep itself warm while it is idle (`stages.book.kernel.rehearse`)."""
+    rng, numbers = random.Random(5), []
+    for _ in range(100):
+        book = deep_levels(60)
+        book.event([(0, 5000 + price, 0) for price in range(60) if rng.randrange(2)])
+        levels = book.levels(0, 20)
+
+        def rehearse(book: LevelBook = book, levels: list[tuple[int, int]] = levels) -> None:
+            price, quantity = rng.choice(levels)
+            entered(l2_book.set_level)(book.address, 0, price, 0)
+            entered(l2_book.set_level)(book.address, 0, price, quantity)
+
+        auditor = Auditor(book)
+        assert auditor.finish(between=rehearse) == SOUND
+        numbers.append(auditor[audit.IS_WHOLE])
+    assert set(numbers) == {0, 1}
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from shm.atomics import JIT, peek
 from shm.kernel import kernel
 from stages.domain.orderbook import l2
+from stages.domain.orderbook.integrity import SOUND, l2_side_fault
 from tests.entered import entered
 from tests.oracle.orderbook import NaiveBook
 
@@ -25,6 +26,11 @@ def _best(side: int) -> tuple[int, int]:
 @kernel
 def _copy(side: int, levels: int, sign: int, prices: int, quantities: int) -> int:
     return l2.copy_best(side, levels, sign, prices, quantities)
+
+
+@kernel
+def _fault(side: int) -> int:
+    return l2_side_fault(side)
 
 
 class Sides:
@@ -75,6 +81,49 @@ def test_deep_books_move_long_stretches_correctly(seed: int) -> None:
         entered(l2.set_level)(book.bids, price, quantity)
         naive.set_bid(price, quantity)
     assert book.levels(book.bids, 1, 600) == naive.bid_levels()
+
+
+def _make_sparse(side: int, capacity: int) -> None:
+    """Make a side so sparse that no block is free: every other one is thinned out while its neighbours are full.
+
+    Blocks that are filled in ascending order have HALF levels each.
+    """
+    levels: dict[int, int] = {}
+
+    def put(keys: list[int], quantity: int) -> None:
+        for key in keys:
+            entered(l2.set_level)(side, key, quantity)
+            levels.update({key: quantity}) if quantity else levels.pop(key, None)
+
+    begin = 1_000
+    while peek(side + l2.BLOCKS) < peek(side + l2.BLOCKS_MAX):
+        firsts = [begin + 1_000 * block for block in range((capacity - len(levels)) // (2 * l2.USED_MAX) * 2)]
+        for first in firsts:
+            put([first + 100 * place for place in range(l2.HALF)], 5)
+        for first in firsts[:-1]:
+            put([first + place for place in range(1, l2.USED_MAX - l2.HALF + 1)], 5)
+        for first in firsts[1:-1:2]:
+            put([key for key in range(first + 1, first + 1_000) if key in levels], 0)
+        for first in firsts[:-1:2]:
+            put([key for key in range(first + l2.LIVE_MIN, first + 1_000) if key in levels], 0)
+        begin = firsts[-1] + 1_000
+
+
+@pytest.mark.parametrize("place", [0, 1, 40])
+def test_a_side_without_a_free_block_forgets_its_deepest_levels(place: int) -> None:
+    capacity = 500
+    book = Sides(capacity)
+    _make_sparse(book.bids, capacity)
+    levels = dict(book.levels(book.bids, 1, capacity))
+    first = sorted(levels)[place]
+    for key in range(first + 1, first + 60):
+        entered(l2.set_level)(book.bids, key, 7)
+        levels[key] = 7
+        assert _fault(book.bids) == SOUND
+        found = book.levels(book.bids, 1, capacity)
+        assert found == sorted(levels.items(), reverse=True)[: len(found)]
+        levels = dict(found)
+    assert peek(book.bids + l2.DROPPED) > 0
 
 
 def test_a_cleared_side_is_empty_and_an_empty_side_has_no_best() -> None:
