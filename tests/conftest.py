@@ -60,6 +60,15 @@ OF_THE_MACHINE = (
 the dead have left, and what is meant to look like it."""
 
 
+FIRST = ("test_jit_off.py", "shm/", "launch/")
+"""Of the others, those that compile little of what lines are made of, while the first lines compile it."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith((*OF_THE_MACHINE, *FIRST)))
+
+
 class TwoLanes(LoadScopeScheduling):
     """One worker has all tests of the machine, one after the other; the other has the rest beside it."""
 

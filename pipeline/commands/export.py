@@ -56,7 +56,10 @@ def systemd(file: Path | None, output: Path | None, reference: bool, as_json: bo
 )  # fmt: skip
 @json_option
 def parquet(files: tuple[Path, ...], output: Path, as_json: bool) -> int:
-    """Captures as Parquet: depth, trades and tickers of each in a file of their own. Needs tickpipe[parquet]."""
+    """Captures as Parquet, each table a file: depth, trades and tickers; of ITCH and raw, one for each type of message.
+
+    Needs tickpipe[parquet].
+    """
     from pipeline.errors import UsageError
     from pipeline.exporters.parquet import export as write
 

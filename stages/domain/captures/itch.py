@@ -8,7 +8,6 @@ A file that is damaged ends where the damage begins, and says so: `pipeline veri
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from stages.domain.captures.binance import CaptureError
@@ -18,8 +17,6 @@ from stages.domain.captures.udp_feeds import UdpFeeds
 from stages.domain.codecs.itch import MESSAGES
 from stages.domain.codecs.itch_frames import LENGTH_BYTES
 
-LOOK_MESSAGES = 16
-"""So many good frames at its beginning make a file one of ITCH; fewer, if it ends there."""
 _CODES = {">u8": "Q", ">u4": "I", ">u2": "H"}
 _LENGTHS = {ord(letter): dtype.itemsize for letter, dtype in MESSAGES.items()}
 _NAMED = {
@@ -106,12 +103,11 @@ _HINT = "what comes before it is played; `pipeline verify` looks at the rest"
 
 
 def is_itch(file: str) -> bool:
-    """Whether a file begins with ITCH messages."""
-    try:
-        found = list(islice(messages(file), LOOK_MESSAGES))
-    except DamagedCaptureError:
-        return False
-    return bool(found)
+    """Whether a file begins with ITCH: a frame as long as the message of its type. Raises CaptureError.
+
+    Nothing else that we read begins so, and a file that is damaged soon after is one all the same.
+    """
+    return next(played([file]), None) is not None
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Captures as Parquet: every level, trade and ticker, exact; damage told."""
 
 import json
+import struct
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from click.testing import CliRunner
 
 from pipeline.cli import cli
 from pipeline.errors import UsageError
+from tests.oracle import itch as oracle
 from tests.pipeline.verify.test_binance import START, write
+from tests.stages.domain.codecs.itch_messages import directory
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 
@@ -55,3 +58,54 @@ def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
     )
     assert isinstance(done.exception, UsageError)
     assert "no market data" in str(done.exception)
+
+
+def exported(file: Path) -> tuple[dict[str, list[dict[str, object]]], list[str]]:
+    """(rows by table, problems) of a file."""
+    done = CliRunner().invoke(cli, ["export", "parquet", str(file), "--output", str(file.parent / "out"), "--json"])
+    entry = json.loads(done.stdout.splitlines()[-1])["files"][0]
+    rows = {path.split(".")[-2]: parquet.read_table(path).to_pylist() for path in entry["rows"]}
+    assert {name: len(each) for name, each in rows.items()} == {
+        path.split(".")[-2]: count for path, count in entry["rows"].items()
+    }
+    return rows, entry["problems"]
+
+
+def test_each_type_of_itch_message_is_a_table_of_its_fields(tmp_path: Path) -> None:
+    file = tmp_path / "day.itch"
+    at = (1 << 40) + 5
+    messages = [
+        directory(1),
+        oracle.pack("A", 1, 0, at, 2**64 - 1, b"B", 100, b"STOCK1  ", 1_234_567),
+        oracle.pack("F", 1, 0, at, 8, b"S", 7, b"STOCK1  ", 2**32 - 1, b"MPID"),
+        oracle.pack("D", 1, 3, at, 8),
+        oracle.pack("D", 9, 3, at, 8),
+        oracle.pack("V", 0, 0, at, 10**8, 2 * 10**8, 5),
+    ]
+    file.write_bytes(oracle.framed(*messages) + b"\0\1")
+    rows, (problem,) = exported(file)
+    assert "left over" in problem
+    assert rows.keys() == {"stock_directory", "orders", "attributed_orders", "deletes", "breaker_levels"}
+    (order,) = rows["orders"]
+    assert order == {
+        "time_ns": at, "stock_locate": 1, "tracking_number": 0, "symbol": "STOCK1", "order_reference": 2**64 - 1,
+        "side": "B", "shares": 100, "price": Decimal("123.4567"),
+    }  # fmt: skip
+    assert rows["attributed_orders"][0]["price"] == Decimal(2**32 - 1) / 10_000
+    assert rows["attributed_orders"][0]["attribution"] == "MPID"
+    assert [(row["symbol"], row["tracking_number"]) for row in rows["deletes"]] == [("STOCK1", 3), (None, 3)]
+    assert [rows["breaker_levels"][0][f"level_{number}"] for number in (1, 2, 3)] == [1, 2, Decimal("0.00000005")]
+
+
+def test_raw_trades_and_quotes_are_tables_and_what_is_neither_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "day.raw"
+    trade, quote, other = (
+        struct.pack("<BIqQQ", kind, 7, -(10**18), 2**64 - 1, 5_000_000_000 + kind) for kind in (1, 2, 9)
+    )
+    file.write_bytes(trade + quote + other + quote)
+    rows, problems = exported(file)
+    assert problems == [f"{file}: 1 messages of type 9, which is unknown"]
+    assert {name: len(each) for name, each in rows.items()} == {"trades": 1, "quotes": 2}
+    assert rows["trades"] == [
+        {"timestamp_ns": 5_000_000_001, "symbol_id": 7, "price": Decimal(-(10**10)), "quantity": 2**64 - 1}
+    ]

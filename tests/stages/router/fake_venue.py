@@ -33,7 +33,8 @@ class FakeVenue:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a client that was told nonsense leaves
+            # A client that was told nonsense leaves; a venue of nonsense may, too.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError, SystemExit):
                 self._log_on(connection)
 
     def _log_on(self, connection: socket.socket) -> None:

@@ -43,6 +43,7 @@ def test_what_comes_before_the_damage_is_used(tmp_path: Path, damage: bytes, wor
     (what,) = description.damage
     assert words in what
     assert str(len(good)) in what
+    assert capture.is_itch(write(tmp_path, oracle.framed(MESSAGES[0]) + damage)), "however little is good"
 
 
 def test_a_description_counts_messages_by_name(tmp_path: Path) -> None:
