@@ -15,11 +15,13 @@ MACHINE = {"cpu", "cores", "kernel", "isolated", "governor", "python", "numba", 
 @pytest.mark.parametrize(
     "name",
     [
-        "ring",
         "seqlock",
         "histogram",
         "pool",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("book", "itch", "alternatives", "tap", "lines")),
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("ring", "book", "itch", "alternatives", "tap", "lines")
+        ),
     ],
 )
 def test_a_short_run_checks_what_it_counts_and_says_what_it_found(name: str) -> None:

@@ -31,11 +31,17 @@ class Done:
     state: Path
 
 
+IDLE_BY_DEFAULT = ("test_up", "test_replay", "test_itch_replay", "test_isolation", "test_doorbell")
+"""Modules whose lines idle as they do by default. Others sleep: the rest of the suite runs beside them (and needs the
+core that yielding stages share)."""
+SLEEPS = ("-s", "launch.idle=doorbell")
+
+
 class Runs:
     """Starts `pipeline` with state folders of its own; nothing it starts outlives the test."""
 
-    def __init__(self, state: Path) -> None:
-        self.state = state
+    def __init__(self, state: Path, *, sleeps: bool = True) -> None:
+        self.state, self.more = state, SLEEPS if sleeps else ()
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str, before: Sequence[str] = (), **extra: Any) -> "subprocess.Popen[str]":
@@ -45,8 +51,12 @@ class Runs:
         """
         environment = os.environ | {"XDG_STATE_HOME": str(self.state), "PYTHONPATH": str(REPOSITORY)}
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        more = self.more if arguments[:1] == ("up",) else ()
         process = subprocess.Popen(
-            [*before, *COMMAND, *arguments], text=True, env=environment | extra.pop("env", {}), **(streams | extra)
+            [*before, *COMMAND, *arguments, *more],
+            text=True,
+            env=environment | extra.pop("env", {}),
+            **(streams | extra),
         )
         self.started.append(process)
         return process
@@ -85,9 +95,9 @@ def stage_pids(supervisor: int) -> dict[str, int]:
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> Iterator[Runs]:
+def pipeline(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Runs]:
     """The command, with a state folder of this test; whatever still runs at its end is terminated by pid."""
-    runs = Runs(tmp_path / "state")
+    runs = Runs(tmp_path / "state", sleeps=request.module.__name__.rpartition(".")[2] not in IDLE_BY_DEFAULT)
     yield runs
     for process in runs.started:
         if process.poll() is None:

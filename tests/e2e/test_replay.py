@@ -9,7 +9,7 @@ from tests.e2e.conftest import Runs
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.mark.parametrize("placement", ["dedicated", "packed"])
+@pytest.mark.parametrize("placement", ["dedicated", pytest.param("packed", marks=pytest.mark.long)])
 def test_the_recorded_session_ends_in_the_recorded_book(pipeline: Runs, recorded_data: Path, placement: str) -> None:
     capture = recorded_data / "binance" / "btcusdt_20240808.gz"
     done = pipeline.run("up", "--replay", str(capture), "--speed", "max", "--placement", placement, "--json")
