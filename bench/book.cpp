@@ -482,7 +482,7 @@ struct Entry {
 };
 
 struct LevelSide {
-  int64_t levels, capacity, dropped, blocks, blocks_max, unused;
+  int64_t levels, capacity, dropped, blocks, blocks_max, moves;
   Entry directory[];
 
   Block& block(int64_t index) { return *(Block*)((char*)this + (directory[index].place >> OFFSET_BITS)); }
@@ -536,7 +536,11 @@ struct LevelSide {
       } else {
         if (blocks == blocks_max) {
           drop_block();
-          index = find_block(key);
+          if (index == 0) {
+            dropped++;
+            return;
+          }
+          index--;
         }
         split(index);
         index = find_block(key);
@@ -555,6 +559,10 @@ struct LevelSide {
     in.quantities[place] = quantity;
     directory[index].place += LIVE;
     levels++;
+  }
+  void set_blocks(int64_t count) {
+    blocks = count;
+    moves++;
   }
   void fill(int64_t index, int64_t used, int64_t live) {
     std::fill(block(index).keys + used, block(index).keys + BLOCK_KEYS, NO_KEY);
@@ -586,14 +594,14 @@ struct LevelSide {
     directory[index + 1].low = upper.keys[0];
     fill(index + 1, USED_MAX - half, live);
     fill(index, half, directory[index].live() - live);
-    blocks++;
+    set_blocks(blocks + 1);
   }
   void remove_block(int64_t index) {
     int64_t last = blocks - 1, free = directory[index].place;
     for (int64_t at = index; at < last; at++) directory[at] = directory[at + 1];
     directory[last].place = free;
     directory[0].low = LOWEST;
-    blocks = last;
+    set_blocks(last);
   }
   void tidy(int64_t index) {
     int64_t live = directory[index].live();
@@ -622,7 +630,7 @@ struct LevelSide {
       int64_t used = last.used();
       while (used > 0 && in.quantities[used - 1] == 0) in.keys[--used] = NO_KEY, last.place -= USED;
       if (used > 0 || blocks == 1) break;
-      blocks--;
+      set_blocks(blocks - 1);
     }
   }
   bool drop_deepest(int64_t key) {
