@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
 from pipeline.exporters import parquet_binance, parquet_binary
+from pipeline.exporters.parquet_binary import Columns
 from stages.domain.captures.binance import CaptureError
 from stages.domain.captures.itch import is_itch
 from stages.domain.captures.raw import is_raw
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 DIGITS = 19
 """Of what an int64 mantissa holds."""
 
-Columns = dict[str, tuple[str, Any]]
-"""Column: its type in Arrow's words, or "decimal N" with N places, and its values; for decimals, their mantissas."""
 Reader = Callable[[str, list[str]], Iterator[tuple[str, Columns]]]
 """Of a file: (table, some of its rows) as long as there are any; what cannot be read goes to the list, in words."""
 

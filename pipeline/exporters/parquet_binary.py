@@ -6,7 +6,7 @@ for symbols. When a packet of a capture was received is not told: lines bring me
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from stages.domain.captures import itch as itch_capture
 from stages.domain.captures import raw as raw_capture
-from stages.domain.captures.itch import DamagedCaptureError
 from stages.domain.codecs import raw as raw_codec
 from stages.domain.codecs.itch import MESSAGES, PRICE_DECIMALS
 
@@ -38,31 +37,33 @@ _LEVEL_DECIMALS = 8
 _INTEGERS = {2: "uint16", 4: "uint32", 8: "uint64"}
 
 Columns = dict[str, tuple[str, Any]]
+"""Column: its type in Arrow's words, or "decimal N" with N places, and its values; for decimals, their mantissas."""
 
 
 def itch(file: str, problems: list[str]) -> Iterator[tuple[str, Columns]]:
     """(table, rows by column: type and values) of a file; where it is damaged it ends. Raises CaptureError."""
-    waiting: dict[int, list[bytes]] = {ord(letter): [] for letter in MESSAGES}
     names: dict[int, str] = {}
 
-    def columns(kind: int) -> Columns:
-        messages = np.frombuffer(b"".join(waiting[kind]), MESSAGES[chr(kind)])
-        waiting[kind].clear()
-        return _itch_columns(messages, names)
-
-    try:
-        for message in itch_capture.messages(file):
-            kind = message[0]
-            if kind == ord("R"):
+    def named() -> Iterator[bytes]:
+        for message in itch_capture.played([file], problems):
+            if message[0] == ord("R"):
                 names[itch_capture.locate(message)] = itch_capture.stock(message) or ""
-            waiting[kind].append(message)
-            if len(waiting[kind]) >= ROWS:
-                yield ITCH_TABLES[chr(kind)], columns(kind)
-    except DamagedCaptureError as error:
-        problems.append(error.message)
-    for kind, left in waiting.items():
-        if left:
-            yield ITCH_TABLES[chr(kind)], columns(kind)
+            yield message
+
+    for kind, found in _by_type(named()):
+        letter = chr(kind)
+        yield ITCH_TABLES[letter], _itch_columns(np.frombuffer(b"".join(found), MESSAGES[letter]), names)
+
+
+def _by_type(messages: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """(type, messages of it in their order), ROWS at a time; the rest at the end, a type after the other."""
+    waiting: dict[int, list[bytes]] = {}
+    for message in messages:
+        same = waiting.setdefault(message[0], [])
+        same.append(message)
+        if len(same) == ROWS:
+            yield message[0], waiting.pop(message[0])
+    yield from waiting.items()
 
 
 def _itch_columns(messages: NDArray[Any], names: dict[int, str]) -> Columns:
@@ -98,28 +99,16 @@ def _texts(values: NDArray[Any]) -> list[str]:
 
 def raw(file: str, problems: list[str]) -> Iterator[tuple[str, Columns]]:
     """(table, rows by column: type and values) of a file; where it is damaged it ends. Raises CaptureError."""
-    waiting: dict[int, list[bytes]] = {kind: [] for kind in RAW_TABLES}
     unknown: Counter[int] = Counter()
-    try:
-        for message in raw_capture.messages(file):
-            kind = message[0]
-            if kind not in RAW_TABLES:
-                unknown[kind] += 1
-                continue
-            waiting[kind].append(message)
-            if len(waiting[kind]) >= ROWS:
-                yield RAW_TABLES[kind], _raw_columns(waiting[kind])
-    except DamagedCaptureError as error:
-        problems.append(error.message)
-    for kind, left in waiting.items():
-        if left:
-            yield RAW_TABLES[kind], _raw_columns(left)
+    for kind, found in _by_type(raw_capture.played([file], problems)):
+        if kind in RAW_TABLES:
+            yield RAW_TABLES[kind], _raw_columns(np.frombuffer(b"".join(found), raw_codec.MESSAGE))
+        else:
+            unknown[kind] += len(found)
     problems += [f"{file}: {count:,} messages of type {kind}, which is unknown" for kind, count in unknown.items()]
 
 
-def _raw_columns(waiting: list[bytes]) -> Columns:
-    messages = np.frombuffer(b"".join(waiting), raw_codec.MESSAGE)
-    waiting.clear()
+def _raw_columns(messages: NDArray[Any]) -> Columns:
     return {
         "timestamp_ns": ("uint64", messages["timestamp_ns"].astype(np.uint64)),
         "symbol_id": ("uint32", messages["symbol_id"].astype(np.uint32)),

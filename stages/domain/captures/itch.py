@@ -1,19 +1,16 @@
 """Recorded ITCH 5.0 for whoever plays it: messages in order, each with its time, and what they are about.
 
-It comes in files of frames, or in captures of the network (`udp_feeds`).
-
-A file that is damaged ends where the damage begins, and says so: `pipeline verify` looks at what is behind it.
+A file of them is one of frames.
 """
 
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from stages.domain.captures.binance import CaptureError
-from stages.domain.captures.pcap import is_pcap
-from stages.domain.captures.pieces import DamagedFileError, pieces
-from stages.domain.captures.udp_feeds import UdpFeeds
+from stages.domain.captures.binary import HINT, DamagedCaptureError, contents, up_to_damage
 from stages.domain.codecs.itch import MESSAGES
 from stages.domain.codecs.itch_frames import LENGTH_BYTES
 
@@ -56,50 +53,23 @@ def stock(message: bytes) -> str | None:
     return None if at is None else message[at : at + STOCK_BYTES].decode("ascii", "replace").strip()
 
 
-class DamagedCaptureError(CaptureError):
-    """What follows is no frame of a message."""
-
-
 def messages(file: str) -> Iterator[bytes]:
     """The messages of a file. Raises CaptureError when it cannot be read, DamagedCaptureError after its good part."""
     rest, offset = b"", 0
-    source = _frames(file)
-    while True:
-        try:
-            piece = next(source, b"")
-        except DamagedFileError as error:
-            raise DamagedCaptureError(f"{file}: {error.what}, at offset {error.offset}", _HINT) from None
-        except OSError as error:
-            raise CaptureError(f"{file}: {error.strerror or error}", "check the path") from None
+    for piece in chain(contents(file, is_raw=False), (b"",)):
         content, at = rest + piece, 0
         while len(content) - at > LENGTH_BYTES:
             size = content[at] << 8 | content[at + 1]
             if _LENGTHS.get(content[at + LENGTH_BYTES]) != size:
-                raise DamagedCaptureError(f"{file}: no ITCH message at offset {offset + at}", _HINT)
+                raise DamagedCaptureError(f"{file}: no ITCH message at offset {offset + at}", HINT)
             end = at + LENGTH_BYTES + size
             if end > len(content):
                 break
             yield content[at + LENGTH_BYTES : end]
             at = end
         rest, offset = content[at:], offset + at
-        if not piece:
-            break
     if rest.strip(b"\0"):
-        raise DamagedCaptureError(f"{file}: cut short, {len(rest)} bytes are left over at offset {offset}", _HINT)
-
-
-def _frames(file: str) -> Iterator[bytes]:
-    """The frames in pieces. Raises as `pieces`."""
-    source = pieces(file)
-    first = next(source, b"")
-    if is_pcap(first):
-        yield from (content.content for content in UdpFeeds(file).read() if not content.is_raw)
-    else:
-        yield first
-        yield from source
-
-
-_HINT = "what comes before it is played; `pipeline verify` looks at the rest"
+        raise DamagedCaptureError(f"{file}: cut short, {len(rest)} bytes are left over at offset {offset}", HINT)
 
 
 def is_itch(file: str) -> bool:
@@ -124,18 +94,12 @@ class ItchDescription:
     @property
     def warnings(self) -> list[str]:
         """The damage, and what became of it."""
-        return [f"{what}; {_HINT}" for what in self.damage]
+        return [f"{what}; {HINT}" for what in self.damage]
 
 
 def played(files: Sequence[str], damage: list[str] | None = None) -> Iterator[bytes]:
     """The messages of all files, one after the other, up to where one is damaged; that is noted in `damage`."""
-    for file in files:
-        try:
-            yield from messages(file)
-        except DamagedCaptureError as error:
-            if damage is not None:
-                damage.append(error.message)
-            return
+    return up_to_damage(messages, files, damage)
 
 
 def describe(files: Sequence[str]) -> ItchDescription:

@@ -8,13 +8,10 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from stages.domain.captures.binance import CaptureError
-from stages.domain.captures.itch import DamagedCaptureError
-from stages.domain.captures.pcap import is_pcap
-from stages.domain.captures.pieces import DamagedFileError, pieces
-from stages.domain.captures.udp_feeds import UdpFeeds
+from stages.domain.captures.binary import HINT, DamagedCaptureError, contents, up_to_damage
 from stages.domain.codecs.raw import MESSAGE_BYTES, QUOTE, TRADE
 from stages.domain.codecs.raw_market import symbol_name
 
@@ -22,7 +19,6 @@ LOOK_MESSAGES = 16
 """So many messages at its beginning, the first and most of known types, make a file one; fewer, where no more are."""
 _LAYOUT = struct.Struct("<BIqQQ")
 assert _LAYOUT.size == MESSAGE_BYTES
-_HINT = "what comes before it is played; `pipeline verify` looks at the rest"
 _KNOWN = (TRADE, QUOTE)
 
 
@@ -39,42 +35,22 @@ def time_ns(message: bytes) -> int:
 def messages(file: str) -> Iterator[bytes]:
     """The messages of a file. Raises CaptureError when it cannot be read, DamagedCaptureError after its good part."""
     rest, offset = b"", 0
-    source = _contents(file)
-    while True:
-        try:
-            piece = next(source, b"")
-        except DamagedFileError as error:
-            raise DamagedCaptureError(f"{file}: {error.what}, at offset {error.offset}", _HINT) from None
-        except OSError as error:
-            raise CaptureError(f"{file}: {error.strerror or error}", "check the path") from None
+    for piece in chain(contents(file, is_raw=True), (b"",)):
         content, at = rest + piece, 0
         ahead = MESSAGE_BYTES if piece else 0  # so much of what follows is looked at, too
         while len(content) - at >= MESSAGE_BYTES + ahead:
             end = at + MESSAGE_BYTES
             if content[at] not in _KNOWN and content[end : end + 1] not in (b"", *map(_byte, _KNOWN)):
-                raise DamagedCaptureError(f"{file}: no raw message at offset {offset + at}", _HINT)
+                raise DamagedCaptureError(f"{file}: no raw message at offset {offset + at}", HINT)
             yield content[at:end]
             at = end
         rest, offset = content[at:], offset + at
-        if not piece:
-            break
     if rest:
-        raise DamagedCaptureError(f"{file}: cut short, {len(rest)} bytes are left over at offset {offset}", _HINT)
+        raise DamagedCaptureError(f"{file}: cut short, {len(rest)} bytes are left over at offset {offset}", HINT)
 
 
 def _byte(value: int) -> bytes:
     return bytes([value])
-
-
-def _contents(file: str) -> Iterator[bytes]:
-    """The messages in pieces. Raises as `pieces`."""
-    source = pieces(file)
-    first = next(source, b"")
-    if is_pcap(first):
-        yield from (content.content for content in UdpFeeds(file).read() if content.is_raw)
-    else:
-        yield first
-        yield from source
 
 
 def is_raw(file: str) -> bool:
@@ -100,18 +76,12 @@ class RawDescription:
     def warnings(self) -> list[str]:
         """What there is to know before they are played."""
         what = "raw messages: their quotes do not say their side, so no book is filled, and orders are denied"
-        return [what, *(f"{damage}; {_HINT}" for damage in self.damage)]
+        return [what, *(f"{damage}; {HINT}" for damage in self.damage)]
 
 
 def played(files: Sequence[str], damage: list[str] | None = None) -> Iterator[bytes]:
     """The messages of all files, one after the other, up to where one is damaged; that is noted in `damage`."""
-    for file in files:
-        try:
-            yield from messages(file)
-        except DamagedCaptureError as error:
-            if damage is not None:
-                damage.append(error.message)
-            return
+    return up_to_damage(messages, files, damage)
 
 
 def describe(files: Sequence[str]) -> RawDescription:
