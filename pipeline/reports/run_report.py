@@ -42,6 +42,7 @@ MARKET_DATA = {
 ORDERS = {
     "submitted": ("strategy", "submitted"),
     "denied_by_risk": ("risk", "denied_by_risk"),
+    "refused_by_router": ("router", "refused"),
     "sent": ("router", "sent"),
     "acked": ("router", "acked"),
     "filled": ("router", "filled"),

@@ -101,9 +101,8 @@ class RouterAgent(Agent):
         ),
         Counter("cancels_sent", "Cancels sent", "cancels"),
         Counter("cancels_refused", "Cancels the venue refused; mostly the order had ended already", "cancels"),
-        Counter(
-            "refused", "Orders and cancels not sent: stopped, not connected, table full, or unknown order", "orders"
-        ),
+        Counter("refused", "New orders not sent: trading stopped, not connected, or table full", "orders"),
+        Counter("cancels_not_sent", "Cancels not sent: not connected, or of an order that is not open", "cancels"),
         Counter("reports_unmatched", "Replies and reports of orders that are not in the table", "reports"),
         Counter("duplicate_reports", "Reports that said nothing new", "reports"),
         Counter("foreign_reports", "Execution reports of orders that are not of this run", "reports"),

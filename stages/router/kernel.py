@@ -289,7 +289,7 @@ def _take_cancel(context: Context, order: np.void, popped_ns: int) -> None:
     elif not _is_connected(state) or row["state"] == UNKNOWN:
         reason = NOT_CONNECTED  # its fate is being asked for; the answer is reported
     if reason != NONE:
-        context.counters[0]["refused"] += 1
+        context.counters[0]["cancels_not_sent"] += 1
         _answer(context, order, REPORT_CANCEL_REJECTED, reason, NOT_FINAL)
         return
     if row["state"] != PENDING_CANCEL:

@@ -30,7 +30,7 @@ def _assert_traded(report: Any, placement: str) -> None:
     orders, data = report["orders"], report["market_data"]
     assert orders["acked"] > 0
     assert orders["unknown"] == 0
-    assert orders["submitted"] == orders["sent"] + orders["denied_by_risk"]
+    assert orders["submitted"] == orders["denied_by_risk"] + orders["refused_by_router"] + orders["sent"]
     for lost in ("gaps", "resyncs", "dropped", "trades_missed", "bbo_mismatches"):
         assert data[lost] == 0, lost
 

@@ -41,8 +41,7 @@ def _assert_traded(done: Done, placement: str) -> None:
     assert orders["sent"] > 0
     assert orders["acked"] > 0
     assert orders["filled"] > 0
-    # The router refuses what is on its way to it when the stop comes: of a tick, an order of each side.
-    assert 0 <= orders["submitted"] - orders["sent"] - orders["denied_by_risk"] <= 2
+    assert orders["submitted"] == orders["denied_by_risk"] + orders["refused_by_router"] + orders["sent"]
     assert orders["unknown"] == 0
     for lost in ("gaps", "resyncs", "dropped", "trades_missed", "bbo_mismatches"):
         assert data[lost] == 0, lost

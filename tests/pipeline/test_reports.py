@@ -269,7 +269,7 @@ def test_the_document_has_the_fixed_names_and_the_counters_values(segments: dict
     assert set(made["market_data"]) == set(MARKET_DATA)
     assert set(made["orders"]) == set(ORDERS)
     assert (made["market_data"]["events"], made["market_data"]["gaps"]) == (2, 3)
-    assert (made["orders"]["submitted"], made["orders"]["denied_by_risk"], made["orders"]["sent"]) == (202, 302, 402)
+    assert (made["orders"]["submitted"], made["orders"]["denied_by_risk"], made["orders"]["sent"]) == (202, 302, 403)
     assert made["books"]["BTCUSDT"]["last_update_id"] == 50093421584
     assert made["positions"]["BTCUSDT"]["average_price"] == "59000"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from shm import ring
@@ -175,8 +175,18 @@ def test_a_damaged_message_gives_what_it_says_or_nothing(body: bytes, changes: l
         assert mantissas([(value["p"], value["q"])]) == [(int(records[0]["price"][0]), int(records[0]["quantity"][0]))]
 
 
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
 @given(body=st.binary(max_size=300))
+@example(body=b'{"lastUpdateId":0,"bids":[],"asks":[')
 def test_noise_gives_no_event(body: bytes) -> None:
+    assume(not _is_json(body))  # Hypothesis draws the byte strings of our sources too: some are whole messages
     assert STAGING.parse(body)[0] < 0
     assert STAGING.parse_snapshot(body)[0] < 0
 
