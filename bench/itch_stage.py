@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.book import LIVE, QUICK_LIVE, QUICK_SYMBOLS, SYMBOLS
 from bench.book_streams import Stream
-from pipeline.stepped import NEVER_NS, SteppedLine
+from pipeline.line.stepped import NEVER_NS, SteppedLine
 from shm import ring
 from shm.kernel import kernel
 from shm.layout import bytes_at

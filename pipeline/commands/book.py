@@ -15,7 +15,7 @@ from pipeline.commands.options import run_name
 @json_option
 def book(symbol: str, check: bool, run: str, as_json: bool) -> int:
     """Best bid and ask of SYMBOL, its best levels, and the state of its book."""
-    from pipeline.asking import ask_run
+    from pipeline.asking.question import ask_run
 
     found = ask_run(run, "check" if check else "book", symbol=symbol.upper())
     if as_json:

@@ -11,7 +11,7 @@ from pipeline.commands.options import as_json as json_option
 @json_option
 def clean(as_json: bool) -> int:
     """Remove the segments, semaphores and control sockets whose run is dead. Live runs, and what is not ours, stay."""
-    from pipeline.runs import sweep_control_sockets
+    from pipeline.run.directory import sweep_control_sockets
     from shm import doorbell, segment
     from shm.inspection import find
 

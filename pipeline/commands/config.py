@@ -20,8 +20,8 @@ def config() -> None:
 @json_option
 def show(file: Path | None, assignments: tuple[str, ...], as_json: bool) -> int:
     """The configuration as concluded, as a TOML file."""
-    from pipeline.config import document, load
-    from pipeline.toml_text import to_toml
+    from pipeline.config.toml_text import to_toml
+    from pipeline.config.tree import document, load
 
     loaded = load(file, assignments)
     if as_json:
@@ -36,7 +36,7 @@ def show(file: Path | None, assignments: tuple[str, ...], as_json: bool) -> int:
 @json_option
 def check(file: Path | None, assignments: tuple[str, ...], as_json: bool) -> int:
     """Whether the configuration is valid; exit code 2 and one line per error when it is not."""
-    from pipeline.config import load
+    from pipeline.config.tree import load
 
     loaded = load(file, assignments)
     if as_json:
@@ -52,8 +52,8 @@ def check(file: Path | None, assignments: tuple[str, ...], as_json: bool) -> int
 @json_option
 def explain(prefix: str, file: Path | None, assignments: tuple[str, ...], as_json: bool) -> int:
     """Every setting, or those whose key starts with PREFIX: type, range, default, help, value and its source."""
-    from pipeline.config import load
-    from pipeline.config_table import settings_table
+    from pipeline.config.table import settings_table
+    from pipeline.config.tree import load
 
     rows = [row for row in settings_table(load(file, assignments)) if row["key"].startswith(prefix)]
     if not rows:

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from pipeline.asking import ask_live, hung_hint
+from pipeline.asking.find_run import find_live
+from pipeline.asking.question import ask_live, hung_hint
 from pipeline.commands.options import as_json as json_option
 from pipeline.commands.options import run_name
 from pipeline.errors import PipelineError
-from pipeline.find_run import find_live
 
 END_S = 15.0
 """Between a run's last word and the end of its process: the paper exchange leaves, memory is given back."""

@@ -29,10 +29,10 @@ def export() -> None:
 def systemd(file: Path | None, output: Path | None, reference: bool, as_json: bool) -> int:
     """Units of the run that `pipeline up -c FILE` would be on this machine: cores, limits, deadlines from its plan."""
     from launch.host.topology import Topology, read_topology
-    from pipeline.config import load
-    from pipeline.dry_run import plan_of
+    from pipeline.config.tree import load
     from pipeline.exporters.systemd import REFERENCE_CORES, REFERENCE_PROGRAM, render
-    from pipeline.placement import placed
+    from pipeline.line.placement import placed
+    from pipeline.reports.dry_run import plan_of
 
     config = load(file).config
     # Whoever renders the units may lack what they grant: what is required is refused at the start, not here.

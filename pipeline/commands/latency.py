@@ -13,7 +13,7 @@ from pipeline.commands.options import run_name
 @json_option
 def latency(run: str, as_json: bool) -> int:
     """Percentiles of every hop since the run began, beside its budget."""
-    from pipeline.asking import ask_run
+    from pipeline.asking.question import ask_run
 
     report = ask_run(run, "status")
     if as_json:

@@ -19,6 +19,6 @@ def logs(stage: str | None, follow: bool, lines: int | None, run: str, as_json: 
 
     With --json one document; with --follow and --json a document for each line.
     """
-    from pipeline.log_reading import show
+    from pipeline.asking.log_reading import show
 
     return show(stage, run, follow=follow, lines=lines, as_json=as_json)

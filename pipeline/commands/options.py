@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pipeline.durations import parse_duration_s
+from pipeline.config.durations import parse_duration_s
 
 config_file = click.option(
     "-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file, TOML or YAML."

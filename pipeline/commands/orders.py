@@ -15,7 +15,7 @@ from pipeline.commands.options import run_name
 @json_option
 def orders(run: str, as_json: bool) -> int:
     """The working orders of a run and the last ones that ended, as its router's journal has them."""
-    from pipeline.asking import ask_run
+    from pipeline.asking.question import ask_run
 
     asked = ask_run(run, "journal")
     found = {"run": asked["run"], **_read(Path(asked["folder"]), asked["grids"])}

@@ -13,7 +13,7 @@ from pipeline.commands.options import run_name
 @json_option
 def positions(run: str, as_json: bool) -> int:
     """Quantity, average price, realized and unrealized profit and fees of each symbol."""
-    from pipeline.asking import ask_run
+    from pipeline.asking.question import ask_run
 
     report = ask_run(run, "status")
     if as_json:

@@ -30,10 +30,10 @@ def record(run: str, output: Path | None, duration: float | None, rotate_mb: int
     An observer of the feed, which never waits for it: what the observer is too slow for is lost and counted. Ends with
     the run, after --duration, or by Ctrl-C. `-s record.enabled=true` records a run from its first frame.
     """
-    from pipeline.find_run import find_live
-    from pipeline.recorder import Recorder
-    from pipeline.recording_process import BYTES_PER_MB
-    from pipeline.runs import RunDirectory, runs_folder
+    from pipeline.asking.find_run import find_live
+    from pipeline.recording.process import BYTES_PER_MB
+    from pipeline.recording.recorder import Recorder
+    from pipeline.run.directory import RunDirectory, runs_folder
     from shm.segment import SegmentError
 
     live = find_live(run)

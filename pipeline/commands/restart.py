@@ -12,6 +12,6 @@ from pipeline.commands.options import run_name
 @json_option
 def restart(stage: str, run: str, as_json: bool) -> int:
     """End a stage and start it anew; the others go on."""
-    from pipeline.stage_verbs import act
+    from pipeline.asking.stage_verbs import act
 
     return act("restart", stage, run, as_json=as_json)

@@ -12,6 +12,6 @@ from pipeline.commands.options import run_name
 @json_option
 def start(stage: str, run: str, as_json: bool) -> int:
     """Start a stage that was stopped."""
-    from pipeline.stage_verbs import act
+    from pipeline.asking.stage_verbs import act
 
     return act("start", stage, run, as_json=as_json)

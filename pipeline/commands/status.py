@@ -13,7 +13,7 @@ from pipeline.commands.options import run_name
 @json_option
 def status(run: str, as_json: bool) -> int:
     """How a run stands: stages, latencies, market data, orders, books, positions. The shape of the run report."""
-    from pipeline.asking import ask_run
+    from pipeline.asking.question import ask_run
 
     report = ask_run(run, "status")
     if as_json:

@@ -12,6 +12,6 @@ from pipeline.commands.options import run_name
 @json_option
 def stop(stage: str, run: str, as_json: bool) -> int:
     """End a stage and leave it out until it is started."""
-    from pipeline.stage_verbs import act
+    from pipeline.asking.stage_verbs import act
 
     return act("stop", stage, run, as_json=as_json)

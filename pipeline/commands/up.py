@@ -40,12 +40,12 @@ def up(
     Ctrl-C stops in order and exits 0; a second one forces and exits 130. With --detach, `pipeline down` stops it.
     """
     if detach and notify_fd is None and not dry_run:
-        from pipeline.detach import start_detached
+        from pipeline.run.detach import start_detached
 
         return start_detached(as_json=as_json)
     try:
-        from pipeline.config import load
-        from pipeline.sources import Tree, put
+        from pipeline.config.sources import Tree, put
+        from pipeline.config.tree import load
 
         options: Tree = {}
         for path, value in (
@@ -59,11 +59,11 @@ def up(
                 put(options, path.split("."), value)
         loaded = load(file, assignments, options)
         if dry_run:
-            from pipeline.dry_run import print_plan
+            from pipeline.reports.dry_run import print_plan
 
             return print_plan(loaded, as_json=as_json)
-        from pipeline.detach import Launcher
-        from pipeline.session import run_session
+        from pipeline.run.detach import Launcher
+        from pipeline.run.session import run_session
 
         return run_session(loaded, as_json=as_json, launcher=None if notify_fd is None else Launcher(notify_fd))
     except KeyboardInterrupt:  # before the run was there to count it

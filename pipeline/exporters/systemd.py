@@ -7,7 +7,7 @@ from pathlib import Path
 from launch.host.cpu_lists import cpu_list
 from launch.placement.affinity import CoreMap
 from launch.plan import Plan
-from pipeline.config import Config
+from pipeline.config.tree import Config
 from stages.duty import WIND_DOWN_S
 
 REFERENCE_CORES = 6

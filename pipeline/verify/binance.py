@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UsageError
+from pipeline.line.stepped import BEYOND, MISMATCH, NEEDS_SERVICE, NOTED, SteppedLine, frame
 from pipeline.reports.books import book_document
-from pipeline.stepped import BEYOND, MISMATCH, NEEDS_SERVICE, NOTED, SteppedLine, frame
 from pipeline.verify.report import FileReport
 from shm.atomics import peek
 from stages.book.context import (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launch.plan import COMMAND_SEGMENT, page_segment
-from pipeline.line import STAGES
+from pipeline.line.placement import STAGES
 from shm import catalogue
 from shm.atomics import poke
 from shm.segment import NAME_PREFIX, Segment

@@ -5,7 +5,7 @@ from typing import Any
 import numba
 import pytest
 
-from pipeline.stepped import SteppedLine
+from pipeline.line.stepped import SteppedLine
 from shm.atomics import JIT
 from stages.book import kernel as book
 from stages.book.settings import BookSettings

@@ -10,7 +10,7 @@ from launch.knobs.knob import Knob
 from launch.knobs.schedule import FALLBACK, KNOBS, PROCESS_KNOBS, Lack, lacks, schedule_of
 from launch.placement.affinity import CoreMap, place
 from launch.settings import LaunchSettings
-from pipeline.placement import STAGES
+from pipeline.line.placement import STAGES
 
 EIGHT = Topology(tuple(range(8)))
 THROTTLED = RtGuard(groups=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from launch.errors import PlacementError
 from launch.host.topology import Topology
 from launch.placement.affinity import CoreMap, place
-from pipeline.placement import CORE_ORDER, STAGES
+from pipeline.line.placement import CORE_ORDER, STAGES
 from tests.launch.machines import CPUS, MACHINES, machine
 
 

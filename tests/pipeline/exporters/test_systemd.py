@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from launch.host.topology import Topology
 from pipeline.cli import cli
-from pipeline.config import Config, load
-from pipeline.dry_run import plan_of
+from pipeline.config.tree import Config, load
 from pipeline.exporters.systemd import REFERENCE_CORES, quoted, render
-from pipeline.placement import placed
+from pipeline.line.placement import placed
+from pipeline.reports.dry_run import plan_of
 from tests.conftest import REPOSITORY
 
 UNITS = REPOSITORY / "ops" / "systemd"

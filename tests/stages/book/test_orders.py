@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stepped import SteppedLine, pop
+from pipeline.line.stepped import SteppedLine, pop
 from shm.layout import bytes_at
 from stages.book.context import FOUND_WORDS
 from stages.book.settings import BookSettings

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.stepped import memory_segment
+from pipeline.line.stepped import memory_segment
 from shm.atomics import peek
 from shm.broadcast import ATTENDED, PUBLISHED, _publish
 from shm.segment import broadcast_layout

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.stepped import SteppedLine, frame, memory_segment, pop, small_ring
+from pipeline.line.stepped import SteppedLine, frame, memory_segment, pop, small_ring
 from shm import ring
 from shm.kernel import kernel
 from stages.book.settings import BookSettings

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.stepped import SteppedLine, frame, pop
+from pipeline.line.stepped import SteppedLine, frame, pop
 from shm.atomics import poke
 from shm.layout import bytes_at
 from stages.book.audit import STEP_NS

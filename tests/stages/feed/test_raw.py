@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stepped import SteppedLine, frame, pop
+from pipeline.line.stepped import SteppedLine, frame, pop
 from stages.domain.codecs.raw_market import symbol_name
 from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY
 from stages.domain.messages import BookState, NoticeKind

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.stepped import SteppedLine, pop
+from pipeline.line.stepped import SteppedLine, pop
 from stages.agent import Attention
 from stages.book.settings import BookSettings
 from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.recorder import Recorder
+from pipeline.recording.recorder import Recorder
 from pipeline.verify.pcap import verify
 from shm.segment import Segment, unlink
 from stages.domain.captures import itch
