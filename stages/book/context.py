@@ -54,7 +54,9 @@ STATE = record_dtype(
         ("told_epoch", "<i8"),  # of the strategy that knows the newest state
         ("must_deliver", "<i8"),  # 1: wait for room instead of conflating
         ("notice_seq", "<i8"),
-        ("pending_count", "<i8"),  # symbols whose newest state the strategy has not been told
+        ("pending_count", "<i8"),  # symbols whose newest state the strategy has not been told: a queue, by next_pending
+        ("pending_first", "<i8"),
+        ("pending_last", "<i8"),
         ("open_symbol", "<i8"),  # of the event whose END has not come yet, or NO_SYMBOL
         ("popped_ns", "<i8"),  # when that event's first record was taken
         ("rehearsal", "<i8"),  # address of the market record that is only rehearsed
@@ -103,7 +105,7 @@ BOOK = record_dtype(
         ("read_ns", "<i8"),  # of the newest event
         ("exchange_time_ns", "<i8"),
         ("version", "<i8"),  # of the row in the BBO table
-        ("is_pending", "<i8"),
+        ("next_pending", "<i8"),  # 0: not pending; else 1 + the symbol behind it in the queue, or END_OF_QUEUE
         ("pending_read_ns", "<i8"),  # of the oldest event not told
         ("pending_merged", "<i8"),  # events merged beyond the first
         ("deepest_bid", "<i8"),  # keys (orderbook.l2) of the last snapshot's deepest levels; 0: it had none

@@ -64,6 +64,7 @@ EMPTY, VALID, DIRTY, STALE = (
 )
 NOTICE_BOOK, NOTICE_TRADE = int(NoticeKind.BOOK), int(NoticeKind.TRADE)
 BUY, SELL = int(Side.BUY), int(Side.SELL)
+END_OF_QUEUE = -1
 BBO_BYTES, DEPTH_BYTES, NOTICE_BYTES = BBO.itemsize, DEPTH.itemsize, NOTICE.itemsize
 
 
@@ -167,7 +168,8 @@ def _take(context: Context, record: int, likely: int) -> None:
     if flags & FIRST:
         if state["open_symbol"] != NO_SYMBOL:  # the feed died in the middle of an event and started anew
             counters["half_events"] += 1
-            _invalidate(context, state["open_symbol"], load_word(record + READ_NS))
+            half, state["open_symbol"] = state["open_symbol"], NO_SYMBOL
+            _invalidate(context, half, load_word(record + READ_NS))
         state["open_symbol"] = symbol
         state["popped_ns"] = read_clock(context.clock)
         note(context.samples, state["transport_hop"], state["popped_ns"] - load_word(record + PUBLISH_NS))
@@ -370,27 +372,49 @@ def _publish(context: Context, symbol: int, read_ns: int) -> None:
     book["version"] = _write_row(state["bbo_table"] + symbol * state["bbo_row_bytes"], state["bbo"], BBO_BYTES)
     _write_row(state["depth_table"] + symbol * state["depth_row_bytes"], state["depth"], DEPTH_BYTES)
 
-    if book["is_pending"] != 0:
+    if book["next_pending"] != 0:
         book["pending_merged"] += 1
         context.counters[0]["conflated"] += 1
     else:
         _make_pending(context, symbol)
-    _tell_book(context, symbol)
+    _tell_pending(context)
 
 
 @primitive
 def _make_pending(context: Context, symbol: int) -> None:
     """The symbol's newest state has not been told."""
     book = context.books[symbol]
-    book["is_pending"], book["pending_read_ns"], book["pending_merged"] = 1, book["read_ns"], 0
-    context.state[0]["pending_count"] += 1
+    book["pending_read_ns"], book["pending_merged"] = book["read_ns"], 0
+    _enqueue(context, symbol)
+
+
+@primitive
+def _enqueue(context: Context, symbol: int) -> None:
+    """Last in the queue of pending symbols."""
+    state, books = context.state[0], context.books
+    if state["pending_count"] == 0:
+        state["pending_first"] = symbol
+    else:
+        books[state["pending_last"]]["next_pending"] = symbol + 1
+    state["pending_last"] = symbol
+    books[symbol]["next_pending"] = END_OF_QUEUE
+    state["pending_count"] += 1
+
+
+@primitive
+def _dequeue(context: Context) -> None:
+    """The first of the queue leaves it."""
+    state, first = context.state[0], context.books[context.state[0]["pending_first"]]
+    state["pending_first"] = first["next_pending"] - 1
+    first["next_pending"] = 0
+    state["pending_count"] -= 1
 
 
 @routine
 def _tell_all(context: Context) -> int:
     """A strategy that has started anew knows nothing: tell it the newest state of each book that has one."""
     for symbol in range(len(context.books)):
-        if context.books[symbol]["version"] > 0 and context.books[symbol]["is_pending"] == 0:
+        if context.books[symbol]["version"] > 0 and context.books[symbol]["next_pending"] == 0:
             _make_pending(context, symbol)
     return _tell_pending(context)
 
@@ -410,31 +434,35 @@ def _fill_notice(context: Context, kind: int, symbol: int, read_ns: int) -> None
     notice["publish_ns"] = read_clock(context.clock)
 
 
-@routine
-def _tell_book(context: Context, symbol: int) -> bool:
-    """Send the symbol's pending notice. False when there is no room: it stays pending."""
+@primitive
+def _tell_book(context: Context, symbol: int) -> None:
+    """Send the notice of the symbol's book. There is room."""
     state, book, notice = context.state[0], context.books[symbol], context.notice[0]
-    if ring.room(state["output"], 1) < 1:
-        return False
     notice["trade_side"] = notice["trade_price"] = notice["trade_quantity"] = 0
     notice["trade_volume"], notice["exchange_time_ns"] = book["volume"], book["exchange_time_ns"]
     notice["conflated"] = book["pending_merged"]
     _fill_notice(context, NOTICE_BOOK, symbol, book["pending_read_ns"])
     ring.try_push(state["output"], state["notice"])
     context.counters[0]["messages_out"] += 1
-    book["is_pending"] = 0
-    state["pending_count"] -= 1
-    return True
 
 
-@primitive
+@routine
 def _tell_pending(context: Context) -> int:
-    """Send what is pending while there is room, but nothing half; returns how many notices that were."""
-    told, open_symbol = 0, context.state[0]["open_symbol"]
-    for symbol in range(len(context.books)):
-        if context.books[symbol]["is_pending"] != 0 and symbol != open_symbol:
-            if not _tell_book(context, symbol):
-                break
+    """Send what is pending while there is room, who waits longest first; returns how many notices that were.
+
+    A symbol with half an event in its book goes to the end of the queue.
+    """
+    state, told = context.state[0], 0
+    for _ in range(state["pending_count"]):
+        symbol = state["pending_first"]
+        if symbol == state["open_symbol"]:
+            _dequeue(context)
+            _enqueue(context, symbol)
+        elif ring.room(state["output"], 1) < 1:
+            break
+        else:
+            _dequeue(context)
+            _tell_book(context, symbol)
             told += 1
     return told
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stages.book.agent import BookAgent
 from stages.book.settings import BookSettings
@@ -71,6 +73,39 @@ def test_full_ring_conflates_and_keeps_the_oldest_stamp() -> None:
     ]  # fmt: skip
     line.step_book()
     assert len(notices(line)) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(st.integers(0, 3), st.just("take")), max_size=40))
+def test_books_that_wait_for_room_are_told_in_the_order_in_which_they_began_to(steps: list[int | str]) -> None:
+    names, room = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT"), 2
+    line = Stepped(*names, delivery="conflate", notice_ring=room)
+    send(line, *(diff(11, 11, symbol=name) for name in names))
+    for symbol in range(len(names)):
+        line.feed.offer_snapshot(symbol, snapshot(11, BIDS, ASKS))
+        send(line)
+    while len(notices(line)):
+        line.step_book()
+    ids, told, waiting = [11] * len(names), list[tuple[int, int, int]](), dict[int, int]()
+
+    def tell() -> None:
+        for symbol in list(waiting)[: room - len(told)]:
+            told.append((symbol, ids[symbol], waiting.pop(symbol)))
+
+    for step in [*steps, *["take"] * len(names) * 2]:
+        if isinstance(step, int):
+            ids[step] += 1
+            send(line, diff(ids[step], ids[step], [("100.00", str(ids[step]))], symbol=names[step]))
+            waiting[step] = waiting[step] + 1 if step in waiting else 0
+        else:
+            found = popped(line.segments[BOOK_TO_STRATEGY], NOTICE, 1)
+            assert [
+                tuple(int(notice[name]) for name in ("symbol", "last_id", "conflated")) for notice in found
+            ] == told[:1]
+            del told[:1]
+            line.step_book()
+        tell()
+    assert (told, waiting) == ([], {})
 
 
 def test_trades_are_missed_not_conflated_and_the_volume_says_how_much() -> None:
