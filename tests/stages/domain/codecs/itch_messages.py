@@ -89,10 +89,10 @@ def _take(live: dict[int, int], reference: int, shares: int) -> None:
 
 
 def _other(rng: random.Random, letter: str, head: tuple[int, int, int]) -> bytes:
+    """Random but for the stock, which is its locate's own: fields of 8 characters are stocks."""
     size = struct.calcsize(">" + oracle.FORMATS[letter])
-    message = oracle.pack(letter, *head, *struct.unpack(">" + oracle.FORMATS[letter], rng.randbytes(size)))
-    return (
-        message.replace(message[11:19], b"STOCK%d  " % head[0], 1)
-        if b"8s" in oracle.FORMATS[letter][:2].encode()
-        else message
+    fields = struct.unpack(">" + oracle.FORMATS[letter], rng.randbytes(size))
+    stock = b"STOCK%d  " % head[0]
+    return oracle.pack(
+        letter, *head, *(stock if isinstance(field, bytes) and len(field) == 8 else field for field in fields)
     )
