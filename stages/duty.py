@@ -50,21 +50,29 @@ DOORBELL_SPINS = 3
 """Idle cycles before a sleep is announced. Few: on a shared core the stage that was just rung waits for their end.
 Five stages on one core, a record round all: 1.08 times a bare futex wake a hop with 3, 1.20 times with 20."""
 
-SLICE_NS = 250_000_000
-"""How long the compiled loop runs before Python looks in: four times a second."""
+SLICE_NS = 1_000_000_000
+"""How long the compiled loop runs before Python looks in, unasked. That costs each agent 0.2 to 0.5 ms here, its caches
+cold, in which no tick passes: at four times a second five agents on one core made 1 tick in 150 wait for one of them.
+"""
+UNSYNCED_SLICE_NS = 250_000_000
+"""The same while an agent is not synced: connections and questions are tried again after pauses."""
 
 WIND_DOWN_S = 5.0
 """How long the agents of a process that failed may take to cancel their orders."""
 
 SHORT_SLICE_NS = 2_000_000
 """The same while the supervisor waits to see something: while the agents are not ready and synced, for NEW_S at most,
-and while one that was told to quiesce still holds orders."""
+and while one that was told to quiesce is not quiet."""
 NEW_S = 10.0
+NEVER_NS = (1 << 63) - 1
+ORPHAN_LOOK_NS = 100_000_000
+"""How often a process looks whether its supervisor lives. When it does not, Python looks in as often."""
 
 IDLE, IDLE_COUNT, FAULT_AGENT, FAULT_CODE, AGENTS = 0, 1, 2, 3, 4
 TIMESPEC = 5
 LAST_TURN, CYCLE_MAX, STALLS = 7, 8, 9
-PER_AGENT = 10
+SUPERVISOR, NEXT_ORPHAN_LOOK = 10, 11
+PER_AGENT = 12
 COMMAND_ADDRESS, SEEN_COMMAND, STATUS_ADDRESS = 0, 1, 2
 AGENT_WORDS = 4
 
@@ -87,7 +95,7 @@ class Duty(NamedTuple):
 def new_duty(agents: int, idle: str) -> Duty:
     """A duty for `agents` agents, its addresses still 0 (enough to compile against)."""
     words = np.zeros(PER_AGENT + AGENT_WORDS * agents, np.int64)
-    words[AGENTS], words[IDLE] = agents, IDLE_STRATEGIES[idle]
+    words[AGENTS], words[IDLE], words[NEXT_ORPHAN_LOOK] = agents, IDLE_STRATEGIES[idle], NEVER_NS
     return Duty(np.zeros(CLOCK_WORDS, np.int64), words, np.zeros(0, np.int64))
 
 
@@ -118,6 +126,9 @@ def turn(duty: Duty, attention: int, now_ns: int, handled: int) -> bool:
             store_word(status + STATUS_STALLS, words[STALLS])
         if load_acquire(words[at + COMMAND_ADDRESS]) != words[at + SEEN_COMMAND]:
             changed = True
+    if now_ns >= words[NEXT_ORPHAN_LOOK]:
+        words[NEXT_ORPHAN_LOOK] = now_ns + ORPHAN_LOOK_NS
+        changed |= libc.getppid() != words[SUPERVISOR]
     if len(duty.bells) > 0:
         _use_bells(duty, handled)
     if len(duty.order) > 0:
@@ -229,6 +240,7 @@ class Runner:
         first = pages[self._agents[0].name]["status"]
         duty.words[CYCLE_MAX], duty.words[STALLS] = first["cycle_ns_max"][0], first["stalls"][0]
         duty.words[LAST_TURN] = read_now_ns(duty.clock)
+        duty.words[SUPERVISOR], duty.words[NEXT_ORPHAN_LOOK] = attention.supervisor_pid, 0
         self._is_new, self._new_until_s = True, time.monotonic() + NEW_S
 
     def run(self) -> int:
@@ -270,8 +282,7 @@ class Runner:
         duty = self._duty
         contexts = [agent.context for agent in self._agents]
         try:
-            slice_ns = SHORT_SLICE_NS if self._is_new or self._quiescing else SLICE_NS
-            code = self._run(*contexts, *self._extra, duty, self._attention.word.ctypes.data, slice_ns)
+            code = self._run(*contexts, *self._extra, duty, self._attention.word.ctypes.data, self._slice_ns())
         except Exception as error:  # only a strategy's code is compiled with checks that raise
             log.exception("compiled code raised")
             source = next((agent.source for agent in self._agents if agent.source), "compiled code")
@@ -298,6 +309,11 @@ class Runner:
         gc.collect(0)
         return not stopping
 
+    def _slice_ns(self) -> int:
+        if self._is_new or self._quiescing:
+            return SHORT_SLICE_NS
+        return SLICE_NS if all(agent.is_synced() for agent in self._agents) else UNSYNCED_SLICE_NS
+
     def _look_whether_synced(self, now_ns: int) -> None:
         """Note when each agent is ready, and when it knows all again."""
         statuses = [self._pages[agent.name]["status"] for agent in self._agents]
@@ -319,7 +335,7 @@ class Runner:
                 log.info("%s: %s", agent.name, Command(command).name.lower())
                 if command == Command.QUIESCE:
                     agent.quiesce()
-                    self._quiescing += [agent] if agent.holds_orders else []
+                    self._quiescing.append(agent)
             stops += command == Command.STOP
         return stops == len(self._agents)
 

@@ -1,5 +1,6 @@
 """The duty cycle: what agents still do when one of them fails, how long slices are, whose turn it is."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +15,15 @@ from shm.turns import PATIENCE, TURN, words_of
 from stages.agent import Agent, AgentError, Array, Attention, SegmentUse
 from stages.duty import (
     COMMAND_ADDRESS,
+    NEXT_ORPHAN_LOOK,
+    ORPHAN_LOOK_NS,
     PER_AGENT,
     SHORT_SLICE_NS,
     SLICE_NS,
     STATUS_ADDRESS,
+    SUPERVISOR,
     TIMESPEC,
+    UNSYNCED_SLICE_NS,
     Runner,
     new_duty,
     turn,
@@ -40,6 +45,10 @@ class Stub(Agent):
         self.cancels = cancels
         self.is_quiesced = False
         self.served = 0
+        self.is_connected = True
+
+    def is_synced(self) -> bool:
+        return self.is_connected
 
     def uses(self) -> list[SegmentUse]:
         return []
@@ -127,6 +136,40 @@ def test_slices_are_short_while_orders_are_being_cancelled_so_that_their_end_is_
     assert (code, states) == (0, {"router": State.STOPPED})
     new, running, quiescing = [SHORT_SLICE_NS], [SLICE_NS] * 2, [SHORT_SLICE_NS] * 2
     assert slices == [*new, *running, *quiescing, *[SLICE_NS] * 2]
+
+
+def test_python_looks_in_rarely_and_more_often_while_something_is_tried_again() -> None:
+    router, slices = Stub("router"), list[int]()
+    commands = np.full(1, Command.RUN, np.int64)
+
+    def loop(*arguments: Any) -> int:
+        slices.append(arguments[-1])
+        router.is_connected = len(slices) != 2
+        commands[0] = Command.STOP if len(slices) == 4 else Command.RUN
+        return 0
+
+    run(router, loop=loop, commands=commands)
+    assert slices == [SHORT_SLICE_NS, SLICE_NS, UNSYNCED_SLICE_NS, SLICE_NS]
+
+
+def test_python_looks_in_when_the_supervisor_is_gone() -> None:
+    attention, command, status = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, STATUS)
+    duty = new_duty(1, "spin")
+    duty.words[PER_AGENT + COMMAND_ADDRESS] = command.ctypes.data
+    duty.words[PER_AGENT + STATUS_ADDRESS] = status.ctypes.data
+
+    def comes_back(now_ns: int) -> bool:
+        return bool(entered(turn)(duty, attention.ctypes.data, now_ns, 0))
+
+    assert not comes_back(1_000), "nobody has said whose child it is"
+    duty.words[SUPERVISOR], duty.words[NEXT_ORPHAN_LOOK] = os.getppid(), 0
+    assert not comes_back(2_000)
+    duty.words[SUPERVISOR] += 1
+    assert [comes_back(2_000 + elapsed_ns) for elapsed_ns in (1, ORPHAN_LOOK_NS - 1, ORPHAN_LOOK_NS)] == [
+        False, False, True,
+    ]  # fmt: skip
+    assert not comes_back(2_001 + ORPHAN_LOOK_NS)
+    assert comes_back(2_000 + 2 * ORPHAN_LOOK_NS), "as long as it runs on"
 
 
 def test_a_process_stamps_each_turn_and_sleeps_when_idle_out_of_its_place_again_and_again() -> None:
