@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from stages.domain.codecs.binance_market import UNRECOGNISED
 from stages.feed.context import ASKED, NO_SYMBOL, NOT_ASKED, OVERTAKEN, TAKEN, TOO_OLD, UNSYNCED, WANTED, Context
 from stages.feed.settings import FeedSettings
@@ -54,17 +56,17 @@ class SnapshotDesk:
 
     def request(self, now_ns: int, connected_ns: int, submit: Submit) -> None:
         """Ask for what is wanted, as weight and back-off allow; the streams are connected since `connected_ns`."""
-        is_quiet = now_ns - connected_ns > FIRST_DIFF_PATIENCE_NS
-        for symbol, sync in enumerate(self.context.sync):
-            if is_quiet and sync["status"] == UNSYNCED and sync["snapshot_state"] == NOT_ASKED:
-                sync["snapshot_state"] = WANTED
-            if sync["snapshot_state"] != WANTED or now_ns < self._retries[symbol].not_before_ns:
+        sync = self.context.sync
+        if now_ns - connected_ns > FIRST_DIFF_PATIENCE_NS:
+            sync["snapshot_state"][(sync["status"] == UNSYNCED) & (sync["snapshot_state"] == NOT_ASKED)] = WANTED
+        for symbol in np.flatnonzero(sync["snapshot_state"] == WANTED).tolist():
+            if now_ns < self._retries[symbol].not_before_ns:
                 continue
             if not self._budget.try_spend(weight_of(self._levels), now_ns):
                 return
-            sync["snapshot_state"] = ASKED
+            sync[symbol]["snapshot_state"] = ASKED
             self.context.counters[0]["snapshots"] += 1
-            submit(symbol, str(symbol), self._job(symbol, int(sync["generation"])))
+            submit(symbol, str(symbol), self._job(symbol, int(sync[symbol]["generation"])))
 
     def _job(self, symbol: int, generation: int) -> Callable[[], Snapshot]:
         name = self._names[symbol]
