@@ -35,6 +35,8 @@ IDLE_BY_DEFAULT = ("test_up", "test_replay", "test_itch_replay", "test_isolation
 """Modules whose lines idle as they do by default. Others sleep: the rest of the suite runs beside them (and needs the
 core that yielding stages share)."""
 SLEEPS = ("-s", "launch.idle=doorbell")
+STARTED_S = 240
+"""Enough for a start that compiles everything, with other work on the same two cores."""
 
 
 class Runs:
@@ -61,7 +63,7 @@ class Runs:
         self.started.append(process)
         return process
 
-    def finish(self, process: "subprocess.Popen[str]", seconds: float = 150) -> Done:
+    def finish(self, process: "subprocess.Popen[str]", seconds: float = STARTED_S) -> Done:
         """Wait for a started run."""
         out, words = process.communicate(timeout=seconds)
         report = json.loads(out) if (out or "").lstrip().startswith("{") else None
@@ -74,7 +76,7 @@ class Runs:
     def run_until(self, condition: Callable[[Any], bool], *arguments: str, **extra: Any) -> Done:
         """`pipeline up ARGUMENTS`, interrupted once `condition` holds of what `status --json` prints."""
         process = self.start("up", "--json", *arguments, **extra)
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + STARTED_S
         while process.poll() is None and time.monotonic() < deadline:
             status = self.run("status", "--json")
             if status.code == 0 and condition(status.report):

@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 from tests.e2e.conftest import Done, Runs
 from tests.e2e.fake_venue import FakeVenue, depth_update, frame
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 STRATEGY = str(REPOSITORY / "bench" / "wire_strategy.py")
 PING, BINARY, CONTINUATION = 0x9, 0x2, 0x0

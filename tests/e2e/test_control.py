@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
-from tests.e2e.conftest import Done, Runs, stage_pids
+from tests.e2e.conftest import STARTED_S, Done, Runs, stage_pids
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 IMPATIENT = (sys.executable, "-c", """
 import runpy, sys
@@ -197,7 +197,7 @@ def test_a_run_in_the_foreground_is_asked_and_stopped_too(
 ) -> None:
     with (tmp_path / "words").open("w") as words:
         process = pipeline.start("up", "--duration", "100s", "--json", stderr=words)
-    until(lambda: pipeline.run("status", "--json").code == 0, 100, "the run answers")
+    until(lambda: pipeline.run("status", "--json").code == 0, STARTED_S, "the run answers")
     status = _read(pipeline, "status")
     assert status["exit"] in ("starting", "running")
     down = pipeline.run("down")

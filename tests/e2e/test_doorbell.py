@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
-from tests.e2e.conftest import Runs, stage_pids
+from tests.e2e.conftest import STARTED_S, Runs, stage_pids
 
 pytestmark = pytest.mark.timeout(600)
 
 STAGES = ("feed", "book", "strategy", "risk", "router")
-COMPILED_S = 400
-"""A start that finds nothing compiled took more than 150 s where other suites were compiling on the same two cores."""
 SLEEPING = ("-s", "launch.idle=doorbell")
 
 
@@ -61,7 +59,7 @@ def test_a_stage_killed_asleep_is_started_again_and_woken_as_before(
     def acked() -> int:
         return int(re.findall(r"([\d,]+) acked", said.read_text())[-1].replace(",", ""))
 
-    until(lambda: re.search(r"orders [1-9].* acked", said.read_text()), COMPILED_S, "orders were sent")
+    until(lambda: re.search(r"orders [1-9].* acked", said.read_text()), STARTED_S, "orders were sent")
     found = re.search(r"^run (\S+):", said.read_text(), re.MULTILINE)
     assert found is not None
     assert len([name for name in _left(found[1]) if name.startswith("sem.")]) == len(STAGES)

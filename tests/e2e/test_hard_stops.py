@@ -15,7 +15,7 @@ import pytest
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
 from tests.e2e.conftest import Runs, stage_pids
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 VENUE_LEAVES_S = 12.0
 SIGNAL_BIT = 1 << signal.SIGINT - 1

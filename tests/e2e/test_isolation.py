@@ -19,7 +19,7 @@ from shm.segment import NAME_PREFIX, Segment
 from stages.domain.edges import CHECK_REQUESTS
 from tests.e2e.conftest import Runs, stage_pids
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 
 READ, READ_WRITE = "r--s", "rw-s"
 

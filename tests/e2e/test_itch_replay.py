@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Done, Runs, stage_pids
+from tests.e2e.conftest import STARTED_S, Done, Runs, stage_pids
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import coherent, directory, order_stream
 
@@ -125,7 +125,7 @@ def test_books_of_a_stage_that_was_killed_in_the_middle_are_stale_until_the_end(
         )
 
     until(lambda: "starting; logs in" in said.read_text(), 300, "compiled kernels")
-    until(lambda: has("valid", book=0, feed=0), 100, "orders in the book")
+    until(lambda: has("valid", book=0, feed=0), STARTED_S, "orders in the book")
     os.kill(stage_pids(process.pid)["book"], signal.SIGKILL)
     until(lambda: has("stale", book=1, feed=0), 120, "a new book")
     os.kill(stage_pids(process.pid)["feed"], signal.SIGKILL)

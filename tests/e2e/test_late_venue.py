@@ -10,7 +10,7 @@ from tests.conftest import REPOSITORY
 from tests.e2e.conftest import Runs
 from tests.e2e.fake_venue import FakeVenue, frame
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 STRATEGY = str(REPOSITORY / "bench" / "wire_strategy.py")
 

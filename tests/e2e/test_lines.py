@@ -15,7 +15,7 @@ from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import coherent, order_stream
 from tests.stages.domain.test_lines import free_port
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.mark.parametrize(

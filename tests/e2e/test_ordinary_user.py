@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.e2e.conftest import Runs, copy_kernels
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 NOBODY = 65_534
 STRATEGY = """

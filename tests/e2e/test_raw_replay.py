@@ -8,7 +8,7 @@ from stages.domain.captures.raw import messages
 from tests.e2e.conftest import Runs
 from tests.stages.feed.lines.test_raw_datagrams import QUOTE, TRADE, raw
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.long]  # compiles a feed of its own
+pytestmark = [pytest.mark.timeout(400), pytest.mark.long]  # compiles a feed of its own
 
 
 def test_a_file_is_played_and_what_was_recorded_of_it_again(pipeline: Runs, tmp_path: Path) -> None:

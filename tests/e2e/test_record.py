@@ -13,7 +13,7 @@ from tests.e2e.conftest import Runs
 from tests.pipeline.verify.test_binance import START, write
 from tests.stages.feed.stepped import diff, ticker
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 
 
 def lines(*files: str) -> list[tuple[Kind, bytes]]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.conftest import Runs
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.mark.parametrize("placement", ["dedicated", pytest.param("packed", marks=pytest.mark.long)])

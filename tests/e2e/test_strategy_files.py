@@ -10,7 +10,7 @@ import pytest
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
 from tests.e2e.conftest import Done, Runs
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 # Buys once per symbol, at the ask: the position is the size.
 BUY_ONCE = """

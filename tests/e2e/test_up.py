@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from shm.segment import NAME_PREFIX, SHM_DIRECTORY
-from tests.e2e.conftest import Done, Runs, stage_pids
+from tests.e2e.conftest import STARTED_S, Done, Runs, stage_pids
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 STAGES = ["feed", "book", "strategy", "risk", "router"]
 HOPS = [
@@ -81,7 +81,7 @@ def test_a_signal_stops_in_order_cancels_and_exits_clean(
     pipeline: Runs, until: Callable[..., None], number: signal.Signals
 ) -> None:
     process = pipeline.start("up", "--duration", "100s")
-    until(lambda: stage_pids(process.pid).keys() == set(STAGES), 100, "five stages are there")
+    until(lambda: stage_pids(process.pid).keys() == set(STAGES), STARTED_S, "five stages are there")
     process.send_signal(number)
     done = pipeline.finish(process)
     assert (done.code, done.report) == (0, None), "a report for people"
@@ -95,7 +95,9 @@ def test_a_stage_that_dies_and_may_not_be_restarted_stops_trading_and_is_named(
     pipeline: Runs, until: Callable[..., None]
 ) -> None:
     process = pipeline.start("up", "--duration", "100s", "--json", "-s", "launch.restart_of.book=never")
-    until(lambda: "feed" in stage_pids(process.pid), 100, "the last stage, which is started when the book is ready")
+    until(
+        lambda: "feed" in stage_pids(process.pid), STARTED_S, "the last stage, which is started when the book is ready"
+    )
     os.kill(stage_pids(process.pid)["book"], signal.SIGKILL)
     done = pipeline.finish(process)
     assert done.code == 3, done.words
