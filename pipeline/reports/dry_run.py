@@ -28,7 +28,7 @@ from stages.feed.context import Format
 from stages.router.credentials import Credentials
 from stages.strategy.loader import load, strategy_path
 from stages.venue.instruments import Instrument
-from stages.venue.itch_replay import listed
+from stages.venue.markets.itch_replay import listed
 
 
 def print_plan(loaded: Loaded, *, as_json: bool) -> int:

@@ -17,12 +17,12 @@ from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import MARKET_BUY_PRICE, MARKET_SELL_PRICE, Fill, Order, reaches
 from stages.venue import errors, filters, fixed, orders
 from stages.venue.account import Account
+from stages.venue.endpoints.wire import to_json
 from stages.venue.fixed import quote_amount, quote_amount_up
 from stages.venue.instruments import Instrument
-from stages.venue.market import Market
+from stages.venue.markets.market import Market
 from stages.venue.order_request import OrderRequest
 from stages.venue.orders import OrderStatus, OrderType, OwnFill, TimeInForce, UserOrder
-from stages.venue.wire import to_json
 
 CLOSED_ORDERS_KEPT = 100_000
 _BPS = 10_000

@@ -8,8 +8,8 @@ from enum import Enum
 
 from stages.domain.matching.ladder import Side
 from stages.venue import errors
+from stages.venue.endpoints.params import Params
 from stages.venue.orders import OrderStatus, OrderType, ResponseType, TimeInForce
-from stages.venue.params import Params
 
 
 class SideName(Enum):

@@ -11,21 +11,21 @@ from aiohttp import web
 
 from stages.venue import fixed, instruments
 from stages.venue.account import Account
-from stages.venue.authentication import Authenticator
+from stages.venue.endpoints.authentication import Authenticator
+from stages.venue.endpoints.hub import Hub
+from stages.venue.endpoints.operations import Operations
+from stages.venue.endpoints.rest import RestApi
+from stages.venue.endpoints.streams import MarketStreams
+from stages.venue.endpoints.websocket_api import WebSocketApi
 from stages.venue.errors import VenueConfigurationError
 from stages.venue.exchange import Exchange
-from stages.venue.hub import Hub
 from stages.venue.limits import Limits
-from stages.venue.operations import Operations
-from stages.venue.rest import RestApi
+from stages.venue.markets.synthetic import SyntheticSource
 from stages.venue.settings import VenueSettings
-from stages.venue.streams import MarketStreams
-from stages.venue.synthetic import SyntheticSource
-from stages.venue.websocket_api import WebSocketApi
 
 if TYPE_CHECKING:
-    from stages.venue.block_replay import BlockReplay
-    from stages.venue.replay import ReplaySource
+    from stages.venue.markets.block_replay import BlockReplay
+    from stages.venue.markets.replay import ReplaySource
 
 GOING_AWAY = 1001
 SHUTDOWN_TIMEOUT_S = 1.0
@@ -43,7 +43,7 @@ class Venue:
         self.warnings: list[str] = []
         opening: dict[str, int] = {}
         if is_replay:
-            from stages.venue import recorded
+            from stages.venue.markets import recorded
 
             played = recorded.described(settings.replay)
             self.warnings = played.warnings

@@ -24,14 +24,15 @@ from stages.domain.messages import MarketKind
 TABLE = record_dtype(
     [
         ("symbol_count", "<i8"),
-        ("ids", "<i8"),  # addresses of a word per symbol
+        ("ids", "<i8"),  # addresses of a word per symbol: its id,
+        ("sorted", "<i8"),  # the indices by ascending id,
         ("price_scales", "<i8"),  # what a price is to be multiplied by
         ("quantity_scales", "<i8"),
     ],
     64,
 )
-_SYMBOL_COUNT, _IDS, _PRICE_SCALES, _QUANTITY_SCALES = (
-    field_offset(TABLE, name) for name in ("symbol_count", "ids", "price_scales", "quantity_scales")
+_SYMBOL_COUNT, _IDS, _SORTED, _PRICE_SCALES, _QUANTITY_SCALES = (
+    field_offset(TABLE, name) for name in ("symbol_count", "ids", "sorted", "price_scales", "quantity_scales")
 )
 TRADE = int(MarketKind.TRADE)
 MANTISSA_LIMIT = 2**62
@@ -58,10 +59,12 @@ class SymbolTable:
         if ids and len(ids) != count:
             raise ValueError(f"feed.symbol_ids has {len(ids)} ids for {count} symbols")
         self._ids = np.array(ids or _ids_of([name.decode() for name in instruments["symbol"].tolist()]), np.int64)
+        self._sorted = np.argsort(self._ids, kind="stable")
         self._price_scales = scales(instruments["price_exponent"], raw.PRICE_EXPONENT)
         self._quantity_scales = scales(instruments["quantity_exponent"], 0)
         self.words: NDArray[Any] = np.zeros(1, TABLE)
         self.words["symbol_count"], self.words["ids"] = count, self._ids.ctypes.data
+        self.words["sorted"] = self._sorted.ctypes.data
         self.words["price_scales"] = self._price_scales.ctypes.data
         self.words["quantity_scales"] = self._quantity_scales.ctypes.data
         self.address = int(self.words.ctypes.data)
@@ -73,9 +76,14 @@ def _symbol_of(table: int, symbol_id: int) -> int:
     ids, count = load_word(table + _IDS), load_word(table + _SYMBOL_COUNT)
     if symbol_id < count and load_word(ids + 8 * symbol_id) == symbol_id:
         return symbol_id
-    for symbol in range(count):
-        if load_word(ids + 8 * symbol) == symbol_id:
+    by_id, low, high = load_word(table + _SORTED), 0, count
+    while low < high:
+        middle = (low + high) >> 1
+        symbol = load_word(by_id + 8 * middle)
+        found = load_word(ids + 8 * symbol)
+        if found == symbol_id:
             return symbol
+        low, high = (middle + 1, high) if found < symbol_id else (low, middle)
     return NOT_TRADED
 
 
@@ -89,7 +97,8 @@ def stage_raw(table: int, message: int, staging: int, number: int, read_ns: int)
         return OTHER
     price, price_scale = raw.price(message), load_word(load_word(table + _PRICE_SCALES) + 8 * symbol)
     quantity, quantity_scale = raw.quantity(message), load_word(load_word(table + _QUANTITY_SCALES) + 8 * symbol)
-    if quantity < 0 or quantity >= MANTISSA_LIMIT // quantity_scale or abs(price) >= MANTISSA_LIMIT // price_scale:
+    price_limit = MANTISSA_LIMIT // price_scale
+    if quantity < 0 or quantity >= MANTISSA_LIMIT // quantity_scale or not -price_limit < price < price_limit:
         return TOO_LARGE
     record = claim(staging, 0)
     store_word(record + PRICE, price * price_scale)

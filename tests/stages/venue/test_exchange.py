@@ -8,15 +8,15 @@ import pytest
 
 from stages.domain.matching.ladder import Side
 from stages.venue.account import Account
+from stages.venue.endpoints.hub import Hub
 from stages.venue.errors import BinanceError
 from stages.venue.exchange import Exchange
-from stages.venue.hub import Hub
 from stages.venue.instruments import Instrument, from_settings, infer
+from stages.venue.markets.synthetic import Crowd
+from stages.venue.markets.synthetic_market import SyntheticMarket
 from stages.venue.order_request import OrderRequest
 from stages.venue.orders import OrderType, ResponseType, TimeInForce
 from stages.venue.settings import default_instruments
-from stages.venue.synthetic import Crowd
-from stages.venue.synthetic_market import SyntheticMarket
 
 COIN = 10**8
 START = {"USDT": 50_000 * COIN, "BTC": COIN, "ETH": 0}

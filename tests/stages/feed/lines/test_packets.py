@@ -12,7 +12,7 @@ from shm.atomics import poke
 from stages.domain.codecs import moldudp64
 from stages.domain.edges import BBO_TABLE
 from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind
-from stages.venue.moldudp64 import MoldServer
+from stages.venue.markets.moldudp64 import MoldServer
 from tests.oracle import itch as oracle
 from tests.oracle.arbitration import Arbitration
 from tests.stages.domain.codecs.itch_messages import coherent, order_stream

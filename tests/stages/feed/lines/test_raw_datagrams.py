@@ -8,11 +8,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stages.domain.codecs.itch_market import NOT_TRADED
+from stages.domain.codecs.raw_market import SymbolTable, _symbol_of
 from stages.domain.messages import NoticeKind
+from tests.entered import entered
 from tests.stages.feed.lines.support import Lines
+from tests.stages.feed.stepped import instruments
 
 SHARES = 10**8
 TRADE, QUOTE = 1, 2
+_find = entered(_symbol_of)
 
 
 def raw(kind: int, symbol: int, price: int = 1, quantity: int = 1, time_ns: int = 0) -> bytes:
@@ -37,6 +42,7 @@ _messages = st.tuples(
 
 
 @example([([], 0)])
+@example([([(TRADE, 0, -(2**63), 0, 0)], 0)])
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.lists(_messages, max_size=3), st.integers(0, 28)), max_size=12))
 def test_what_is_told_and_counted_is_what_was_sent(datagrams: list[tuple[list[Any], int]]) -> None:
@@ -67,6 +73,13 @@ def test_symbols_have_the_ids_that_the_settings_give() -> None:
         line.send(raw(TRADE, 1, 5) + raw(TRADE, 70_000, 6) + raw(TRADE, 0, 7))
         assert [trade[:2] for trade in told(line)] == [(1, 5), (0, 6)]
         assert line.count("unknown_symbol") == 1
+
+
+@given(st.lists(st.integers(0, 40) | st.integers(0, 2**32 - 1), min_size=1, max_size=30, unique=True))
+def test_a_symbol_is_found_by_its_id_whatever_the_ids_are(ids: list[int]) -> None:
+    table = SymbolTable(instruments(*(f"S{index}" for index in range(len(ids)))), ids)
+    found = {wanted: _find(table.address, wanted) for wanted in [*ids, *range(45), 2**32 - 1]}
+    assert found == {wanted: ids.index(wanted) if wanted in ids else NOT_TRADED for wanted in found}
 
 
 def test_ids_are_as_many_as_symbols() -> None:

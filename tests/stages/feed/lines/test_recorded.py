@@ -17,7 +17,7 @@ from stages.domain.captures.datagrams import datagrams
 from stages.domain.codecs import moldudp64
 from stages.domain.lines import parse_address
 from stages.domain.tap import LAYOUT, TAP
-from stages.venue.moldudp64 import MoldServer
+from stages.venue.markets.moldudp64 import MoldServer
 from tests.stages.domain.codecs.itch_messages import coherent, order_stream
 from tests.stages.feed.lines.support import MS, Lines, bound
 from tests.stages.feed.lines.test_packets import SESSION, packet

@@ -18,10 +18,10 @@ import time
 
 from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import Fill, Order
+from stages.venue.endpoints.hub import Hub
 from stages.venue.exchange import Exchange
-from stages.venue.hub import Hub
 from stages.venue.instruments import Instrument
-from stages.venue.synthetic_market import SyntheticMarket
+from stages.venue.markets.synthetic_market import SyntheticMarket
 
 CATCH_UP_MAX_NS = 250_000_000
 DIFF_INTERVAL_NS = 100_000_000

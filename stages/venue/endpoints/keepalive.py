@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import deque
 
-from stages.venue.wire import Connection
+from stages.venue.endpoints.wire import Connection
 
 POLICY_VIOLATION = 1008
 

@@ -7,12 +7,12 @@ import random
 from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import Fill
 from stages.venue.account import Account
+from stages.venue.endpoints.hub import Hub
 from stages.venue.exchange import Exchange
-from stages.venue.hub import Hub
 from stages.venue.instruments import from_settings
+from stages.venue.markets.synthetic import Crowd
+from stages.venue.markets.synthetic_market import SyntheticMarket
 from stages.venue.settings import VenueSettings, default_instruments
-from stages.venue.synthetic import Crowd
-from stages.venue.synthetic_market import SyntheticMarket
 
 
 def make(seed: int) -> tuple[Exchange, list[Crowd], list[SyntheticMarket]]:

@@ -15,12 +15,12 @@ from stages.domain.codecs.raw import TRADE
 from stages.domain.codecs.raw_market import symbol_name
 from stages.domain.matching.orders import Fill
 from stages.venue import fixed
-from stages.venue.block_replay import BlockReplay
+from stages.venue.endpoints.hub import Hub
 from stages.venue.exchange import Exchange
-from stages.venue.hub import Hub
 from stages.venue.instruments import Instrument
-from stages.venue.itch_replay import stock
-from stages.venue.queued_market import QueuedMarket
+from stages.venue.markets.block_replay import BlockReplay
+from stages.venue.markets.itch_replay import stock
+from stages.venue.markets.queued_market import QueuedMarket
 
 assert fixed.SCALE == 10**8, "a raw price is one of the exchange's numbers"
 
@@ -42,7 +42,7 @@ def _tick(step: int) -> int:
 
 
 class RawMarket(QueuedMarket):
-    """Implements `stages.venue.market.Market`."""
+    """Implements `stages.venue.markets.market.Market`."""
 
     def __init__(self, item: Instrument) -> None:
         super().__init__(item)

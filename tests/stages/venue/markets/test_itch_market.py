@@ -12,8 +12,8 @@ from stages.domain.captures import itch as capture
 from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import Fill, Order
 from stages.venue.fixed import SCALE
-from stages.venue.itch_market import PRICE_SCALE, ItchMarket
-from stages.venue.itch_replay import stock
+from stages.venue.markets.itch_market import PRICE_SCALE, ItchMarket
+from stages.venue.markets.itch_replay import stock
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import order_stream
 

@@ -13,14 +13,14 @@ from typing import Any
 from stages.domain.captures import itch as capture
 from stages.domain.captures.itch import ItchDescription
 from stages.venue import fixed
-from stages.venue.block_replay import BlockReplay
+from stages.venue.endpoints.hub import Hub
+from stages.venue.endpoints.params import SYMBOL
+from stages.venue.endpoints.wire import Connection
 from stages.venue.exchange import Exchange
-from stages.venue.hub import Hub
 from stages.venue.instruments import Instrument
-from stages.venue.itch_market import ItchMarket
-from stages.venue.moldudp64 import MoldServer
-from stages.venue.params import SYMBOL
-from stages.venue.wire import Connection
+from stages.venue.markets.block_replay import BlockReplay
+from stages.venue.markets.itch_market import ItchMarket
+from stages.venue.markets.moldudp64 import MoldServer
 
 CONNECTED_POLL_S = 0.02
 QUOTE_ASSET = "USD"

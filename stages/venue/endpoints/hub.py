@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from stages.venue.wire import Connection, frame, wrapped
+from stages.venue.endpoints.wire import Connection, frame, wrapped
 
 
 class Hub:

@@ -10,10 +10,10 @@ import json
 from typing import Any
 
 from stages.venue import errors, instruments, orders
+from stages.venue.endpoints.params import Params
 from stages.venue.exchange import Exchange, now_ms
 from stages.venue.limits import Limits
 from stages.venue.order_request import read_cancel_restriction, read_order, read_reference
-from stages.venue.params import Params
 from stages.venue.settings import VenueSettings
 
 DEPTH_LIMIT_DEFAULT, DEPTH_LIMIT_MAX = 100, 5000

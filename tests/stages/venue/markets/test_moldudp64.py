@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stages.domain.codecs import moldudp64
 from stages.domain.lines import open_receiver, open_sender, parse_address
 from stages.venue.errors import VenueConfigurationError
-from stages.venue.moldudp64 import PACKET_BYTES_MAX, MoldServer, packets
+from stages.venue.markets.moldudp64 import PACKET_BYTES_MAX, MoldServer, packets
 from tests.stages.domain.test_lines import free_port
 
 Unpacked = tuple[int, int, list[bytes]]

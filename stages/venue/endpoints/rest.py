@@ -12,12 +12,12 @@ from urllib.parse import unquote_plus
 from aiohttp import web
 
 from stages.venue import errors
-from stages.venue.authentication import Authenticator
+from stages.venue.endpoints.authentication import Authenticator
+from stages.venue.endpoints.operations import Operations
+from stages.venue.endpoints.params import Params
+from stages.venue.endpoints.signing import rest_payload
+from stages.venue.endpoints.wire import to_json
 from stages.venue.exchange import now_ms
-from stages.venue.operations import Operations
-from stages.venue.params import Params
-from stages.venue.signing import rest_payload
-from stages.venue.wire import to_json
 
 log = logging.getLogger("venue.rest")
 Handler = Callable[[Params], Any]

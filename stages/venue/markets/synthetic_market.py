@@ -13,9 +13,9 @@ from itertools import islice
 from stages.domain.matching.ladder import Side
 from stages.domain.matching.order_book import OrderBook
 from stages.domain.matching.orders import Fill, Order
+from stages.venue.endpoints.hub import Hub
 from stages.venue.exchange import now_ms
 from stages.venue.fixed import show
-from stages.venue.hub import Hub
 from stages.venue.instruments import Instrument
 
 Best = tuple[int, int, int, int]  # bid, bid quantity, ask, ask quantity
@@ -31,7 +31,7 @@ class DiffStream:
 
 
 class SyntheticMarket:
-    """Implements `stages.venue.market.Market`."""
+    """Implements `stages.venue.markets.market.Market`."""
 
     def __init__(self, item: Instrument, hub: Hub, *, first_update_id: int, first_trade_id: int) -> None:
         self.instrument = item

@@ -13,14 +13,14 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from stages.venue import errors
-from stages.venue.authentication import Authenticator
+from stages.venue.endpoints.authentication import Authenticator
+from stages.venue.endpoints.keepalive import POLICY_VIOLATION, ping_forever
+from stages.venue.endpoints.operations import Operations
+from stages.venue.endpoints.params import Params
+from stages.venue.endpoints.signing import KeyType, websocket_payload
+from stages.venue.endpoints.wire import Connection, to_json
 from stages.venue.exchange import now_ms
-from stages.venue.keepalive import POLICY_VIOLATION, ping_forever
-from stages.venue.operations import Operations
-from stages.venue.params import Params
 from stages.venue.settings import VenueSettings
-from stages.venue.signing import KeyType, websocket_payload
-from stages.venue.wire import Connection, to_json
 
 BUFFER_LIMIT_BYTES = 64 * 2**20
 CONNECTION_WEIGHT = 2

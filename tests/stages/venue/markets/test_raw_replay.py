@@ -9,7 +9,7 @@ from stages.domain.captures.raw import RawDescription
 from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import Order
 from stages.venue.fixed import SCALE
-from stages.venue.raw_replay import RawMarket, listed
+from stages.venue.markets.raw_replay import RawMarket, listed
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from stages.venue.hub import Hub
-from stages.venue.keepalive import POLICY_VIOLATION, MessageBudget, ping_forever
+from stages.venue.endpoints.hub import Hub
+from stages.venue.endpoints.keepalive import POLICY_VIOLATION, MessageBudget, ping_forever
+from stages.venue.endpoints.wire import Connection, to_json
 from stages.venue.settings import VenueSettings
-from stages.venue.wire import Connection, to_json
 
 STREAMS_PER_CONNECTION_MAX = 1024
 BUFFER_LIMIT_BYTES = 64 * 2**20

@@ -6,9 +6,9 @@ import re
 import time
 
 from stages.venue import errors
-from stages.venue.params import Params
+from stages.venue.endpoints.params import Params
+from stages.venue.endpoints.signing import KeyType, Verifier
 from stages.venue.settings import VenueSettings
-from stages.venue.signing import KeyType, Verifier
 
 _API_KEY = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 AHEAD_MAX_US = 1_000_000

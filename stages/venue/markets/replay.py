@@ -16,11 +16,11 @@ from stages.domain.captures import binance as capture
 from stages.domain.captures.binance import Kind, Record
 from stages.domain.captures.binance_description import Description
 from stages.venue import instruments
+from stages.venue.endpoints.hub import Hub
+from stages.venue.endpoints.wire import Connection, frame
 from stages.venue.exchange import Exchange
-from stages.venue.hub import Hub
 from stages.venue.instruments import Instrument
-from stages.venue.replay_market import ReplayMarket
-from stages.venue.wire import Connection, frame
+from stages.venue.markets.replay_market import ReplayMarket
 
 log = logging.getLogger("venue.replay")
 BATCH_MESSAGES_MAX = 256

@@ -9,7 +9,7 @@ from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import Fill
 from stages.venue.fixed import SCALE, show
 from stages.venue.instruments import Instrument
-from stages.venue.queued_market import QueuedMarket
+from stages.venue.markets.queued_market import QueuedMarket
 
 PRICE_SCALE = SCALE // 10_000
 """ITCH prices have 4 decimals."""
@@ -19,7 +19,7 @@ RecordedOrder = list[int]
 
 
 class ItchMarket(QueuedMarket):
-    """Implements `stages.venue.market.Market`.
+    """Implements `stages.venue.markets.market.Market`.
 
     An execution is a trade first, which our orders at its price or better take part in, then it shrinks its order.
     """

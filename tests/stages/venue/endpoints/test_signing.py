@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from stages.venue.endpoints.signing import KeyType, Verifier, hmac_signature, rest_payload, websocket_payload
 from stages.venue.errors import VenueConfigurationError
-from stages.venue.signing import KeyType, Verifier, hmac_signature, rest_payload, websocket_payload
 from tests.stages.venue.venue_process import PRIVATE_KEY, PUBLIC_KEY, SECRET, ed25519_base64, hmac_hex
 
 EXAMPLE_SECRET = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"

@@ -21,7 +21,7 @@ from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import Order
 from stages.venue.fixed import SCALE
 from stages.venue.instruments import infer
-from stages.venue.replay_market import ReplayMarket
+from stages.venue.markets.replay_market import ReplayMarket
 from tests.stages.domain.captures.test_binance import SNAPSHOT, TRADE, diff, write
 from tests.stages.venue.venue_process import PUBLIC_KEY, SECRET, ApiClient, VenueProcess, payloads, running
 

@@ -18,7 +18,7 @@ from stages.domain.matching.orders import Fill, Order
 from stages.venue import fixed
 from stages.venue.fixed import show
 from stages.venue.instruments import Instrument
-from stages.venue.queued_market import QueuedMarket
+from stages.venue.markets.queued_market import QueuedMarket
 
 log = logging.getLogger("venue.replay")
 UNREAD_DIFFS_MAX = 4096
@@ -27,7 +27,7 @@ _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 class ReplayMarket(QueuedMarket):
-    """Implements `stages.venue.market.Market`.
+    """Implements `stages.venue.markets.market.Market`.
 
     `is_synchronised` is False until the first snapshot has been played, and again after a gap in the recorded
     ids until the next one: while a snapshot is still to come, depth requests wait for it (replay rule (a)).

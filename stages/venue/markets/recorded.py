@@ -12,13 +12,13 @@ from stages.domain.captures import raw as raw_capture
 from stages.domain.captures.binance_description import Description, describe
 from stages.domain.captures.itch import ItchDescription
 from stages.domain.captures.raw import RawDescription
-from stages.venue import itch_replay, raw_replay
-from stages.venue.block_replay import BlockReplay
+from stages.venue.endpoints.hub import Hub
 from stages.venue.exchange import Exchange
-from stages.venue.hub import Hub
 from stages.venue.instruments import Instrument
-from stages.venue.moldudp64 import MoldServer
-from stages.venue.replay import ReplaySource, replayed_instruments
+from stages.venue.markets import itch_replay, raw_replay
+from stages.venue.markets.block_replay import BlockReplay
+from stages.venue.markets.moldudp64 import MoldServer
+from stages.venue.markets.replay import ReplaySource, replayed_instruments
 from stages.venue.settings import VenueSettings
 
 Played = Description | ItchDescription | RawDescription

@@ -12,9 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
+from stages.venue.endpoints.hub import Hub
+from stages.venue.endpoints.wire import BINARY, Connection, frame
 from stages.venue.exchange import Exchange
-from stages.venue.hub import Hub
-from stages.venue.wire import BINARY, Connection, frame
 
 log = logging.getLogger("venue.replay")
 BLOCK_MESSAGES_MAX = 128

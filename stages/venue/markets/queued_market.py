@@ -11,7 +11,7 @@ from stages.venue.instruments import Instrument
 
 
 class QueuedMarket:
-    """The part of `stages.venue.market.Market` that is about our own orders."""
+    """The part of `stages.venue.markets.market.Market` that is about our own orders."""
 
     def __init__(self, item: Instrument) -> None:
         self.instrument = item
