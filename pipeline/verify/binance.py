@@ -106,11 +106,7 @@ def _look_at(name: str) -> _File:
             summary.last_update_id = record.last_id
     file.report.symbols = len(file.symbols)
     if not file.report.messages:
-        problems = file.report.problems
-        raise UsageError(
-            f"{name}: holds no market data" + (f"; {problems[0]}" if problems else ""),
-            HINT_LINES,
-        )
+        raise UsageError(f"{name}: holds no market data" + file.report.first_problem(), HINT_LINES)
     return file
 
 
@@ -142,7 +138,8 @@ def _streams(files: Sequence[_File]) -> list[list[_File]]:
         if ends and not any(member.snapshots for member in streams[-1]):
             raise UsageError(
                 f"{file.name}: no snapshot, and no file before it that it goes on with: "
-                + ", ".join(f"{symbol} starts with U={record.first_id}" for symbol, record in file.firsts.items()),
+                + ", ".join(f"{symbol} starts with U={record.first_id}" for symbol, record in file.firsts.items())
+                + file.report.first_problem(),
                 HINT_SNAPSHOT,
             )
     return streams
@@ -164,7 +161,7 @@ class _Stream:
                 known.first_update_id = known.first_update_id or summary.first_update_id
                 known.last_update_id = summary.last_update_id or known.last_update_id
         if not self._summaries:
-            problems = "".join(f"; {file.report.problems[0]}" for file in files if file.report.problems)
+            problems = "".join(file.report.first_problem() for file in files)
             raise UsageError(
                 f"{files[0].name}: snapshots, and no stream that says of which symbol{problems}", HINT_STREAMS
             )
