@@ -58,7 +58,8 @@ class Description:
         for item in self.symbols.values():
             if item.went_back:
                 found.append(
-                    f"{item.first_went_back}, {item.went_back:,} times in all; diffs of ids that were there are not applied"
+                    f"{item.first_went_back}, {item.went_back:,} times in all; diffs of ids that were there are not "
+                    "applied"
                 )
             if item.snapshot_ids and max(item.snapshot_ids) < item.first_update_id - 1:
                 found.append(
