@@ -54,7 +54,7 @@ def export(file: Path, folder: Path) -> tuple[dict[Path, int], list[str]]:
             writer.close()
     if not written:
         raise UsageError(
-            f"{file}: holds no market data",
+            f"{file}: holds no market data" + (f"; {problems[0]}" if problems else ""),
             "give a capture (lines of `<receive ns> <raw JSON>`), ITCH 5.0 or raw messages, or packets of these",
         )
     return written, problems

@@ -7,6 +7,7 @@ for symbols. When a packet of a capture was received is not told: lines bring me
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -42,17 +43,33 @@ Columns = dict[str, tuple[str, Any]]
 
 def itch(file: str, problems: list[str]) -> Iterator[tuple[str, Columns]]:
     """(table, rows by column: type and values) of a file; where it is damaged it ends. Raises CaptureError."""
-    names: dict[int, str] = {}
+    for messages in _by_day(itch_capture.played([file], problems)):
+        names: dict[int, str] = {}
+        for kind, found in _by_type(_noted(messages, names)):
+            letter = chr(kind)
+            yield ITCH_TABLES[letter], _itch_columns(np.frombuffer(b"".join(found), MESSAGES[letter]), names)
 
-    def named() -> Iterator[bytes]:
-        for message in itch_capture.played([file], problems):
-            if message[0] == ord("R"):
-                names[itch_capture.locate(message)] = itch_capture.stock(message) or ""
-            yield message
 
-    for kind, found in _by_type(named()):
-        letter = chr(kind)
-        yield ITCH_TABLES[letter], _itch_columns(np.frombuffer(b"".join(found), MESSAGES[letter]), names)
+def _by_day(messages: Iterable[bytes]) -> Iterator[Iterator[bytes]]:
+    """The messages of each day: stock locates are of one."""
+    day = before_ns = 0
+
+    def day_of(message: bytes) -> int:
+        nonlocal day, before_ns
+        day += itch_capture.begins_day(message, before_ns)
+        before_ns = itch_capture.time_ns(message)
+        return day
+
+    for _, found in groupby(messages, day_of):
+        yield found
+
+
+def _noted(messages: Iterable[bytes], names: dict[int, str]) -> Iterator[bytes]:
+    """The messages; what the stock directory calls each stock locate goes to `names`."""
+    for message in messages:
+        if message[0] == ord("R"):
+            names[itch_capture.locate(message)] = itch_capture.stock(message) or ""
+        yield message
 
 
 def _by_type(messages: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:

@@ -22,7 +22,7 @@ Row = np.ndarray[Any, Any] | None
 
 def symbol_name(instrument: np.void) -> str:
     """The symbol of a row of the instrument table."""
-    return bytes(instrument["symbol"]).decode("ascii")
+    return bytes(instrument["symbol"]).decode()
 
 
 def grid_document(instrument: np.void) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def _read_key(path: Path) -> Ed25519PrivateKey:
 def start_paper_venue(config: Config, credentials: Credentials, log_path: Path, cpu: int) -> Service:
     """Start it for the holder of `credentials`; it is ready when it says so."""
     settings = config.venue.model_dump(mode="json") | {"ed25519_public_key": credentials.public_key_base64()}
+    if not config.venue.replay_symbols:
+        settings["replay_symbols"] = config.market.symbols
     if config.feed.source == "itch" and config.venue.replay and not config.venue.lines:
         settings |= {"lines": config.feed.lines, "request_server": config.feed.request_server}
     command = [sys.executable, "-m", "stages.venue", "--parent-pid", str(os.getpid())]

@@ -98,6 +98,11 @@ def _look_at(name: str) -> _File:
             file.snapshots.append((record.line, record.last_id))
             continue
         symbol = symbol_of(record.stream)
+        if not _fits(symbol):
+            file.report.problem(
+                "symbol_not_read", f"{symbol}: a name of more than {SYMBOL_BYTES} bytes; its messages are left out",
+                offset=record.offset, line=record.line,
+            )  # fmt: skip
         summary = file.symbols.setdefault(symbol, SymbolSummary(symbol))
         if record.kind is Kind.DIFF:
             if symbol not in file.firsts:
@@ -106,11 +111,7 @@ def _look_at(name: str) -> _File:
             summary.last_update_id = record.last_id
     file.report.symbols = len(file.symbols)
     if not file.report.messages:
-        problems = file.report.problems
-        raise UsageError(
-            f"{name}: holds no market data" + (f"; {problems[0]}" if problems else ""),
-            HINT_LINES,
-        )
+        raise UsageError(f"{name}: holds no market data" + file.report.first_problem(), HINT_LINES)
     return file
 
 
@@ -142,7 +143,8 @@ def _streams(files: Sequence[_File]) -> list[list[_File]]:
         if ends and not any(member.snapshots for member in streams[-1]):
             raise UsageError(
                 f"{file.name}: no snapshot, and no file before it that it goes on with: "
-                + ", ".join(f"{symbol} starts with U={record.first_id}" for symbol, record in file.firsts.items()),
+                + ", ".join(f"{symbol} starts with U={record.first_id}" for symbol, record in file.firsts.items())
+                + file.report.first_problem(),
                 HINT_SNAPSHOT,
             )
     return streams
@@ -164,17 +166,20 @@ class _Stream:
                 known.first_update_id = known.first_update_id or summary.first_update_id
                 known.last_update_id = summary.last_update_id or known.last_update_id
         if not self._summaries:
-            problems = "".join(f"; {file.report.problems[0]}" for file in files if file.report.problems)
+            problems = "".join(file.report.first_problem() for file in files)
             raise UsageError(
                 f"{files[0].name}: snapshots, and no stream that says of which symbol{problems}", HINT_STREAMS
             )
-        if len(self._summaries) > SYMBOLS_MAX:
+        symbols = [symbol for symbol in self._summaries if _fits(symbol)]
+        if not symbols:
+            raise UsageError(f"{files[0].name}: nothing of it is read{files[0].report.first_problem()}", HINT_STREAMS)
+        if len(symbols) > SYMBOLS_MAX:
             raise UsageError(
-                f"{files[0].name}: {len(self._summaries)} symbols, at most {SYMBOLS_MAX} can be verified together",
+                f"{files[0].name}: {len(symbols)} symbols, at most {SYMBOLS_MAX} can be verified together",
                 "give captures of fewer symbols at a time",
             )
-        self._table = _instruments(files[0], list(self._summaries))
-        self._index = {symbol: index for index, symbol in enumerate(self._summaries)}
+        self._table = _instruments(symbols)
+        self._index = {symbol: index for index, symbol in enumerate(symbols)}
         self._line = SteppedLine(self._table, notice_ring=1, feed=FeedSettings(frame_bytes_max=FRAME_BYTES_MAX))
         self._line.rest()
         self._line.play(np.zeros(0, np.int64), 0)  # compiles, before the clock runs
@@ -226,6 +231,8 @@ class _Stream:
             self._flush(report)
             self._take_snapshot(report, record)
             return
+        if symbol_of(record.stream) not in self._index:
+            return
         if len(record.raw) > FRAME_BYTES_MAX:
             report.problem(
                 "oversized", f"a message of {len(record.raw):,} bytes, at most {FRAME_BYTES_MAX:,} are read",
@@ -252,6 +259,8 @@ class _Stream:
         place: dict[str, Any] = {"offset": record.offset, "line": record.line}
         if owner is None:
             report.problem("snapshot_of_nothing", "a snapshot, but no depth diffs that say of which symbol", **place)
+            return
+        if owner.symbol not in self._index:
             return
         if len(record.raw) > SNAPSHOT_BYTES_MAX:
             what = f"{len(record.raw):,} bytes, at most {SNAPSHOT_BYTES_MAX:,} are read"
@@ -374,16 +383,16 @@ def _best(values: Sequence[int]) -> dict[str, str]:
     }
 
 
-def _instruments(file: _File, symbols: Sequence[str]) -> Any:
+def _fits(symbol: str) -> bool:
+    """Whether the table has room for its name."""
+    return len(symbol.encode("utf-8", "replace")) <= SYMBOL_BYTES
+
+
+def _instruments(symbols: Sequence[str]) -> Any:
     """The symbols with default exponents, on the finest grid: a capture does not tell its venue's."""
     table = np.zeros(len(symbols), INSTRUMENT)
     for row, symbol in zip(table, symbols, strict=True):
-        name = symbol.encode("utf-8", "replace")
-        if len(name) > SYMBOL_BYTES or not symbol.isascii():
-            raise UsageError(
-                f"{file.name}: stream of a symbol {symbol!r}", f"symbols are up to {SYMBOL_BYTES} ASCII characters"
-            )
-        row["symbol"] = name
+        row["symbol"] = symbol.encode("utf-8", "replace")
         row["price_exponent"] = row["quantity_exponent"] = PRICE_EXPONENT
         row["tick"] = row["lot"] = 1
     return table

@@ -42,7 +42,7 @@ def verify(path: Path, books: dict[str, dict[str, Any]]) -> list[FileReport]:
     play(path, report, verifier.take)
     verifier.conclude(report, books)
     if not report.messages:
-        raise UsageError(f"{path}: holds no ITCH message", HINT)
+        raise UsageError(f"{path}: holds no ITCH message" + report.first_problem(), HINT)
     return [report]
 
 
@@ -97,6 +97,8 @@ class Verifier:
             },
             "orders_of_unknown_side": int(tally["sideless"]),
         }
+        if tally["days"]:
+            report.details["days"] = int(tally["days"]) + 1  # the books are those of the last one
         if report.differs:
             report.first_mismatch = self._explain()
         if not report.compared:

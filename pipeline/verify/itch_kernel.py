@@ -20,6 +20,7 @@ TALLY = record_dtype(
         ("seen", "<i8"),
         ("unknown_by_locate", "<i8"),
         ("stock_offsets", "<i8"),  # address of a word per type: where a message has its stock's name, or 0
+        ("days", "<i8"),  # that began behind another one
         ("messages", "<i8"),
         ("unknown", "<i8"),
         ("sideless", "<i8"),  # messages about orders of unknown side
@@ -56,8 +57,8 @@ def _offset(field: str) -> int:
 _ORIGIN, _NAMES, _SEEN, _UNKNOWN_BY_LOCATE, _STOCK_OFFSETS = (
     _offset(name) for name in ("origin", "names", "seen", "unknown_by_locate", "stock_offsets")
 )
-_MESSAGES, _UNKNOWN, _SIDELESS, _COMPARED, _MATCHED = (
-    _offset(name) for name in ("messages", "unknown", "sideless", "compared", "matched")
+_DAYS, _MESSAGES, _UNKNOWN, _SIDELESS, _COMPARED, _MATCHED = (
+    _offset(name) for name in ("days", "messages", "unknown", "sideless", "compared", "matched")
 )
 _EXECUTIONS, _AT_BEST, _FIRST_IN_QUEUE = (_offset(name) for name in ("executions", "at_best", "first_in_queue"))
 _LAST_TIME_NS, _TIME_BACK, _TIME_BACK_OFFSET, _TIME_BEFORE_NS, _TIME_AFTER_NS = (
@@ -88,6 +89,8 @@ def take_piece(framer: int, engine: int, tally: int, end: int, is_last: bool) ->
 def take_message(engine: int, tally: int, message: int) -> None:
     """Compare one message with the order it is about, and apply it."""
     kind, locate = load_u8(message), itch.locate(message)
+    if itch.begins_day(message, load_word(tally + _LAST_TIME_NS)):
+        _begin_day(engine, tally)
     _add(tally + _MESSAGES, 1)
     _add(load_word(tally + _SEEN) + 8 * locate, 1)
     _watch_time(tally, message)
@@ -108,6 +111,19 @@ def take_message(engine: int, tally: int, message: int) -> None:
             store_word(tally + _REFUSED_OFFSET, message - load_word(tally + _ORIGIN))
             store_word(tally + _REFUSED_CODE, code)
         _add(tally + _REFUSED, 1)
+
+
+@routine
+def _begin_day(engine: int, tally: int) -> None:
+    """Of the day before, orders, names and what was unknown are no more."""
+    _add(tally + _DAYS, 1)
+    store_word(tally + _LAST_TIME_NS, 0)
+    for symbol in range(SIDELESS + 1):
+        if top.sequence(book_at(engine, symbol)) != 0:
+            l3.clear(engine, symbol)
+    for locate in range(SYMBOLS):
+        store_word(load_word(tally + _NAMES) + 8 * locate, 0)
+        store_word(load_word(tally + _UNKNOWN_BY_LOCATE) + 8 * locate, 0)
 
 
 @primitive

@@ -57,7 +57,7 @@ def _verify(path: Path, sample: Sample, books: dict[str, dict[str, Any]], *, is_
     report.seconds = time.perf_counter() - begin
     good = messages[messages["kind"] > 0]
     if not len(good):
-        raise UsageError(f"{sample.messages}: no line of it is a LOBSTER message", HINT)
+        raise UsageError(f"{sample.messages}: no line of it is a LOBSTER message" + report.first_problem(), HINT)
     report.events = len(good)
     kinds, counts = np.unique(good["kind"], return_counts=True)
     report.messages.update({str(kind): int(count) for kind, count in zip(kinds, counts, strict=True)})

@@ -22,7 +22,7 @@ def verify(path: Path, books: dict[str, dict[str, Any]]) -> list[FileReport]:
     play(path, report, verifier.take)
     verifier.conclude(report)
     if not report.events:
-        raise UsageError(f"{path}: holds no raw message", HINT)
+        raise UsageError(f"{path}: holds no raw message" + report.first_problem(), HINT)
     return [report]
 
 

@@ -58,6 +58,10 @@ class FileReport:
         """In the order in which they were found."""
         return list(self._problems.values())
 
+    def first_problem(self) -> str:
+        """To end a sentence with: why a file is of no use may be the damage that was found first."""
+        return f"; {self.problems[0]}" if self._problems else ""
+
     @property
     def differs(self) -> bool:
         """Whether a comparison failed."""

@@ -82,7 +82,7 @@ class BookAgent(Agent):
             raise ValueError(f"delivery={delivery!r} must be conflate or every")
         symbols = len(instruments)
         self._symbols, self._levels_max = symbols, settings.levels_max
-        self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
+        self._names = [bytes(name).decode() for name in instruments["symbol"]]
         self._told_dropped, self._told_violations = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
         self._stale: set[int] = set()
         self._told_over_limit = 0

@@ -67,7 +67,7 @@ class FeedAgent(FeedBase):
         if delivery not in ("conflate", "every"):
             raise ValueError(f"delivery={delivery!r} must be conflate or every")
         self._settings = settings
-        self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
+        self._names = [bytes(name).decode() for name in instruments["symbol"]]
         streams = [f"{name.lower()}@{_CHANNELS[stream]}" for name in self._names for stream in settings.streams]
         if stream_format is not Format.BINANCE:
             streams = [_STREAM_OF_BLOCKS[stream_format]]

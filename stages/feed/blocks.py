@@ -6,13 +6,16 @@ from numpy.typing import NDArray
 from shm.atomics import store_word
 from shm.clock import now_ns as read_clock
 from shm.kernel import primitive, routine
-from stages.domain.codecs import itch_frames
-from stages.domain.codecs.itch_market import NOT_TRADED, TOO_LARGE, stage_message
+from stages.domain.codecs import itch, itch_frames
+from stages.domain.codecs.itch_market import NOT_TRADED, TOO_LARGE, forget_locates, stage_message
 from stages.domain.codecs.raw import MESSAGE_BYTES, TRUNCATED, UNKNOWN_TYPE, problem_count, take_datagram
 from stages.domain.codecs.raw_market import stage_raw
+from stages.domain.messages import MarketKind
 from stages.domain.samples import note
 from stages.feed.context import Context
-from stages.feed.streams.sync import commit_event
+from stages.feed.streams.sync import commit_event, stage_event
+
+START = int(MarketKind.START)
 
 
 @primitive
@@ -61,10 +64,21 @@ def take_message(context: Context, directory: int) -> int:
     if message == 0:
         counters["malformed"] = itch_frames.problem_count(state["framer"])
         return 0
+    if itch.begins_day(message, state["day_ns"]):
+        begin_session(context, directory)
+    state["day_ns"] = itch.time_ns(message)
     state["messages"] += 1
     code = stage_message(directory, message, state["staging"], state["messages"], state["read_ns"])
     finish_message(context, code, begin_ns)
     return 1
+
+
+@routine
+def begin_session(context: Context, directory: int) -> None:
+    """Another session, or day, begins: with empty books, and stock locates of its own."""
+    forget_locates(directory)
+    for symbol in range(len(context.sync)):
+        stage_event(context, START, symbol)
 
 
 @routine

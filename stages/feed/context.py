@@ -78,6 +78,7 @@ STATE = record_dtype(
         ("message_at", "<i8"),  # the next message of a datagram, or a block, of raw ones
         ("framer", "<i8"),  # address of what takes a block apart
         ("messages", "<i8"),  # binary messages of the stream so far
+        ("day_ns", "<i8"),  # time of the last one of ITCH, since midnight
     ],
     512,
 )

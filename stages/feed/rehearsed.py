@@ -43,7 +43,7 @@ def _of_binance(symbol: str) -> Rehearsed:
     text = (
         f'{{"stream":"{symbol.lower()}@depth@100ms","data":{{"e":"depthUpdate","E":1700000000000,"s":"{symbol}",'
         f'"U":{BINANCE_ID + 1},"u":{BINANCE_ID + 10},"b":[{bids}],"a":[{asks}]}}}}'
-    ).encode("ascii")
+    ).encode()
     levels = [[[f"{60_000 + side * step}.12000000", "1.00000000"] for step in range(1, 41)] for side in (-1, 1)]
     snapshot = {"lastUpdateId": BINANCE_ID, "bids": levels[0], "asks": levels[1]}
     body = json.dumps(snapshot, separators=(",", ":")).encode("ascii")

@@ -45,7 +45,7 @@ class Venue:
         if is_replay:
             from stages.venue.markets import recorded
 
-            played = recorded.described(settings.replay)
+            played = recorded.described(settings.replay, settings.replay_symbols)
             self.warnings = played.warnings
             listed = recorded.listed(played, known)
             opening = recorded.opening(played, listed)

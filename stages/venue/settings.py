@@ -159,6 +159,10 @@ class VenueSettings(BaseModel):
         description="Captures to play, in order: Binance streams, ITCH 5.0 or raw 29-byte messages; empty for the "
         "synthetic market",
     )
+    replay_symbols: list[str] = Field(
+        default_factory=list,
+        description="Symbols of Binance captures that are played; empty: market.symbols, or all that there are",
+    )
     speed: Annotated[str, AfterValidator(_speed)] = Field(
         default="1", description="Replay speed: multiple of the recorded pace (0.001 to 100000), or 'max'"
     )

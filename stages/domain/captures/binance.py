@@ -1,11 +1,12 @@
 """Reading recorded captures: one line is `<local receive ns> <raw JSON>`, plain or packed.
 
 The receive time may also be in s, ms or µs, with decimals, or missing: then it is the message's own, or that of the
-line before. A WebSocket line is the combined-stream message as received, `{"stream":"<name>","data":{...}}`, or the
-payload alone, as the raw streams send it, which is given the wrapper that it would have had. A depth snapshot is a line
-with `lastUpdateId`, as REST sends it, which does not name its symbol; or the same in a wrapper of a depth stream, or as
-the result that the WebSocket API answers with. The raw JSON is kept byte for byte: it is what a replay sends. Nothing
-here needs the network or the server.
+line before. (Whole seconds could be ns since the capture began; they are if the lines before are.)
+A WebSocket line is the combined-stream message as received, `{"stream":"<name>","data":{...}}`, or the payload alone,
+as the raw streams send it, which is given the wrapper that it would have had. A depth snapshot is a line with
+`lastUpdateId`, as REST sends it, which does not name its symbol; or the same in a wrapper of a depth stream, or as the
+result that the WebSocket API answers with. The raw JSON is kept byte for byte: it is what a replay sends. Nothing here
+needs the network or the server.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from stages.domain.captures.pieces import DamagedFileError, lines
 
 _STAMP = re.compile(rb"(\d{1,19})(?:\.(\d{1,9}))?[ \t,]+")
 _UNITS_NS = (10**3, 10**6)
+_ALL_UNITS_NS = (*_UNITS_NS, 10**9)
 _FROM_NS, _TO_NS = 1_450_000_000 * 10**9, 2_400_000_000 * 10**9
-"""What is a time of these years, 2015 to 2046, as µs or ms (or s, where it has decimals) is in that unit, not in ns."""
+"""What is a time of these years, 2015 to 2046, as µs, ms or s is in that unit, not in ns."""
 _EVENT_TIME = re.compile(rb'"[ET]"\s*:\s*(\d{16}|\d{13})\b')
 _COMBINED = re.compile(rb'\{\s*"stream"\s*:\s*"([^"\\]+)"\s*,\s*"data"\s*:\s*(\{.*\})\s*\}\s*\Z', re.DOTALL)
 _IDS = re.compile(rb'"U"\s*:\s*(\d+)\s*,\s*"u"\s*:\s*(\d+)(?:\s*,\s*"pu"\s*:\s*(\d+))?')
@@ -30,6 +32,8 @@ _TICKER_ID = re.compile(rb'"u"\s*:\s*(\d+)')
 _LAST_UPDATE_ID = re.compile(rb'\{\s*"lastUpdateId"')
 _DIFFS = re.compile(rb"depth(@\d+ms)?\Z")
 _MESSAGE = re.compile(rb'\s*\{\s*"(stream|data|e|u|lastUpdateId|result|id)"')
+_SYMBOL = re.compile(r"""[^\s"\\@/]{1,64}""")
+"""Futures have an underscore in theirs, some coins are not ASCII."""
 _PLAIN_DECIMAL = re.compile(r"\d{1,18}(\.\d{1,8})?", re.ASCII)
 _CHANNELS = {"depthUpdate": "depth@100ms"}
 _TICKER_KEYS = {"u", "s", "b", "B", "a", "A"}
@@ -154,7 +158,8 @@ def _receive_ns(text: bytes, before_ns: int) -> tuple[int, bytes]:
     """(receive time, JSON) of a line."""
     stamp = _STAMP.match(text)
     if stamp is not None:
-        unit_ns = _unit_ns(int(stamp[1]), (*_UNITS_NS, 10**9) if stamp[2] else _UNITS_NS)
+        may_be_s = stamp[2] or before_ns == 0 or before_ns >= _FROM_NS
+        unit_ns = _unit_ns(int(stamp[1]), _ALL_UNITS_NS if may_be_s else _UNITS_NS)
         fraction_ns = int((stamp[2] or b"").ljust(9, b"0")) * unit_ns // 10**9
         return int(stamp[1]) * unit_ns + fraction_ns, text[stamp.end() :]
     if not text.startswith(b"{"):
@@ -209,7 +214,7 @@ def _is_snapshot(value: dict[str, Any]) -> bool:
 def _named(value: dict[str, Any]) -> str:
     """The symbol in a snapshot, if whoever wrote it down has put it there."""
     symbol = value.get("symbol", value.get("s"))
-    return symbol.upper() if isinstance(symbol, str) and symbol.isascii() and symbol.isalnum() else ""
+    return symbol.upper() if isinstance(symbol, str) and _SYMBOL.fullmatch(symbol) else ""
 
 
 def _snapshot(line: int, offset: int, receive_ns: int, raw: bytes, symbol: str) -> Record:
@@ -234,7 +239,7 @@ def _stream_name(value: dict[str, Any], raw: bytes) -> bytes:
     """The stream that a payload without its wrapper came by."""
     kind, symbol = value.get("e"), value.get("s")
     channel = "bookTicker" if kind is None and value.keys() >= _TICKER_KEYS else kind
-    names_one = isinstance(symbol, str) and symbol.isascii() and symbol.isalnum()
+    names_one = isinstance(symbol, str) and _SYMBOL.fullmatch(symbol)
     if not names_one or not isinstance(channel, str) or not channel.isascii() or not channel.isalnum():
         raise _malformed("neither a stream message nor a depth snapshot", raw)
     return f"{str(symbol).lower()}@{_CHANNELS.get(channel, channel)}".encode()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from stages.domain.captures.binance import CaptureError, Damage, Kind, Record, kind_of, records, symbol_of
+from stages.domain.instruments import SYMBOL_BYTES
+
+_LISTED = re.compile(rf"[A-Z0-9_.-]{{1,{SYMBOL_BYTES}}}")
 
 
 @dataclass
@@ -17,6 +21,9 @@ class SymbolSummary:
     first_update_id: int = 0
     last_update_id: int = 0
     gaps: int = 0
+    went_back: int = 0
+    first_went_back: str = ""
+    """Where a diff's last id was below that of the one before, in words."""
     snapshot_ids: list[int] = field(default_factory=list)
     messages: Counter[str] = field(default_factory=Counter)
 
@@ -34,15 +41,32 @@ class Description:
     snapshot_symbols: dict[tuple[str, int], str]  # (file, line) of a snapshot: its symbol
     damage: dict[str, list[Damage]] = field(default_factory=dict)
     """File: the places in it that cannot be read, and are left out."""
+    not_listed: list[str] = field(default_factory=list)
+    """Symbols whose names no venue here can list: they are left out."""
 
     @property
     def warnings(self) -> list[str]:
-        """The damage, in words."""
-        return [
+        """The damage, and what will not come out as it went in, in words."""
+        found = [
             f"{file}:{damage[0].line}: {damage[0].what} (offset {damage[0].offset:,}); left out"
             + (f", as are {len(damage) - 1:,} more places" if len(damage) > 1 else "")
             for file, damage in self.damage.items()
         ]
+        if self.not_listed:
+            found.append(f"left out, as names are up to {SYMBOL_BYTES} of A-Z, 0-9, _, . and -: "
+                         + ", ".join(self.not_listed))  # fmt: skip
+        for item in self.symbols.values():
+            if item.went_back:
+                found.append(
+                    f"{item.first_went_back}, {item.went_back:,} times in all; diffs of ids that were there are not "
+                    "applied"
+                )
+            if item.snapshot_ids and max(item.snapshot_ids) < item.first_update_id - 1:
+                found.append(
+                    f"{item.symbol}: its snapshots end at {max(item.snapshot_ids)}, before its diffs begin with "
+                    f"U={item.first_update_id}: its book cannot be right"
+                )
+        return found
 
     @property
     def needed_streams(self) -> dict[str, str]:
@@ -64,8 +88,10 @@ def _reader_stream(stream: str) -> str:
     return f"{symbol_of(stream).lower()}@{channel}" if channel else ""
 
 
-def describe(files: Sequence[str]) -> Description:
+def describe(files: Sequence[str], chosen: Sequence[str] = ()) -> Description:
     """Read all files once; raises CaptureError when they cannot be replayed one after the other.
+
+    chosen   the symbols that are wanted, by default all; what is of others is read, and left out
 
     Ids must join from file to file (U <= last u + 1 at a symbol's first diff), and every symbol needs a snapshot
     somewhere. A gap inside a file is counted, not refused: readers resynchronise, that is worth replaying too.
@@ -94,8 +120,31 @@ def describe(files: Sequence[str]) -> Description:
             )
         for snapshot in snapshots:
             _claim(found, file, snapshot)
-        _require_snapshots(found, file)
+        _require_snapshots(found, file, chosen)
+    _leave_out(found, chosen)
     return found
+
+
+def _is_wanted(symbol: str, chosen: Sequence[str]) -> bool:
+    return _LISTED.fullmatch(symbol) is not None and (not chosen or symbol in chosen)
+
+
+def _leave_out(found: Description, chosen: Sequence[str]) -> None:
+    """What is of symbols that are not wanted, once it is known which snapshots are theirs."""
+    given = list(found.symbols)
+    found.not_listed = [symbol for symbol in given if not _LISTED.fullmatch(symbol)]
+    for symbol in given:
+        if not _is_wanted(symbol, chosen):
+            messages = found.symbols.pop(symbol).messages
+            found.stream_messages -= messages.total() - messages[Kind.SNAPSHOT.value]
+    if not found.symbols:
+        held = f"they hold {', '.join(given[:5])}" if given else f"streams: {', '.join(found.streams[:5])}"
+        raise CaptureError(
+            f"{', '.join(found.files)}: nothing of it is played, " + held,
+            "played are depth diffs, bookTicker, trade and aggTrade of symbols with names of up to "
+            f"{SYMBOL_BYTES} of A-Z, 0-9, _, . and -" + (", those in market.symbols" if chosen else ""),
+        )
+    found.streams = [stream for stream in found.streams if symbol_of(stream) in found.symbols]
 
 
 def _count(found: Description, record: Record, file: str, before: str | None, joined: set[str]) -> None:
@@ -114,6 +163,12 @@ def _count(found: Description, record: Record, file: str, before: str | None, jo
         _require_joint(item, record, file, before)
     elif item.last_update_id and record.first_id > item.last_update_id + 1:
         item.gaps += 1
+    if record.last_id < item.last_update_id:
+        item.went_back += 1
+        item.first_went_back = item.first_went_back or (
+            f"{file}:{record.line}: {symbol} goes back to u={record.last_id} after u={item.last_update_id} "
+            f"(offset {record.offset:,})"
+        )
     joined.add(symbol)
     item.last_update_id = record.last_id
 
@@ -154,11 +209,12 @@ def _claim(found: Description, file: str, snapshot: Record) -> None:
     found.snapshot_symbols[file, snapshot.line] = nearest.symbol
 
 
-def _require_snapshots(found: Description, file: str) -> None:
+def _require_snapshots(found: Description, file: str, chosen: Sequence[str]) -> None:
     for item in found.symbols.values():
-        if not item.snapshot_ids:
+        if not item.snapshot_ids and _is_wanted(item.symbol, chosen):
             raise CaptureError(
                 f"{file}: {item.symbol} has no snapshot and no file before it"
                 + (f" (its first diff is U={item.first_update_id})" if item.first_update_id else ""),
-                "give the file that precedes it first; only a snapshot tells the whole book",
+                "give the file that precedes it first, or choose others of its symbols by market.symbols; only a "
+                "snapshot tells the whole book",
             )

@@ -11,7 +11,7 @@ from typing import Any
 
 from stages.domain.captures.binance import CaptureError
 from stages.domain.captures.binary import HINT, DamagedCaptureError, contents, up_to_damage
-from stages.domain.codecs.itch import MESSAGES
+from stages.domain.codecs.itch import EVENT, MESSAGES, START_OF_MESSAGES
 from stages.domain.codecs.itch_frames import LENGTH_BYTES
 
 _CODES = {">u8": "Q", ">u4": "I", ">u2": "H"}
@@ -53,6 +53,11 @@ def stock(message: bytes) -> str | None:
     return None if at is None else message[at : at + STOCK_BYTES].decode("ascii", "replace").strip()
 
 
+def begins_day(message: bytes, before_ns: int) -> bool:
+    """Whether a message, which follows one of the time `before_ns`, is the first of another day: see the codec."""
+    return message[:1] == b"S" and message[EVENT] == START_OF_MESSAGES and time_ns(message) < before_ns
+
+
 def messages(file: str) -> Iterator[bytes]:
     """The messages of a file. Raises CaptureError when it cannot be read, DamagedCaptureError after its good part."""
     rest, offset = b"", 0
@@ -91,6 +96,11 @@ class ItchDescription:
     first_ns: int = 0
     damage: list[str] = field(default_factory=list)
 
+    def add(self, names: dict[int, str], counts: dict[int, int]) -> None:
+        """Count a day's messages: by stock locate, to its name."""
+        for number, name in names.items():
+            self.symbols[name] = self.symbols.get(name, 0) + counts[number]
+
     @property
     def warnings(self) -> list[str]:
         """The damage, and what became of it."""
@@ -107,18 +117,22 @@ def describe(files: Sequence[str]) -> ItchDescription:
     found = ItchDescription(list(files))
     names: dict[int, str] = {}
     counts: dict[int, int] = {}
+    before_ns = 0
     for message in played(files, found.damage):
         if not found.message_count:
             found.first_ns = time_ns(message)
+        if begins_day(message, before_ns):
+            found.add(names, counts)
+            names, counts = {}, {}
+        before_ns = time_ns(message)
         found.message_count += 1
         number = locate(message)
         counts[number] = counts.get(number, 0) + 1
         if number not in names and (name := stock(message)):
             names[number] = name
-    if not names:
+    found.add(names, counts)
+    if not found.symbols:
         raise CaptureError(f"{', '.join(files)}: no ITCH message names a security", "give an ITCH 5.0 file")
-    for number, name in names.items():
-        found.symbols[name] = found.symbols.get(name, 0) + counts[number]
     return found
 
 

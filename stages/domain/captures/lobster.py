@@ -32,6 +32,10 @@ class Source:
     def name(self) -> str:
         return Path(self.member).name if self.member else self.path.name
 
+    @property
+    def folder(self) -> str:
+        return str(Path(self.member or self.path).parent)
+
     def text(self) -> tuple[bytes, DamagedFileError | None]:
         """(content, what cut it short). Raises OSError."""
         found: list[bytes] = []
@@ -92,11 +96,12 @@ def samples(path: Path) -> list[Sample]:
         sources = [Source(path, name) for name in zip_members(path)]
     else:
         return _of_file(path)
-    by_name = {source.name: source for source in sources}
+    # What macOS puts beside a file, under its name behind `._`, is none.
+    by_place = {(source.folder, source.name): source for source in sources if not source.name.startswith("._")}
     return [
-        Sample(source, by_name.get(_swapped(name, _MESSAGE, _BOOK)))
-        for name, source in by_name.items()
-        if _MESSAGE in name and ".csv" in name
+        Sample(source, by_place.get((folder, _swapped(name, _MESSAGE, _BOOK))))
+        for (folder, name), source in by_place.items()
+        if _MESSAGE in name and ".csv" in name.lower()
     ]
 
 

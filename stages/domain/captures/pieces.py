@@ -18,7 +18,8 @@ LINE_BYTES_MAX = 1 << 24
 """Of a longer line, which no format here has, only the beginning is handed out."""
 ZIP_MAGIC = b"PK\x03\x04"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
+_UNPACK_FIRST = {b"\x28\xb5\x2f\xfd": "Zstandard, which is not read here: unpack it first (zstd -d)",
+                 b"7z\xbc\xaf\x27\x1c": "7-Zip, which is not read here: unpack it first (7z x)"}  # fmt: skip
 _GZIP_MAGIC = b"\x1f\x8b"
 _OPENERS: dict[bytes, Callable[[BinaryIO], IO[bytes]]] = {b"BZh": bz2.BZ2File, b"\xfd7zXZ\x00": lzma.LZMAFile}
 _GZIP_WINDOW = 31  # zlib's number for "with a gzip header"
@@ -53,8 +54,8 @@ def pieces(file: str | Path) -> Iterator[bytes]:
         opener = next((opener for start, opener in _OPENERS.items() if magic.startswith(start)), None)
         if magic.startswith(_GZIP_MAGIC):
             yield from _members(source)
-        elif magic.startswith(_ZSTANDARD_MAGIC):
-            raise OSError(errno.ENOTSUP, "packed with Zstandard, which is not read here: unpack it first (zstd -d)")
+        elif packed := next((what for start, what in _UNPACK_FIRST.items() if magic.startswith(start)), None):
+            raise OSError(errno.ENOTSUP, f"packed with {packed}")
         elif magic.startswith(ZIP_MAGIC):
             yield from _only_member(source)
         elif opener is not None:

@@ -12,11 +12,11 @@ from itertools import chain, islice
 
 from stages.domain.captures.binance import CaptureError
 from stages.domain.captures.binary import HINT, DamagedCaptureError, contents, up_to_damage
-from stages.domain.codecs.raw import MESSAGE_BYTES, QUOTE, TRADE
+from stages.domain.codecs.raw import MESSAGE_BYTES, NEIGHBOURS_NS, PLAUSIBLE_NS, QUOTE, TRADE
 from stages.domain.codecs.raw_market import symbol_name
 
 LOOK_MESSAGES = 16
-"""So many messages at its beginning, the first and most of known types, make a file one; fewer, where no more are."""
+"""So many messages at its beginning, most of known types, make a file one; fewer, where no more are."""
 _LAYOUT = struct.Struct("<BIqQQ")
 assert _LAYOUT.size == MESSAGE_BYTES
 _KNOWN = (TRADE, QUOTE)
@@ -40,13 +40,22 @@ def messages(file: str) -> Iterator[bytes]:
         ahead = MESSAGE_BYTES if piece else 0  # so much of what follows is looked at, too
         while len(content) - at >= MESSAGE_BYTES + ahead:
             end = at + MESSAGE_BYTES
-            if content[at] not in _KNOWN and content[end : end + 1] not in (b"", *map(_byte, _KNOWN)):
+            if content[at] not in _KNOWN and not _is_followed(content, at, end):
                 raise DamagedCaptureError(f"{file}: no raw message at offset {offset + at}", HINT)
             yield content[at:end]
             at = end
         rest, offset = content[at:], offset + at
     if rest:
         raise DamagedCaptureError(f"{file}: cut short, {len(rest)} bytes are left over at offset {offset}", HINT)
+
+
+def _is_followed(content: bytes, at: int, end: int) -> bool:
+    """Whether what follows says that a record of an unknown type is one: the end, a message, another of its time."""
+    if len(content) - end < MESSAGE_BYTES:
+        return content[end : end + 1] in (b"", *map(_byte, _KNOWN))
+    time, next_time = time_ns(content[at:end]), time_ns(content[end : end + MESSAGE_BYTES])
+    is_near = PLAUSIBLE_NS[0] < time < PLAUSIBLE_NS[1] and abs(next_time - time) < NEIGHBOURS_NS
+    return content[end] in _KNOWN or is_near
 
 
 def _byte(value: int) -> bytes:
@@ -56,7 +65,7 @@ def _byte(value: int) -> bytes:
 def is_raw(file: str) -> bool:
     """Whether a file begins with raw messages. Raises CaptureError when it cannot be read."""
     known = [message[0] in _KNOWN for message in islice(played([file]), LOOK_MESSAGES)]
-    return bool(known) and known[0] and 2 * sum(known) > len(known)
+    return 2 * sum(known) > len(known)
 
 
 @dataclass

@@ -12,6 +12,7 @@ Source: Nasdaq TotalView-ITCH 5.0 specification, sections 1.1 to 1.8 (O: Direct 
 import numpy as np
 from numpy.typing import NDArray
 
+from shm.atomics import load_u8
 from shm.kernel import primitive
 from stages.domain.codecs.big_endian import load_big_u16, load_big_u32, load_big_u48, load_big_u64
 
@@ -157,7 +158,10 @@ NEW_SHARES, NEW_PRICE = _offset("shares", "U"), _offset("price", "U")
 DIRECTORY_STOCK = _offset("stock", "R", "H", "Y", "K", "J", "h", "N", "O")
 CROSS_STOCK, IMBALANCE_STOCK, PARTICIPANT_STOCK = _offset("stock", "Q"), _offset("stock", "I"), _offset("stock", "L")
 
+EVENT = _offset("event_code", "S")
+
 BUY = ord("B")
+SYSTEM_EVENT, START_OF_MESSAGES = ord("S"), ord("O")
 
 
 @primitive
@@ -170,6 +174,15 @@ def locate(at: int) -> int:
 def time_ns(at: int) -> int:
     """Time of the message at `at`, ns since midnight."""
     return load_big_u48(at + TIME)
+
+
+@primitive
+def begins_day(at: int, before_ns: int) -> bool:
+    """Whether the message at `at`, which follows one of the time `before_ns`, is the first of another day.
+
+    Orders and stock locates are of one day. Streams do go on with the next one: files put together.
+    """
+    return load_u8(at) == SYSTEM_EVENT and load_u8(at + EVENT) == START_OF_MESSAGES and time_ns(at) < before_ns
 
 
 @primitive

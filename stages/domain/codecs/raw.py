@@ -1,9 +1,10 @@
 """The raw binary feed: messages of 29 packed little-endian bytes, one a datagram or one behind the other in a file.
 
 Nothing frames a message. In a file, bytes that are none (nor one of an unknown type in a row of messages) are passed
-over up to the next two messages in a row; the times of such two are less than NEIGHBOURS_NS apart. Counted are the
-types, and with the offset where it first happened: records of an unknown type, garbage, and a record cut short at the
-end (in a datagram: a short one).
+over up to the next two messages in a row; the times of such two are less than NEIGHBOURS_NS apart, and less than
+CLOCK_NS from those before the garbage: a price has bytes that look like a type, at the same place of every message, and
+whoever went by them would never find back. Counted are the types, and with the offset where it first happened: records
+of an unknown type, garbage, and a record cut short at the end (in a datagram: a short one).
 
 A reader is READER bytes of private words. A stream may come in pieces, as with itch_frames.
 """
@@ -30,8 +31,11 @@ MESSAGE_BYTES = MESSAGE.itemsize
 PRICE_EXPONENT = -8
 TRADE, QUOTE = 1, 2
 NEIGHBOURS_NS = 86_400_000_000_000
+CLOCK_NS = 366 * NEIGHBOURS_NS
+PLAUSIBLE_NS = (1_000_000_000_000_000_000, 4_000_000_000_000_000_000)
+"""Times of the years 2001 to 2096: what makes a record of an unknown type one where no message came before."""
 UNKNOWN_MAX = 8
-"""So many records of unknown types may follow each other before they are garbage."""
+"""So many records of unknown types, whatever their times, may come before two messages in a row."""
 LOOKAHEAD_BYTES = (UNKNOWN_MAX + 3) * MESSAGE_BYTES
 
 PROBLEMS = ("truncated", "unknown_type", "garbage")
@@ -48,8 +52,10 @@ READER = record_dtype(
         ("problem_count", "<i8", len(PROBLEMS)),
         ("problem_offset", "<i8", len(PROBLEMS)),  # of the first
         ("problem_type", "<i8", len(PROBLEMS)),  # and its type byte
+        ("seen_ns", "<i8"),  # of the last message
+        ("clock_ns", "<i8"),  # of the last one near the one before it: one alone may be garbage; 0: there was none
     ],
-    128,
+    192,
 )
 
 
@@ -59,8 +65,8 @@ def _offset(dtype: np.dtype, field: str) -> int:
 
 
 POSITION = _offset(READER, "position")
-_ORIGIN, _IS_LOST, _GARBAGE_BYTES, _TRADES = (
-    _offset(READER, name) for name in ("origin", "is_lost", "garbage_bytes", "trades")
+_ORIGIN, _IS_LOST, _GARBAGE_BYTES, _TRADES, _SEEN_NS, _CLOCK_NS = (
+    _offset(READER, name) for name in ("origin", "is_lost", "garbage_bytes", "trades", "seen_ns", "clock_ns")
 )
 _PROBLEM_COUNT, _PROBLEM_OFFSET, _PROBLEM_TYPE = (
     _offset(READER, f"problem_{name}") for name in ("count", "offset", "type")
@@ -140,6 +146,7 @@ def next_message(reader: int, end: int, is_last: bool) -> int:
     at = load_word(reader + POSITION)
     if end - at >= MESSAGE_BYTES and _is_known(at):
         _take(reader, at)
+        _watch_clock(reader, at)
         return at
     return _next_after_problem(reader, end, is_last)
 
@@ -149,6 +156,19 @@ def _take(reader: int, at: int) -> None:
     counter = reader + _TRADES + 8 * (load_u8(at) - TRADE)
     store_word(counter, load_word(counter) + 1)
     store_word(reader + POSITION, at + MESSAGE_BYTES)
+
+
+@primitive
+def _watch_clock(reader: int, at: int) -> None:
+    time_ns = timestamp_ns(at)
+    if _is_near(time_ns, load_word(reader + _SEEN_NS), NEIGHBOURS_NS):
+        store_word(reader + _CLOCK_NS, time_ns)
+    store_word(reader + _SEEN_NS, time_ns)
+
+
+@primitive
+def _is_near(time_ns: int, other_ns: int, limit_ns: int) -> bool:
+    return -limit_ns < time_ns - other_ns < limit_ns
 
 
 @routine
@@ -164,8 +184,9 @@ def _next_after_problem(reader: int, end: int, is_last: bool) -> int:
                 return 0
             if _is_known(at):
                 _take(reader, at)
+                _watch_clock(reader, at)
                 return at
-            if _leads_to_pair(at + MESSAGE_BYTES, end):
+            if _leads_to_pair(at + MESSAGE_BYTES, end) or _is_unknown_record(reader, at, end):
                 _note(reader, UNKNOWN_TYPE, at, end)
                 store_word(reader + POSITION, at + MESSAGE_BYTES)
                 continue
@@ -185,8 +206,18 @@ def _begins_pair(at: int, end: int) -> bool:
     behind = at + MESSAGE_BYTES
     if end - behind < MESSAGE_BYTES:
         return end == behind
-    apart_ns = timestamp_ns(behind) - timestamp_ns(at)
-    return _is_known(behind) and -NEIGHBOURS_NS < apart_ns < NEIGHBOURS_NS
+    return _is_known(behind) and _is_near(timestamp_ns(behind), timestamp_ns(at), NEIGHBOURS_NS)
+
+
+@primitive
+def _is_unknown_record(reader: int, at: int, end: int) -> bool:
+    """Whether the time of what begins at `at` says that it is a record, and so does the next one's."""
+    if end - at < 2 * MESSAGE_BYTES:
+        return False
+    time_ns, clock_ns = timestamp_ns(at), load_word(reader + _CLOCK_NS)
+    first_ns, last_ns = PLAUSIBLE_NS
+    is_time = _is_near(time_ns, clock_ns, CLOCK_NS) if clock_ns != 0 else first_ns < time_ns < last_ns
+    return is_time and _is_near(timestamp_ns(at + MESSAGE_BYTES), time_ns, NEIGHBOURS_NS)
 
 
 @primitive
@@ -199,11 +230,17 @@ def _leads_to_pair(at: int, end: int) -> bool:
 
 
 @primitive
+def _fits_clock(at: int, clock_ns: int) -> bool:
+    return clock_ns == 0 or _is_near(timestamp_ns(at), clock_ns, CLOCK_NS)
+
+
+@primitive
 def _skip_garbage(reader: int, at: int, end: int, is_last: bool) -> bool:
     """Move POSITION to the next place where two messages follow each other. False: there is none before `end`."""
     last = end - MESSAGE_BYTES if is_last else end - 2 * MESSAGE_BYTES
     begin = at
-    while at <= last and not _begins_pair(at, end):
+    clock_ns = load_word(reader + _CLOCK_NS)
+    while at <= last and not (_begins_pair(at, end) and _fits_clock(at, clock_ns)):
         at += 1
     is_found = at <= last
     if is_found or not is_last:  # at the stream's end the bytes are left over

@@ -25,14 +25,13 @@ from stages.domain.codecs.arbitration import (
 )
 from stages.domain.codecs.big_endian import load_big_u16
 from stages.domain.codecs.itch_frames import LENGTH_BYTES
-from stages.domain.codecs.itch_market import forget_locates
 from stages.domain.messages import MarketKind
-from stages.feed.blocks import begin_block, take_message
+from stages.feed.blocks import begin_block, begin_session, take_message
 from stages.feed.context import Context
 from stages.feed.lines.datagrams import NOTHING, receive
 from stages.feed.streams.sync import stage_event
 
-RESET, START = int(MarketKind.RESET), int(MarketKind.START)
+RESET = int(MarketKind.RESET)
 
 
 @routine
@@ -102,9 +101,7 @@ def _stage_losses(context: Context, packets: NDArray[np.void]) -> None:
 def _tell_session(context: Context, packets: NDArray[np.void], directory: int) -> None:
     """Another session has begun; before the first one there was nothing to forget."""
     if packets[0]["sessions"] > 0:
-        forget_locates(directory)
-        for symbol in range(len(context.sync)):
-            stage_event(context, START, symbol)
+        begin_session(context, directory)
     packets[0]["sessions"] = load_word(packets[0]["arbiter"] + SESSIONS)
 
 

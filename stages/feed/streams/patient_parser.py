@@ -99,7 +99,7 @@ def _number(value: Mapping[str, Any], key: str) -> int:
 
 def _symbol(value: Mapping[str, Any]) -> str:
     found = value.get("s")
-    if not isinstance(found, str) or not found.isascii() or not found.isalnum():
+    if not isinstance(found, str) or simplejson.dumps(found, ensure_ascii=False) != f'"{found}"':
         raise MalformedMessageError(f"s={_show(found)} is not a symbol")
     return f'"{found}"'
 

@@ -38,6 +38,11 @@ class ItchMarket(QueuedMarket):
         )
         return f'{{"lastUpdateId":{self._messages},"bids":[{bids}],"asks":[{asks}]}}'.encode()
 
+    def begin_day(self) -> list[tuple[Fill, int]]:
+        """The orders of the day before are no more."""
+        fills = [fill for reference in list(self._orders) for fill in self._shrink(reference, None)]
+        return self._number(fills)
+
     def play(self, letter: str, message: dict[str, Any]) -> list[tuple[Fill, int]]:
         """Take note of a message that goes out; returns the fills of our orders that it causes."""
         self._messages += 1

@@ -78,6 +78,7 @@ class ItchReplay(BlockReplay):
         self._server, self._is_connected = server, is_connected
         self._markets: dict[str, ItchMarket] = {}
         self._by_locate: dict[int, ItchMarket | None] = {}
+        self._before_ns = 0
         for symbol, item in exchange.instruments.items():
             self._markets[symbol] = exchange.markets[symbol] = ItchMarket(item)
 
@@ -111,6 +112,9 @@ class ItchReplay(BlockReplay):
         return b"".join(len(message).to_bytes(2, "big") + message for message in messages)
 
     def play(self, message: bytes) -> None:
+        if capture.begins_day(message, self._before_ns):
+            self._begin_day()
+        self._before_ns = capture.time_ns(message)
         number = capture.locate(message)
         market = self._by_locate.get(number)
         if market is None and number not in self._by_locate and (name := capture.stock(message)):
@@ -120,6 +124,11 @@ class ItchReplay(BlockReplay):
         fills = market.play(chr(message[0]), capture.fields(message))
         if fills:
             self._exchange.apply_fills(market.instrument.symbol, fills)
+
+    def _begin_day(self) -> None:
+        self._by_locate.clear()
+        for market in self._markets.values():
+            self._exchange.apply_fills(market.instrument.symbol, market.begin_day())
 
     def _broadcast(self, block: Sequence[bytes]) -> list[Connection]:
         if self._server is not None:

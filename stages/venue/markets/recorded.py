@@ -24,11 +24,14 @@ from stages.venue.settings import VenueSettings
 Played = Description | ItchDescription | RawDescription
 
 
-def described(files: Sequence[str]) -> Played:
-    """What the files hold, by the first one's format. Raises CaptureError when they cannot be read."""
+def described(files: Sequence[str], chosen: Sequence[str] = ()) -> Played:
+    """What the files hold, by the first one's format. Raises CaptureError when they cannot be read.
+
+    chosen   of Binance streams only these symbols are played; by default all
+    """
     if itch_capture.is_itch(files[0]):
         return itch_capture.describe(files)
-    return raw_capture.describe(files) if raw_capture.is_raw(files[0]) else describe(files)
+    return raw_capture.describe(files) if raw_capture.is_raw(files[0]) else describe(files, chosen)
 
 
 def listed(played: Played, known: dict[str, Instrument]) -> list[Instrument]:

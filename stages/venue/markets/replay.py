@@ -101,6 +101,8 @@ class ReplaySource:
         start_ns = time.monotonic_ns()
         batch = Batch(self._hub)
         for file, record in self._records():
+            if self._owner(file, record) not in self._markets:
+                continue
             if self._speed is not None:
                 due_ns = int((record.receive_ns - self._description.first_receive_ns) / self._speed)
                 wait_ns = start_ns + self._hold_ns + due_ns - time.monotonic_ns()
@@ -127,6 +129,11 @@ class ReplaySource:
             for record in capture.records(file, lambda damage: None):
                 yield file, record
 
+    def _owner(self, file: str, record: Record) -> str:
+        if record.kind is Kind.SNAPSHOT:
+            return self._description.snapshot_symbols[file, record.line]
+        return capture.symbol_of(record.stream)
+
     async def _all_streams_subscribed(self) -> None:
         """Wait for them. A stream that nobody wants by its own name goes out by that by which readers take it."""
         needed = self._description.needed_streams
@@ -139,7 +146,7 @@ class ReplaySource:
         self._played_as = {name: other for name, other in needed.items() if not self._hub.is_wanted(name)}
 
     async def _hold(self, file: str, record: Record) -> None:
-        market = self._markets[self._description.snapshot_symbols[file, record.line]]
+        market = self._markets[self._owner(file, record)]
         before_ns = time.monotonic_ns()
         log.info("replay holds until the depth snapshot of %s has been fetched", market.instrument.symbol)
         fills = await market.hold_at(record)

@@ -97,6 +97,16 @@ def test_each_type_of_itch_message_is_a_table_of_its_fields(tmp_path: Path) -> N
     assert [rows["breaker_levels"][0][f"level_{number}"] for number in (1, 2, 3)] == [1, 2, Decimal("0.00000005")]
 
 
+def test_stock_locates_are_those_of_their_day(tmp_path: Path) -> None:
+    def day(number: int) -> list[bytes]:
+        named = directory(number)
+        return [oracle.pack("S", 0, 0, 0, b"O"), named[:1] + b"\0\1" + named[3:], oracle.pack("D", 1, 0, 9, 8)]
+
+    (tmp_path / "days").write_bytes(oracle.framed(*day(3), *day(4)))
+    rows, _ = exported(tmp_path / "days")
+    assert [row["symbol"] for row in rows["deletes"]] == ["STOCK3", "STOCK4"]
+
+
 def test_raw_trades_and_quotes_are_tables_and_what_is_neither_is_counted(tmp_path: Path) -> None:
     file = tmp_path / "day.raw"
     trade, quote, other = (

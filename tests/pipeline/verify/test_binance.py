@@ -221,6 +221,19 @@ def test_both_recorded_files_come_out(recorded_data: Path) -> None:
     }  # fmt: skip
 
 
+def test_names_of_symbols_are_any_that_fit(tmp_path: Path) -> None:
+    chinese = [body.replace(b"BTCUSDT", "币安人生USDT".encode()).replace(b"btcusdt", "币安人生usdt".encode())
+               for body in START]  # fmt: skip
+    long = diff(900, 901, symbol="ABCDEFGHIJKLMUSDT")
+    escaped = json.dumps(json.loads(chinese.pop())).encode()
+    assert b"\\u" in escaped
+    (report,), books = verified(write(tmp_path, *chinese, long, escaped))
+    assert (report.compared, report.matched) == (3, 3)
+    assert problems(report) == {"symbol_not_read": (1, 9)}
+    assert books.keys() == {"币安人生USDT"}
+    assert books["币安人生USDT"]["last_update_id"] == 15
+
+
 def futures(body: bytes, before: int, first: int) -> bytes:
     """A Spot diff as futures send it: `pu` names the diff before, and ids have holes."""
     return body.replace(b'"U":%d,' % (before + 1), b'"U":%d,' % first).replace(b',"b":', b',"pu":%d,"b":' % before)

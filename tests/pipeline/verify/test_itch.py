@@ -61,6 +61,21 @@ def stream(count: int = 500) -> list[bytes]:
     return order_stream(seed=7, count=count, excess=0)
 
 
+def test_another_day_begins_with_empty_books_and_locates_of_its_own(tmp_path: Path) -> None:
+    def day(stock: bytes, shares: int) -> list[bytes]:
+        return [
+            oracle.pack("S", 0, 0, 5, b"O"),
+            oracle.pack("A", 1, 0, 10, 77, b"B", shares, stock, 1_230_000),
+            oracle.pack("E", 1, 0, 11, 77, 100, 1),
+            oracle.pack("D", 1, 0, 12, 78),
+        ]
+
+    report, books = verified(write(tmp_path, oracle.framed(*day(b"ABC     ", 300), *day(b"XYZ     ", 500)[:3])))
+    assert (report.compared, report.matched, report.details["days"]) == (2, 2, 2)
+    assert problems(report) == {}
+    assert {name: (book["bid_qty"], book["state"]) for name, book in books.items()} == {"XYZ": ("400", "valid")}
+
+
 def test_an_execution_of_more_than_is_left_is_explained(tmp_path: Path) -> None:
     add = oracle.pack("A", 3, 0, 10, 77, b"B", 500, b"ABC     ", 1_230_000)
     good = oracle.pack("E", 3, 0, 11, 77, 200, 1)
@@ -135,7 +150,7 @@ def test_what_is_wrong_within_a_file_is_told_with_its_offset(tmp_path: Path) -> 
 
 
 def test_time_that_goes_back_is_told(tmp_path: Path) -> None:
-    messages = [oracle.pack("S", 0, 0, time_ns, b"O") for time_ns in (5, 9, 7, 8, 3)]
+    messages = [oracle.pack("S", 0, 0, time_ns, b"Q") for time_ns in (5, 9, 7, 8, 3)]
     report, _ = verified(write(tmp_path, oracle.framed(*messages)))
     assert problems(report) == {"time_went_back": (2, 2 * 14 + 2)}
     assert report.problems[0].what == "7 ns after 9 ns"

@@ -161,6 +161,17 @@ def test_archives_folders_and_either_file_are_found(tmp_path: Path) -> None:
         verified(cut)
 
 
+def test_in_an_archive_every_folder_has_samples_and_macos_adds_none(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "sample.zip", "w") as target:
+        for number, folder in enumerate(("one", "two", "__MACOSX/one")):
+            write(tmp_path, *sample(number, 50 + 10 * number))
+            for file in tmp_path.glob("*.csv"):
+                is_real = folder in ("one", "two")
+                target.writestr(f"{folder}/{'' if is_real else '._'}{file.name}", file.read_text() if is_real else "x")
+    reports = lobster.verify(tmp_path / "sample.zip", {})
+    assert [(report.compared, report.matched) for report in reports] == [(49, 49), (59, 59)]
+
+
 def test_what_is_no_sample_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no LOBSTER message file"):
         verified(tmp_path)

@@ -125,6 +125,19 @@ def test_an_execution_that_is_not_printable_adds_no_volume() -> None:
     assert [int(trade["trade_volume"]) for trade in trades] == [0, 60 * SHARES]
 
 
+def test_another_day_begins_with_empty_books_and_locates_of_its_own() -> None:
+    line = Line()
+    line.play(oracle.pack("S", 0, 0, 0, b"O"), add(1), oracle.pack("D", *head(1, 9), 77), add(2, locate=3))
+    assert (line.state(0), line.state(1)) == (BookState.DIRTY, BookState.VALID)
+    line.play(oracle.pack("S", 0, 0, 0, b"O"), oracle.pack("A", *head(9, 2), 1, b"S", 300, b"STOCK1  ", 100_0000))
+    first, second = (line.row(DEPTH_TABLE, symbol)[1] for symbol in range(2))
+    assert [int(first[name]) for name in ("bid_count", "ask_count")] == [0, 1]
+    assert [int(second[name]) for name in ("bid_count", "ask_count")] == [0, 0]
+    assert (line.state(0), line.state(1)) == (BookState.VALID, BookState.VALID)
+    line.play(add(3, locate=1), oracle.pack("S", 0, 0, 7, b"O"))
+    assert int(line.row(DEPTH_TABLE)[1]["bid_count"]) == 1, "the locate of the day before is nobody's until it is named"
+
+
 def test_a_halt_is_a_state_of_the_symbol_until_trading_goes_on() -> None:
     line = Line()
     line.play(add(1), add(2, b"S", 100, 101_0000), add(3, locate=3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -171,7 +172,7 @@ BOOK = b'"bids":[["100.00","1.0"]],"asks":[["101.00","2.0"]]'
         (b"1723161255.208123 ", 1_723_161_255_208_123_000),
         (b"1723161255208.5\t", 1_723_161_255_208_500_000),
         (b"1723161255208,", 1_723_161_255_208_000_000),
-        (b"1723161255 ", 1_723_161_255),
+        (b"1723161255 ", 1_723_161_255_000_000_000),
         (b"7 ", 7),
         (b"", 1_723_161_255_343_000_000),
     ],
@@ -251,3 +252,51 @@ def test_trades_that_are_none_teach_no_grid(tmp_path: Path) -> None:
         TRADE.replace(b'"p"', b'"r"'),
     ]
     assert list(capture.trades(write(tmp_path, "trades", *broken, TRADE), "AB")) == [("100.50", "0.30")]
+
+
+def test_only_chosen_symbols_are_described_and_snapshots_stay_with_their_own(tmp_path: Path) -> None:
+    file = write(tmp_path, "two", diff(10, 13), diff(900, 901, b"CD"), SNAPSHOT, SNAPSHOT.replace(b":12,", b":901,"))
+    found = describe([file], ["CD"])
+    assert {item.symbol: item.snapshot_ids for item in found.symbols.values()} == {"CD": [901]}
+    assert (found.streams, found.stream_messages) == (["cd@depth@100ms"], 1)
+    alone = write(tmp_path, "no snapshot of the other", diff(10, 13), SNAPSHOT, diff(900, 901, b"CD"))
+    assert list(describe([alone], ["AB"]).symbols) == ["AB"]
+    with pytest.raises(CaptureError, match="nothing of it is played, they hold AB, CD") as error:
+        describe([file], ["EF"])
+    assert "market.symbols" in error.value.hint
+
+
+def test_symbols_that_no_venue_lists_are_left_out_and_said(tmp_path: Path) -> None:
+    names = ("币安人生USDT".encode(), b"A" * 17)
+    file = write(tmp_path, "three", *[diff(900, 901, name) for name in names], diff(10, 13), SNAPSHOT)
+    found = describe([file])
+    assert list(found.symbols) == ["AB"]
+    assert "币安人生USDT, AAAAAAAAAAAAAAAAA" in found.warnings[0]
+    with pytest.raises(CaptureError, match="nothing of it is played, they hold 币安人生USDT"):
+        describe([write(tmp_path, "one", diff(900, 901, names[0]))])
+
+
+def test_ids_that_go_back_and_snapshots_of_no_use_are_said(tmp_path: Path) -> None:
+    (warning,) = describe([write(tmp_path, "back", diff(10, 13), SNAPSHOT, diff(5, 6), diff(7, 8))]).warnings
+    assert "back:3: AB goes back to u=6 after u=13" in warning
+    (warning,) = describe([write(tmp_path, "old", SNAPSHOT, diff(15, 16))]).warnings
+    assert "AB: its snapshots end at 12, before its diffs begin with U=15" in warning
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT_240927", "币安人生USDT"])
+def test_payloads_of_any_symbol_get_their_wrapper(tmp_path: Path, symbol: str) -> None:
+    ticker = json.dumps({"u": 11, "s": symbol, "b": "1", "B": "1", "a": "2", "A": "1"}, ensure_ascii=False)
+    (record,) = capture.records(write(tmp_path, "bare", f"12 {ticker}\n".encode()), pytest.fail)
+    assert (record.kind, record.stream) == (Kind.TICKER, f"{symbol.lower()}@bookTicker")
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [(("1723161253", "1723161254"), (1723161253 * 10**9, 1723161254 * 10**9)), (("5", "1723161254"), (5, 1723161254))],
+)
+def test_whole_seconds_are_told_from_ns_since_the_beginning(
+    tmp_path: Path, stamps: tuple[str, str], expected: tuple[int, int]
+) -> None:
+    lines = [b"%s %s\n" % (stamp.encode(), TRADE.partition(b" ")[2].strip()) for stamp in stamps]
+    found = capture.records(write(tmp_path, "s", *lines), pytest.fail)
+    assert tuple(record.receive_ns for record in found) == expected

@@ -55,6 +55,14 @@ def test_a_description_counts_messages_by_name(tmp_path: Path) -> None:
     assert description.first_ns == 5
 
 
+def test_a_description_of_two_days_has_the_names_of_both(tmp_path: Path) -> None:
+    def day(name: bytes) -> bytes:
+        return oracle.framed(oracle.pack("S", 0, 0, 5, b"O"), oracle.pack("A", 1, 0, 9, 1, b"B", 5, name, 7))
+
+    files = [write(tmp_path, day(b"ABC     ") + day(b"XYZ     "))]
+    assert capture.describe(files).symbols == {"ABC": 1, "XYZ": 1}
+
+
 def test_other_files_are_not_itch_and_no_file_is_an_error(tmp_path: Path) -> None:
     assert not capture.is_itch(write(tmp_path, b'1005 {"lastUpdateId":12,"bids":[],"asks":[]}\n'))
     assert not capture.is_itch(write(tmp_path, b""))

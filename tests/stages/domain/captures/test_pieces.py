@@ -63,6 +63,8 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         list(pieces(file(tmp_path, PACKED["zip"][:-40])))
     with pytest.raises(OSError, match="zstd -d"):
         list(pieces(file(tmp_path, b"\x28\xb5\x2f\xfd" + bytes(100))))
+    with pytest.raises(OSError, match="7z x"):
+        list(pieces(file(tmp_path, b"7z\xbc\xaf\x27\x1c" + bytes(100))))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, Path("/dev/zero")):

@@ -32,6 +32,14 @@ def test_messages_come_out_as_they_are_in_whatever_they_are_kept(tmp_path: Path)
     assert unpack(SENT[1]) == (TRADE, 2, 200, 2, 10**9 + 2)
 
 
+def test_unknown_types_are_messages_where_they_stand_first_and_in_a_row(tmp_path: Path) -> None:
+    strange = [raw(9, 1, 100, 5, 16 * 10**17 + number) for number in range(4)]
+    sent = [*strange, *[raw(TRADE, 1, 100, 5, 16 * 10**17 + number) for number in range(20)], *strange]
+    kept = file(tmp_path, b"".join(sent))
+    assert is_raw(kept)
+    assert list(messages(kept)) == sent
+
+
 @pytest.mark.parametrize(
     ("content", "good", "what"),
     [

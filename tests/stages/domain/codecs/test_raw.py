@@ -70,6 +70,29 @@ def test_unknown_types_are_counted_even_in_a_row() -> None:
     assert int(reader.words["problem_type"][0][1]) == 3
 
 
+MISLEADING = [message(1 + number % 2, 7, 10**10 + number, 5, 16 * 10**17 + 1_000 * number) for number in range(200)]
+"""Of each the fifth byte of the price, 2, is what a type could be."""
+
+
+@pytest.mark.parametrize("cuts", [(), range(0, 6_000, 500)])
+def test_records_of_unknown_types_are_not_taken_apart_however_many_there_are(cuts: range) -> None:
+    strange = [b"\7" + each[1:] for each in MISLEADING]
+    reader = read(b"".join([*MISLEADING[:50], *strange[50:120], *MISLEADING[120:]]), *cuts)
+    assert reader.messages == MISLEADING[:50] + MISLEADING[120:]
+    assert reader.problems() == {"unknown_type": (70, 50 * 29)}
+    reader = read(b"".join(strange), *cuts)
+    assert (reader.messages, reader.problems()) == ([], {"unknown_type": (200, 0)})
+
+
+@pytest.mark.parametrize("size", [3, 300])
+def test_behind_garbage_the_messages_are_found_where_they_begin(size: int) -> None:
+    stream = bytearray(b"".join(MISLEADING))
+    stream[2_900 : 2_900 + size] = b"\xee" * size
+    for cuts in ([], range(0, len(stream), 100)):
+        reader = read(bytes(stream), *cuts)
+        assert reader.messages == MISLEADING[:100] + MISLEADING[100 + (size + 28) // 29 :]
+
+
 @pytest.mark.parametrize("left", [1, 28])
 def test_a_record_cut_short_is_left_over(left: int) -> None:
     reader = read(b"".join(GOOD[:10]) + GOOD[10][:left])

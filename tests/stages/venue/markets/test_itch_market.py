@@ -73,3 +73,12 @@ def test_our_taking_order_meets_the_recorded_levels_and_leaves_them_as_they_were
     assert (fill.price, fill.quantity) == (101_0000 * PRICE_SCALE, 50 * SCALE)
     assert levels(of) == before
     assert list(of.takeable(Side.BUY)) == [(101_0000 * PRICE_SCALE, 50 * SCALE)]
+
+
+def test_another_day_begins_without_the_orders_of_the_day_before() -> None:
+    of = market()
+    play(of, add(1, b"B", 100, 99), add(2, b"S", 100, 101))
+    of.begin_day()
+    assert (levels(of)["bids"], levels(of)["asks"]) == ([], [])
+    play(of, add(1, b"B", 300, 98))
+    assert len(levels(of)["bids"]) == 1

@@ -251,3 +251,12 @@ def test_what_cannot_be_read_is_played_and_leaves_the_venues_own_book(tmp_path: 
     assert market.last_price == 0
     depth = json.loads(asyncio.run(market.depth(5)))
     assert (depth["lastUpdateId"], depth["bids"][0]) == (17, ["100.00000000", "1.50000000"])
+
+
+def test_of_a_file_only_the_chosen_symbols_are_played_and_waited_for(tmp_path: Path) -> None:
+    file = write(tmp_path, "two", diff(10, 13), diff(900, 901, b"CD"), SNAPSHOT, SNAPSHOT.replace(b":12,", b":901,"))
+    with running(replay=[file], replay_symbols=["CD"], speed="max") as venue:
+        socket = venue.connect("/stream?streams=cd@depth@100ms")
+        request = DepthRequest(venue, "CD")
+        assert b'"CD"' in next(iter(payloads(socket)))
+        assert request.result()["lastUpdateId"] == 901
