@@ -27,6 +27,7 @@ class BookSettings(BaseModel):
         0,
         ge=0,
         le=16_777_216,
-        description="Orders that live at one time in one such book; one more makes it stale. 0: a quarter of orders_max "
-        "where there are several symbols, so that one alone leaves room for the others; all where there is one",
+        description="Orders that live at one time in one such book; one more makes it stale. 0: a quarter of "
+        "orders_max where there are several symbols, so that one alone leaves room for the others; all where there is "
+        "one",
     )
