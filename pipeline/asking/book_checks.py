@@ -55,7 +55,7 @@ class BookChecks:
         return look
 
 
-def _document(row: "Any") -> dict[str, Any]:
+def _document(row: Any) -> dict[str, Any]:
     check = row[0]
     return {
         "sound": not check["fault"],

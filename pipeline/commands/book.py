@@ -33,7 +33,9 @@ def book(symbol: str, check: bool, run: str, as_json: bool) -> int:
 def check_words(found: dict[str, object]) -> str:
     """The result of a check, in a line."""
     if not found["sound"]:
-        return f"{found['symbol']}: broken: {found['fault']}; it is emptied, and stale until its next snapshot"
-    whole = "" if found["is_whole"] else "; it changed meanwhile, so their numbers were not compared"
+        return (
+            f"{found['symbol']}: broken: {found['fault']}; it is stale, and not traded, before a snapshot replaces it"
+        )
+    whole = "" if found["is_whole"] else "; their sums were not compared: it changed meanwhile, or a queue is very long"
     orders = f" with {found['orders']:,} orders" if found["orders"] else ""
     return f"{found['symbol']}: sound: {found['levels']:,} levels{orders} looked at{whole}"

@@ -4,7 +4,7 @@ from pipeline.reports.run_report import Snapshot
 
 
 def status_line(snapshot: Snapshot) -> str:
-    """Messages, orders, and each symbol's best prices and position."""
+    """Messages, orders, and each symbol's best prices and position; why it is not traded, where its book says so."""
     counters = snapshot.counters
     feed, router = counters["feed"], counters["router"]
     parts = [
@@ -14,5 +14,7 @@ def status_line(snapshot: Snapshot) -> str:
         f"{counters['risk'].get('denied_by_risk', 0):,} denied",
     ]
     for symbol, book in list(snapshot.books.items())[:4]:
-        parts.append(f"{symbol} {book['bid'] or '-'}/{book['ask'] or '-'} {snapshot.positions[symbol]['quantity']}")
+        state = "" if book["state"] == "valid" else f" {book['state']}"
+        best = f"{book['bid'] or '-'}/{book['ask'] or '-'}"
+        parts.append(f"{symbol}{state} {best} {snapshot.positions[symbol]['quantity']}")
     return "  ".join(parts)

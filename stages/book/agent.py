@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 REFUSALS = (l3.DUPLICATE, l3.BAD_QUANTITY, l3.BAD_PRICE, l3.TOO_MUCH)
 LIMITS = (l3.FULL_ORDERS, l3.FULL_SYMBOL, l3.FULL_LEVELS, l3.FULL_TABLE, l3.FULL_QUANTITY)
 """Results by which a book goes stale."""
+SETTING_OF = {l3.FULL_SYMBOL: "book.symbol_orders_max"}
+"""What makes room where `book.orders_max` does not."""
 
 
 _EMPTIED, _GIVEN_UP = "emptied, and stale until its next snapshot", "given up, and stale from now on"
@@ -198,13 +200,15 @@ class BookAgent(Agent):
         if over_limit == self._told_over_limit:
             return
         self._told_over_limit = over_limit
+        reached = [code for code in LIMITS if counted[code]]
         states = [peek(int(book["top"]) + top.STATE) for book in self.context.books]
         stale = {symbol for symbol, state in enumerate(states) if state == BookState.STALE}
         if stale - self._stale:
             log.error(
-                "no room for more orders (%s): stale from now on, and not traded: %s; raise book.orders_max",
-                ", ".join(l3.CODES[code] for code in LIMITS if counted[code]),
+                "no room for more orders (%s): stale from now on, and not traded: %s; raise %s",
+                ", ".join(l3.CODES[code] for code in reached),
                 ", ".join(self._names[symbol] for symbol in sorted(stale - self._stale)),
+                " and ".join(dict.fromkeys(SETTING_OF.get(code, "book.orders_max") for code in reached)),
             )
         self._stale |= stale
 

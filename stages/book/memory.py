@@ -19,9 +19,15 @@ def symbol_bytes(levels_max: int) -> int:
     return BOOK_BYTES + 2 * side_bytes(levels_max)
 
 
+SYMBOL_SHARE = 4
+"""By default a symbol has at most one part in so many of the orders, and, with each at a price of its own, of one in
+two of the levels: what one symbol takes must leave room for the others, or all go stale with it."""
+
+
 def order_capacity(settings: BookSettings, symbols: int) -> Capacity:
     """How much books of orders hold together."""
-    return Capacity.of(symbols, settings.orders_max, symbol_orders_max=settings.symbol_orders_max or None)
+    share = settings.orders_max // (SYMBOL_SHARE if symbols > 1 else 1)
+    return Capacity.of(symbols, settings.orders_max, symbol_orders_max=settings.symbol_orders_max or share)
 
 
 def memory_document(settings: BookSettings, symbols: int, *, of_orders: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ class BookSettings(BaseModel):
         le=1_048_576,
         description="Price levels kept per side of a book; a deeper book forgets its deepest levels and is stale, not "
         "to be traded on, until its next snapshot. "
-        "75 bytes each, allocated at start",
+        "68 bytes each, allocated at start",
     )
     orders_max: int = Field(
         1_000_000,
@@ -24,5 +24,10 @@ class BookSettings(BaseModel):
         "book stale. 113 bytes each, allocated at start",
     )
     symbol_orders_max: int = Field(
-        0, ge=0, le=16_777_216, description="Orders that live at one time in one such book; 0: as many as in all"
+        0,
+        ge=0,
+        le=16_777_216,
+        description="Orders that live at one time in one such book; one more makes it stale. 0: a quarter of "
+        "orders_max where there are several symbols, so that one alone leaves room for the others; all where there is "
+        "one",
     )

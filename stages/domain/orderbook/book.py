@@ -6,7 +6,7 @@ Here is what must look deeper. Prices and quantities are mantissas, sides 0 (bid
 
 from shm.atomics import load_u32, load_word, prefetch, store_word
 from shm.kernel import kernel, primitive, routine
-from stages.domain.orderbook import l2, l2_book, l3, top, tree
+from stages.domain.orderbook import l2, l2_book, l3, table, top, tree
 from stages.domain.orderbook.engine import (
     COUNT,
     HEADER_BYTES,
@@ -15,6 +15,7 @@ from stages.domain.orderbook.engine import (
     NODE_BYTES,
     SIDE_LEVELS,
     WORSE,
+    book_at,
     engine_of,
     node_at,
     record_at,
@@ -117,6 +118,21 @@ def volume_at(book: int, side: int, price: int) -> int:
     owner = 2 * ((book - engine - HEADER_BYTES) // BOOK_BYTES) + side + 1
     level = l3.find_level(engine, l3.level_hash(engine, key, owner), key, owner)
     return load_word(level + LOTS) if level != 0 else 0
+
+
+@kernel
+def queue_ahead(book: int, order_id: int) -> tuple[int, int]:
+    """(orders, their quantity) that stand before an order at its price; (-1, -1) when the book does not have it.
+
+    A book of levels has none. Walks over them: up to a cache miss each.
+    """
+    if not is_of_orders(book):
+        return -1, -1
+    engine = engine_of(book)
+    order = l3.find_order(engine, l3.order_hash(engine, order_id), order_id)
+    if order == 0 or book_at(engine, (table.owner_of(order) - 1) >> 1) != book:
+        return -1, -1
+    return l3.queue_ahead(engine, order_id)
 
 
 @kernel

@@ -321,7 +321,16 @@ def test_the_clocks_document_is_what_its_calibration_says() -> None:
 
 def test_the_status_line_needs_nothing_published_yet(segments: dict[str, Segment]) -> None:
     line = status_line(take_snapshot(segments, CLASSES, np.array([instrument()])))
-    assert "BTCUSDT -/- 0" in line
+    assert "BTCUSDT empty -/- 0" in line
+
+
+@pytest.mark.parametrize(("state", "said"), [("STALE", "BTCUSDT stale "), ("VALID", "BTCUSDT ")])
+def test_the_status_line_says_which_book_is_not_traded_on(segments: dict[str, Segment], state: str, said: str) -> None:
+    row = depth()
+    row["state"] = BookState[state]
+    write_row(segments[DEPTH_TABLE], row, 4)
+    line = status_line(take_snapshot(segments, CLASSES, np.array([instrument()])))
+    assert f"{said}60000/60000.01 0" in line
 
 
 def test_a_torn_row_is_not_read(segments: dict[str, Segment]) -> None:

@@ -176,6 +176,15 @@ def test_a_symbol_that_reaches_its_limit_goes_stale_and_harms_no_other() -> None
     assert line.state() == BookState.STALE
 
 
+def test_one_symbol_alone_never_takes_the_room_of_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    line = Line()
+    line.play(add(1, locate=3), *(add(number, price=100_0000 + 100 * number) for number in range(2, 600)))
+    line.play(*(add(number, locate=3, price=100_0000 + 100 * number) for number in range(600, 800)))
+    assert (line.state(0), line.state(1)) == (BookState.STALE, BookState.VALID)
+    assert [int(line.row(DEPTH_TABLE, symbol)[1]["bid_count"]) for symbol in range(2)] == [ORDERS // 4, 201]
+    assert "STOCK1; raise book.symbol_orders_max" in caplog.text
+
+
 def test_orders_from_before_the_start_are_counted_and_make_their_book_dirty_for_good() -> None:
     line = Line()
     line.play(add(1), add(2, locate=3))

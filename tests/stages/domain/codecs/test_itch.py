@@ -95,13 +95,6 @@ def test_compiled_loads_read_the_same(message: bytes) -> None:
         assert _replace(at) == (signed(fields[0]), signed(fields[1]), fields[2], fields[3])
 
 
-NAMES = {
-    "event_code": "event_code", "side": "buy_sell_indicator", "order_reference": "order_reference_number",
-    "new_order_reference": "new_order_reference_number", "cancelled_shares": "cancelled_shares",
-    "execution_price": "execution_price", "attribution": "attribution",
-}  # fmt: skip
-
-
 def without_zeros(values: Iterable[Any]) -> list[Any]:
     """numpy drops zero bytes at the end of a text."""
     return [value.rstrip(b"\0") if isinstance(value, bytes) else value for value in values]

@@ -7,7 +7,7 @@ import numpy as np
 from shm.kernel import kernel
 from shm.layout import bytes_at
 from stages.domain.orderbook import l2, l2_book, l3, top
-from stages.domain.orderbook.book import depth, volume, volume_at
+from stages.domain.orderbook.book import depth, queue_ahead, volume, volume_at
 from stages.domain.orderbook.engine import Capacity, book_at, engine_bytes, format_engine
 from stages.domain.orderbook.integrity import SOUND, check_engine, check_levels
 from tests.entered import entered
@@ -62,6 +62,9 @@ class Face:
 
     def volume_at(self, side: int, price: int) -> int:
         return int(entered(volume_at)(self.address, side, price))
+
+    def queue_ahead(self, order_id: int) -> tuple[int, int]:
+        return queue_ahead(self.address, order_id)  # type: ignore[no-any-return]
 
     def best(self) -> list[int]:
         """Bid, its quantity, ask, its quantity, doubled mid, spread, as they stand in the top line."""

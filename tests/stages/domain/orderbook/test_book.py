@@ -138,6 +138,22 @@ def test_derived_figures_are_as_exact_as_they_say(bid: int, spread: int, bid_qty
     assert -top.PARTS <= imbalance <= top.PARTS
 
 
+def test_a_queue_is_asked_of_the_book_that_has_the_order() -> None:
+    engine, book = Engine(Capacity.of(2, 10, 10)), LevelBook(10)
+    for order_id in (1, 2, 3):
+        engine.add(1, order_id, 0, 100, 10 * order_id)
+    book.event([(0, 100, 60)])
+    assert [engine.books[1].queue_ahead(order_id) for order_id in (1, 2, 3, 4)] == [(0, 0), (1, 10), (2, 30), (-1, -1)]
+    assert engine.books[0].queue_ahead(3) == book.queue_ahead(3) == (-1, -1)
+
+
+def test_a_volume_beyond_64_bits_is_the_greatest_that_fits() -> None:
+    engine = Engine(Capacity.of(1, 4, 4))
+    for order_id in range(3):
+        engine.add(0, order_id, 1, 100 + order_id, l3.QUANTITY_MAX)
+    assert [engine.books[0].volume(1, levels) for levels in (2, 3)] == [2**63 - 2, 2**63 - 1]
+
+
 def test_without_both_sides_nothing_is_derived() -> None:
     engine = Engine(Capacity.of(1, 2, 2))
     engine.add(0, 1, 1, 50, 5)

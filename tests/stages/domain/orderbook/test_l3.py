@@ -216,6 +216,7 @@ def test_reducing_in_place_keeps_the_queue_and_all_else_loses_it() -> None:
     assert engine.queue_ahead(3) == (2, 20)
     engine.cancel(1, 4)
     engine.modify(2, 100, 5)
+    engine.modify(2, 100, 5)  # not less, but no more
     assert engine.queue_ahead(3) == (2, 11)
     engine.modify(1, 100, 7)  # grows
     assert [engine.queue_ahead(order_id)[0] for order_id in (2, 3, 1)] == [0, 1, 2]
@@ -224,6 +225,16 @@ def test_reducing_in_place_keeps_the_queue_and_all_else_loses_it() -> None:
     engine.modify(3, 101, 10)
     assert engine.queue_ahead(3) == (0, 0)
     assert engine.books[0].levels(0) == [(101, 10), (100, 12)]
+
+
+@pytest.mark.parametrize("operation", ["execute", "cancel"])
+def test_who_takes_more_than_is_left_takes_the_order_and_is_counted(operation: str) -> None:
+    engine = Engine(Capacity.of(1, 10, 10))
+    engine.add(0, 1, 0, 100, 10)
+    engine.add(0, 2, 0, 100, 5)
+    assert getattr(engine, operation)(1, 11) == l3.TOO_MUCH
+    assert (engine.counted(l3.TOO_MUCH), engine.books[0].levels(0)) == (1, [(100, 5)])
+    engine.assert_sound()
 
 
 def test_a_book_that_crosses_is_counted_and_kept() -> None:
