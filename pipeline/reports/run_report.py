@@ -81,7 +81,7 @@ def stage_counters(segments: Mapping[str, Segment], agent: type[Agent]) -> dict[
 def take_snapshot(
     segments: Mapping[str, Segment], agents: Sequence[type[Agent]], instruments: NDArray[np.void]
 ) -> Snapshot:
-    """Copy the pages and tables of a run, live or ended."""
+    """Copy the pages of a run, live or ended, and what its tables have of `instruments`, the first of its symbols."""
     pages = {agent.name: segments[page_segment(agent.name)].view(agent.page())[0].copy() for agent in agents}
     rows = range(len(instruments))
     depths = [read_row(segments[DEPTH_TABLE], DEPTH, row) for row in rows]

@@ -28,6 +28,7 @@ from stages.domain.edges import (
     FEED_TO_BOOK,
     RINGS,
 )
+from stages.domain.instruments import listing
 from stages.domain.messages import BBO, BOOK_CHECK, CHECK_REQUEST, DEPTH, NOTICE, BookState
 from stages.domain.orderbook import l2, l3, top
 from stages.domain.orderbook.engine import COUNTERS, engine_bytes, format_engine
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 REFUSALS = (l3.DUPLICATE, l3.BAD_QUANTITY, l3.BAD_PRICE, l3.TOO_MUCH)
 LIMITS = (l3.FULL_ORDERS, l3.FULL_SYMBOL, l3.FULL_LEVELS, l3.FULL_TABLE, l3.FULL_QUANTITY)
 """Results by which a book goes stale."""
+FEW = 8
 
 
 _EMPTIED, _GIVEN_UP = "emptied, and stale until its next snapshot", "given up, and stale from now on"
@@ -84,8 +86,7 @@ class BookAgent(Agent):
         self._symbols, self._levels_max = symbols, settings.levels_max
         self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
         self._told_dropped, self._told_violations = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
-        self._stale: set[int] = set()
-        self._told_over_limit = 0
+        self._looked_over_limit = self._told_full = 0
         self.context = self._with_orders(settings) if of_orders else self._with_levels(settings)
         for book, instrument in zip(self.context.books, instruments, strict=True):
             book["tick"], book["lot"] = instrument["tick"], instrument["lot"]
@@ -185,28 +186,34 @@ class BookAgent(Agent):
     def service(self, now_ns: int) -> None:
         if self.context.engine is not None:
             self._count_orders(self.context.engine)
-        self._tell_full()
+            self._tell_over_limit(self.context.engine)
+        else:
+            self._tell_full()
         self._tell_broken()
 
     def _count_orders(self, engine: int) -> None:
-        """What the engine has counted, into the page; which symbols have reached a limit is said once."""
+        """What the engine has counted, into the page."""
         counters = self.context.counters[0]
         counted = {code: peek(engine + COUNTERS - 8 * code) for code in l3.CODES}
         counters["unknown_orders"], counters["crossed"] = counted[l3.UNKNOWN], counted[l3.CROSSED]
         counters["orders_refused"] = sum(counted[code] for code in REFUSALS)
-        counters["orders_over_limit"] = over_limit = sum(counted[code] for code in LIMITS)
-        if over_limit == self._told_over_limit:
+        counters["orders_over_limit"] = sum(counted[code] for code in LIMITS)
+
+    def _tell_over_limit(self, engine: int) -> None:
+        """Which symbols have reached a limit: each while there are few, of many again when there are twice as many."""
+        if self.context.counters[0]["orders_over_limit"] == self._looked_over_limit:
             return
-        self._told_over_limit = over_limit
-        states = [peek(int(book["top"]) + top.STATE) for book in self.context.books]
-        stale = {symbol for symbol, state in enumerate(states) if state == BookState.STALE}
-        if stale - self._stale:
-            log.error(
-                "no room for more orders (%s): stale from now on, and not traded: %s; raise book.orders_max",
-                ", ".join(l3.CODES[code] for code in LIMITS if counted[code]),
-                ", ".join(self._names[symbol] for symbol in sorted(stale - self._stale)),
-            )
-        self._stale |= stale
+        self._looked_over_limit = int(self.context.counters[0]["orders_over_limit"])
+        full = [self._names[symbol] for symbol in np.flatnonzero(self.context.books["dropped"])]
+        self._told_full = min(self._told_full, len(full))  # another session begins with room
+        if len(full) == self._told_full or (len(full) > FEW and len(full) < 2 * self._told_full):
+            return
+        self._told_full = len(full)
+        log.error(
+            "no room for more orders (%s): %d symbols are stale from now on, and not traded: %s; raise book.orders_max",
+            ", ".join(l3.CODES[code] for code in LIMITS if peek(engine + COUNTERS - 8 * code)), len(full),
+            listing(full),
+        )  # fmt: skip
 
     def _tell_full(self) -> None:
         counters, dropped = self.context.counters[0], self.context.books["dropped"]

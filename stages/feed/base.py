@@ -24,13 +24,18 @@ from stages.domain.codecs.itch import MESSAGES
 from stages.domain.codecs.raw import new_reader
 from stages.domain.codecs.raw_market import SymbolTable
 from stages.domain.edges import FEED_TO_BOOK, RINGS
+from stages.domain.instruments import MAXIMUM_SYMBOLS
 from stages.domain.messages import MARKET
 from stages.domain.samples import new_samples
 from stages.domain.tap import LAYOUT, TAP, Tap
 from stages.feed.context import NO_DESCRIPTOR, RAW, STATE, SYNC, Context
 
 STAGING_RECORDS = 16_384
-"""Room for the largest snapshot (5000 levels a side: 2500 records) and a full hold behind it."""
+"""Room for the largest snapshot (5000 levels a side: 2500 records) and a full hold behind it.
+
+And for an event of every symbol, with the message behind it.
+"""
+assert STAGING_RECORDS > MAXIMUM_SYMBOLS
 
 _TYPES = np.frombuffer("".join(MESSAGES).encode(), np.uint8)
 _TYPE_COUNTERS = tuple(Counter(f"itch_{letter}", f"ITCH messages of type {letter}", "messages") for letter in MESSAGES)

@@ -16,7 +16,10 @@ from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE
 from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind, Side
 from stages.domain.orderbook import top
 from stages.domain.orderbook.engine import Capacity, engine_bytes
+from stages.feed.agent import FeedAgent
 from stages.feed.context import Format
+from stages.feed.settings import FeedSettings
+from stages.prefault import _arrays
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import coherent, order_stream
 from tests.stages.feed.stepped import diff, instruments, observed
@@ -287,3 +290,9 @@ def test_every_block_is_shown_whole_once_the_book_has_it() -> None:
     line.feed.offer(frame(torn, BINARY))
     line.play()
     assert [each.content for each in reader.read()] == [torn]
+
+
+def test_a_feed_of_binary_messages_holds_nothing_back_and_takes_no_memory_for_it() -> None:
+    table = instruments(*(f"S{number}" for number in range(8_000)))
+    feed = FeedAgent(table, FeedSettings(), "ws://127.0.0.1:1", "http://127.0.0.1:1", "every", (), Format.ITCH)
+    assert sum(array.nbytes for array in _arrays(feed, set())) < 16_000_000
