@@ -40,6 +40,12 @@ log = logging.getLogger(__name__)
 REFUSALS = (l3.DUPLICATE, l3.BAD_QUANTITY, l3.BAD_PRICE, l3.TOO_MUCH)
 LIMITS = (l3.FULL_ORDERS, l3.FULL_SYMBOL, l3.FULL_LEVELS, l3.FULL_TABLE, l3.FULL_QUANTITY)
 """Results by which a book goes stale."""
+COUNTED = {
+    "unknown_orders": (l3.UNKNOWN,),
+    "crossed": (l3.CROSSED,),
+    "orders_refused": REFUSALS,
+    "orders_over_limit": LIMITS,
+}
 FEW = 8
 
 
@@ -87,6 +93,7 @@ class BookAgent(Agent):
         self._names = [bytes(name).decode("ascii") for name in instruments["symbol"]]
         self._told_dropped, self._told_violations = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
         self._looked_over_limit = self._told_full = 0
+        self._before = dict.fromkeys(COUNTED, 0)
         self.context = self._with_orders(settings) if of_orders else self._with_levels(settings)
         for book, instrument in zip(self.context.books, instruments, strict=True):
             book["tick"], book["lot"] = instrument["tick"], instrument["lot"]
@@ -167,6 +174,10 @@ class BookAgent(Agent):
     def _succeed(self, output: int) -> None:
         """Go on where an earlier process of this stage was killed: its counts stay, its books are invalid."""
         state = self.context.state[0]
+        if self.context.engine is not None:
+            self._before = {name: int(self.context.counters[0][name]) for name in COUNTED}
+            log.error("going on for an earlier book, which no snapshot makes up for: all are stale until the session "
+                      "ends")  # fmt: skip
         if last := ring.newest(output):
             state["notice_seq"] = record_at(last, NOTICE)["seq"]
         for symbol, book in enumerate(self.context.books):
@@ -195,9 +206,8 @@ class BookAgent(Agent):
         """What the engine has counted, into the page."""
         counters = self.context.counters[0]
         counted = {code: peek(engine + COUNTERS - 8 * code) for code in l3.CODES}
-        counters["unknown_orders"], counters["crossed"] = counted[l3.UNKNOWN], counted[l3.CROSSED]
-        counters["orders_refused"] = sum(counted[code] for code in REFUSALS)
-        counters["orders_over_limit"] = sum(counted[code] for code in LIMITS)
+        for name, codes in COUNTED.items():
+            counters[name] = self._before[name] + sum(counted[code] for code in codes)
 
     def _tell_over_limit(self, engine: int) -> None:
         """Which symbols have reached a limit: each while there are few, of many again when there are twice as many."""

@@ -67,8 +67,11 @@ def mantissa(text: str, exponent: int = PRICE_EXPONENT) -> int:
 
 def decimal_string(value: int, exponent: int = PRICE_EXPONENT) -> str:
     """`value * 10**exponent` as a plain decimal string without superfluous zeros."""
-    text = format(Decimal(int(value)).scaleb(exponent), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    if exponent >= 0:
+        return str(value * 10**exponent)
+    digits = str(abs(value)).zfill(1 - exponent)
+    fraction = digits[exponent:].rstrip("0")
+    return f"{'-' if value < 0 else ''}{digits[:exponent]}{'.' if fraction else ''}{fraction}"
 
 
 def _decimals(step: int, exponent: int) -> int:

@@ -41,6 +41,7 @@ class LinesAgent(FeedBase):
         self._sockets: list[socket.socket] = []
         self._watch: LineWatch | None = None
         self._requests: RequestDesk | None = None
+        self._before = dict.fromkeys(("socket_drops", "duplicates", "sessions", "bad_packets"), 0)
         self._is_started = self._told_end = False
         self._told_lost = self._lost_before = self._told_sessions = 0
         self.arbiter: Arbiter | None = None
@@ -73,10 +74,16 @@ class LinesAgent(FeedBase):
 
     def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
         super().attach(segments, page, clock)
+        self._lost_before = int(self.context.counters[0]["lost"])
+
+    def _succeed(self, output: int) -> None:
+        super()._succeed(output)
         packets, counters = self.context.packets, self.context.counters[0]
-        self._lost_before = int(counters["lost"])
-        if packets is not None and self.context.state[0]["reset_wanted"]:
-            # For an earlier feed: every book will be told already, and what came before us was not lost but read.
+        self._before = {name: int(counters[name]) for name in self._before}
+        # The session that is found is likely the one that was being read; what it has sent was not lost but read, and
+        # every book is told to be stale already.
+        self._before["sessions"] = max(0, self._before["sessions"] - 1)
+        if packets is not None:
             packets[0]["is_stale"], packets[0]["is_joining"] = 1, 0
 
     def start(self, attention: Attention) -> None:
@@ -120,7 +127,7 @@ class LinesAgent(FeedBase):
             self._open()
         lines, packets, counters = self.context.lines, self.context.packets, self.context.counters[0]
         if self._watch is not None and lines is not None:
-            counters["socket_drops"] = self._watch.look(lines[0], now_ns)
+            self._count("socket_drops", self._watch.look(lines[0], now_ns))
         if packets is None or self.arbiter is None:
             return
         if packets[0]["is_request_wanted"]:
@@ -128,9 +135,15 @@ class LinesAgent(FeedBase):
             if self._requests is not None and self._requests.ask():
                 counters["requests"] += 1
         words = self.arbiter.words[0]
-        counters["duplicates"], counters["sessions"] = words["duplicates"], words["sessions"]
-        counters["bad_packets"] = words["malformed"] + words["truncated"]
+        self._count("duplicates", words["duplicates"])
+        if words["sessions"]:
+            self._count("sessions", words["sessions"])
+        self._count("bad_packets", words["malformed"] + words["truncated"])
         self._tell(words)
+
+    def _count(self, name: str, here: int) -> None:
+        """So much in this process, besides what the ones before it have counted."""
+        self.context.counters[0][name] = self._before[name] + here
 
     def _tell(self, words: np.void) -> None:
         """What has befallen the stream since the last look."""

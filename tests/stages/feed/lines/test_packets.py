@@ -261,6 +261,28 @@ def test_a_message_that_cannot_be_read_is_lost_unless_its_type_is_a_letter_that_
         assert (line.count("gaps"), line.count("lost"), line.count("messages_in")) == (1, 1, 3)
 
 
+def test_a_feed_that_goes_on_for_another_says_what_that_costs_and_counts_on(caplog: pytest.LogCaptureFixture) -> None:
+    messages = [add(number) for number in range(1, 9)]
+    counted = ("duplicates", "bad_packets", "malformed", "sessions", "gaps", "lost")
+    with Lines() as line:
+        line.send(packet([*messages, b"what"], 1, 9))
+        line.send(packet(messages, 2, 3), 1)
+        line.send(b"short")
+        before = [line.count(name) for name in counted]
+        assert before == [3, 1, 1, 1, 0, 0]
+        line.restart_feed()
+        line.turn()
+        assert "all books are stale until the session ends" in caplog.text
+        assert [line.count(name) for name in counted] == before
+        line.send(packet(messages, 7))
+        line.send(packet(messages, 7), 1)
+        line.send(packet([*messages, b"what"], 8, 2))
+        assert (line.state(0), line.state(1)) == (BookState.STALE, BookState.STALE)
+        assert [line.count(name) for name in counted] == [4, 1, 2, 1, 0, 0]
+        line.send(packet(messages, 1, session=b"DAY2"))
+        assert (line.state(0), line.count("sessions")) == (BookState.VALID, 2)
+
+
 def test_the_end_of_a_session_is_said_and_changes_no_book(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), Lines() as line:
         line.send(packet([add(1)], 1))
