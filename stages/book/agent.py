@@ -6,14 +6,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from shm import ring, seqlock
+from shm import ring
 from shm.atomics import peek, poke
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
-from shm.layout import WRITER_SEPARATION_BYTES, align_up, record_at
+from shm.layout import WRITER_SEPARATION_BYTES, align_up, bytes_at, record_at
 from shm.ring import cursors
 from shm.segment import Segment, record_layout, seqlock_layout
-from shm.seqlock import row_bytes
+from shm.seqlock import CELLS, VERSION, cell_bytes, row_bytes
 from stages.agent import Agent, Array, Hop, SegmentUse
 from stages.book.context import FOUND_WORDS, TICKER_BYTES, TICKERS_KEPT, Context, new_context
 from stages.book.memory import order_capacity, side_bytes, symbol_bytes
@@ -180,14 +180,23 @@ class BookAgent(Agent):
                       "ends")  # fmt: skip
         if last := ring.newest(output):
             state["notice_seq"] = record_at(last, NOTICE)["seq"]
-        for symbol, book in enumerate(self.context.books):
-            row = int(state["bbo_table"]) + symbol * int(state["bbo_row_bytes"])
-            if standing := seqlock.newest(row, BBO.itemsize):
-                bbo = record_at(standing, BBO)
-                book["volume"], book["read_ns"] = bbo["volume"], bbo["read_ns"]
-                was_valid = bbo["state"] in (BookState.VALID, BookState.STALE)
-                poke(int(book["top"]) + top.STATE, BookState.DIRTY if was_valid else int(bbo["state"]))
-                state["must_invalidate"] = 1
+        standing, rows = self._standing_rows(int(state["bbo_table"]))
+        state["must_invalidate"] = len(standing) > 0
+        for name in ("volume", "read_ns"):
+            self.context.books[name][standing] = rows[name]
+        was_valid = np.isin(rows["state"], (BookState.VALID, BookState.STALE))
+        states = np.where(was_valid, BookState.DIRTY, rows["state"])
+        for book, now in zip(self.context.books["top"][standing].tolist(), states.tolist(), strict=True):
+            poke(book + top.STATE, now)
+
+    def _standing_rows(self, table: int) -> tuple[NDArray[np.intp], NDArray[np.void]]:
+        """(symbols that have a BBO, the newest of each). Nobody writes. One by one, 8,000 take 0.1 s of a restart."""
+        size = row_bytes(BBO.itemsize)
+        words = np.frombuffer(bytes_at(table, self._symbols * size), np.int64).reshape(self._symbols, size // 8)
+        standing = np.flatnonzero(words[:, VERSION // 8] > 0)
+        parity = words[standing, VERSION // 8] & 1
+        first = (CELLS + 8 + parity * cell_bytes(BBO.itemsize)) // 8
+        return standing, words[standing[:, None], first[:, None] + np.arange(BBO.itemsize // 8)].view(BBO)[:, 0]
 
     def is_synced(self) -> bool:
         if self.context.engine is not None:
