@@ -168,8 +168,7 @@ class SteppedLine:
         return FeedAgent(instruments, settings, *nowhere, delivery, stream_format=stream_format)
 
     def _attach(self, agent: Agent) -> None:
-        page = np.zeros(1, agent.page())
-        self.pages[agent.name] = page
+        page = self.pages.setdefault(agent.name, np.zeros(1, agent.page()))  # which outlives the agent
         agent.attach(self.segments, page, _clock())  # type: ignore[arg-type]  # the part of a segment that agents use
 
     def counters(self, stage: str) -> np.void:

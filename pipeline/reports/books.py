@@ -18,6 +18,9 @@ PRECISION_DIGITS = 60
 
 Row = np.ndarray[Any, Any] | None
 """One record of shape (1,), or None where nothing has been published."""
+Rows = tuple[NDArray[np.void], NDArray[np.bool_]]
+"""Records, zeros where nothing has been published, and where something has."""
+_STATES = {int(state): state.name.lower() for state in BookState}
 
 
 def symbol_name(instrument: np.void) -> str:
@@ -33,31 +36,45 @@ def grid_document(instrument: np.void) -> dict[str, Any]:
 
 def book_document(depth: Row, instrument: np.void) -> dict[str, Any]:
     """A book from its DEPTH row. A side that is empty has null price and quantity."""
-    if depth is None:
-        empty = dict.fromkeys(("bid", "bid_qty", "ask", "ask_qty"))
-        return {**empty, "bid_levels": 0, "ask_levels": 0, "last_update_id": 0, "state": BookState.EMPTY.name.lower()}
-    row = depth[0]
-    bid, bid_quantity = _best(row, "bid", instrument)
-    ask, ask_quantity = _best(row, "ask", instrument)
-    return {
-        "bid": bid,
-        "bid_qty": bid_quantity,
-        "ask": ask,
-        "ask_qty": ask_quantity,
-        "bid_levels": int(row["bid_count"]),
-        "ask_levels": int(row["ask_count"]),
-        "last_update_id": int(row["last_id"]),
-        "state": BookState(int(row["state"])).name.lower(),
-    }
+    return _books(np.zeros(1, DEPTH) if depth is None else depth, np.array([instrument]))[0]
 
 
-def _best(row: np.void, side: str, instrument: np.void) -> tuple[str | None, str | None]:
-    if not row[f"{side}_levels"]:
-        return None, None
-    return (
-        decimal_string(int(row[f"{side}_price"][0]), int(instrument["price_exponent"])),
-        decimal_string(int(row[f"{side}_quantity"][0]), int(instrument["quantity_exponent"])),
-    )
+def _books(depths: NDArray[np.void], instruments: NDArray[np.void]) -> list[dict[str, Any]]:
+    """Of each DEPTH; zeros are an empty book. By columns, for field by field a thousand take 70 ms."""
+    bids, bid_quantities = _bests(depths, instruments, "bid")
+    asks, ask_quantities = _bests(depths, instruments, "ask")
+    return [
+        {
+            "bid": bid,
+            "bid_qty": bid_quantity,
+            "ask": ask,
+            "ask_qty": ask_quantity,
+            "bid_levels": bid_levels,
+            "ask_levels": ask_levels,
+            "last_update_id": last_id,
+            "state": _STATES[state],
+        }
+        for bid, bid_quantity, ask, ask_quantity, bid_levels, ask_levels, last_id, state in zip(
+            bids, bid_quantities, asks, ask_quantities,
+            *(depths[name].tolist() for name in ("bid_count", "ask_count", "last_id", "state")), strict=True,
+        )
+    ]  # fmt: skip
+
+
+def _bests(
+    depths: NDArray[np.void], instruments: NDArray[np.void], side: str
+) -> tuple[list[str | None], list[str | None]]:
+    """(prices, quantities) of the best level of a side."""
+    has_any = depths[f"{side}_levels"].tolist()
+
+    def column(name: str) -> list[str | None]:
+        values, exponents = depths[f"{side}_{name}"][:, 0].tolist(), instruments[f"{name}_exponent"].tolist()
+        return [
+            decimal_string(value, exponent) if levels else None
+            for value, exponent, levels in zip(values, exponents, has_any, strict=True)
+        ]
+
+    return column("price"), column("quantity")
 
 
 def ladder_document(depth: Row, instrument: np.void) -> dict[str, Any]:
@@ -112,16 +129,14 @@ def plain(value: Decimal) -> str:
     return "0" if text == "-0" else text
 
 
-def documents(
-    instruments: NDArray[np.void], depths: list[Row], positions: list[Row]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def documents(instruments: NDArray[np.void], depths: Rows, positions: Rows) -> tuple[dict[str, Any], dict[str, Any]]:
     """(books, positions) by symbol, in the order of the instrument table."""
-    books = {}
-    held = {}
-    for instrument, depth, position in zip(instruments, depths, positions, strict=True):
-        name = symbol_name(instrument)
-        books[name] = book_document(depth, instrument)
-        held[name] = position_document(position, books[name], instrument)
+    names = [name.decode("ascii") for name in instruments["symbol"].tolist()]
+    books = dict(zip(names, _books(depths[0], instruments), strict=True))
+    held = {name: position_document(None, books[name], instruments[0]) for name in names}
+    for row in np.flatnonzero(positions[1]):
+        name = names[row]
+        held[name] = position_document(positions[0][row : row + 1], books[name], instruments[row])
     return books, held
 
 

@@ -23,7 +23,7 @@ from stages.book.memory import memory_document, memory_words
 from stages.domain.captures import raw
 from stages.domain.captures.binance import CaptureError
 from stages.domain.captures.itch import describe
-from stages.domain.instruments import INSTRUMENT
+from stages.domain.instruments import INSTRUMENT, InstrumentError, check_count
 from stages.feed.context import Format
 from stages.router.credentials import Credentials
 from stages.strategy.loader import load, strategy_path
@@ -64,13 +64,14 @@ def _plan(config: Config, cores: CoreMap, symbols: list[str], stream_format: For
     instruments = nominal_instruments(symbols)
     here = Endpoints("ws://127.0.0.1:1", "http://127.0.0.1:1", "ws://127.0.0.1:1/ws-api/v3")
     try:
+        check_count(len(symbols))
         agents = build_agents(
             config, instruments, here, Credentials.generate(), load(strategy_path(config.strategy.name)),
             delivery=config.delivery, run_start_ms=0, helper_cpus=(cores.housekeeping,), journal_folder=None,
             stream_format=stream_format,
         )  # fmt: skip
         return make_plan("dry-run", config, agents, len(instruments), cores)
-    except (AgentError, ValueError) as error:
+    except (AgentError, InstrumentError, ValueError) as error:
         raise UsageError(str(error)) from error
 
 

@@ -39,7 +39,7 @@ def _newest_of_each(entries: NDArray[np.void]) -> NDArray[np.void]:
     """ORDER_ROW of each order, those that changed last first."""
     rows = np.zeros(len(entries), ORDER_ROW)
     rows.view(np.int64).reshape(len(rows), ORDER_ROW.itemsize // 8)[:, :ROW_WORDS] = entries["row"]
-    rows = rows[::-1]
+    rows = rows[rows["order_id"] > 0][::-1]  # a file's beginning has positions of no order
     _, first = np.unique(rows["order_id"], return_index=True)
     return rows[np.sort(first)]
 

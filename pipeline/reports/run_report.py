@@ -13,7 +13,7 @@ from launch.supervision.supervised import Restart
 from pipeline.reports.books import documents
 from pipeline.reports.catalogue import log_rows
 from pipeline.reports.hops import hop_lines
-from pipeline.reports.seqlock_rows import read_row
+from pipeline.reports.seqlock_rows import read_rows
 from shm.atomics import peek
 from shm.errorlog import dropped, observed
 from shm.ring import READER_EPOCH, WRITER_EPOCH
@@ -81,11 +81,10 @@ def stage_counters(segments: Mapping[str, Segment], agent: type[Agent]) -> dict[
 def take_snapshot(
     segments: Mapping[str, Segment], agents: Sequence[type[Agent]], instruments: NDArray[np.void]
 ) -> Snapshot:
-    """Copy the pages and tables of a run, live or ended."""
+    """Copy the pages of a run, live or ended, and what its tables have of `instruments`, the first of its symbols."""
     pages = {agent.name: segments[page_segment(agent.name)].view(agent.page())[0].copy() for agent in agents}
-    rows = range(len(instruments))
-    depths = [read_row(segments[DEPTH_TABLE], DEPTH, row) for row in rows]
-    positions = [read_row(segments[POSITION_TABLE], POSITION, row) for row in rows]
+    depths = read_rows(segments[DEPTH_TABLE], DEPTH, len(instruments))
+    positions = read_rows(segments[POSITION_TABLE], POSITION, len(instruments))
     books, held = documents(instruments, depths, positions)
     rings = {
         name: {

@@ -6,6 +6,7 @@ The same protocol as `shm.seqlock.try_read`, without entering compiled code: a r
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shm.atomics import peek
 from shm.segment import Segment
@@ -26,3 +27,25 @@ def read_row(segment: Segment, dtype: np.dtype, row: int) -> np.ndarray[Any, Any
         if peek(segment.address + cell) == 2 * version:
             return copy
     return None
+
+
+def read_rows(segment: Segment, dtype: np.dtype, count: int) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
+    """Copies of the newest values of the first `count` rows, and which of them there are, as `read_row` says.
+
+    All at once, for the supervisor watches nothing meanwhile: one by one 8,000 rows take 0.15 s.
+    """
+    words = segment.view(np.dtype(np.int64), count * row_bytes(dtype.itemsize) // 8).reshape(count, -1)
+    values = np.zeros(count, dtype)
+    into = values.view(np.int64).reshape(count, -1)
+    versions = words[:, VERSION // 8].copy()
+    is_there = versions > 0
+    for parity in range(2):
+        mark = (CELLS + parity * cell_bytes(dtype.itemsize)) // 8
+        rows = np.flatnonzero(is_there & (versions & 1 == parity))
+        into[rows] = words[rows, mark + 1 : mark + 1 + into.shape[1]]
+        for row in rows[words[rows, mark] != 2 * versions[rows]]:
+            again = read_row(segment, dtype, int(row))
+            is_there[row] = again is not None
+            if again is not None:
+                values[row] = again[0]
+    return values, is_there

@@ -11,6 +11,8 @@ from rich.text import Text
 
 from pipeline.reports.catalogue import error_table
 
+SYMBOLS_LISTED = 40
+
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
     """Draw the whole report."""
@@ -91,7 +93,8 @@ def _counts(report: Mapping[str, Any]) -> Table:
 
 def _books(report: Mapping[str, Any]) -> Table:
     table = new_table("Books", "symbol", "bid qty", "bid", "ask", "ask qty", "levels", "last id", "state")
-    for symbol, book in report["books"].items():
+    for symbol in _listed(report, table):
+        book = report["books"][symbol]
         table.add_row(
             symbol, *(_or_dash(book[name]) for name in ("bid_qty", "bid", "ask", "ask_qty")),
             f"{book['bid_levels']:,} / {book['ask_levels']:,}", str(book["last_update_id"]), book["state"],
@@ -103,9 +106,20 @@ def positions_table(report: Mapping[str, Any]) -> Table:
     """What is held of each symbol."""
     names = ("quantity", "average_price", "realized_pnl", "unrealized_pnl", "fees")
     table = new_table("Positions", "symbol", *(name.replace("_", " ") for name in names))
-    for symbol, position in report["positions"].items():
-        table.add_row(symbol, *(_or_dash(position[name]) for name in names))
+    for symbol in _listed(report, table):
+        table.add_row(symbol, *(_or_dash(report["positions"][symbol][name]) for name in names))
     return table
+
+
+def _listed(report: Mapping[str, Any], table: Table) -> list[str]:
+    """The symbols that a table lists: all; where they are many those that were traded, if any, and no more than fit."""
+    positions = report["positions"]
+    if len(positions) <= SYMBOLS_LISTED:
+        return list(positions)
+    traded = [name for name, held in positions.items() if any(held[each] != "0" for each in ("quantity", "fees"))]
+    listed = (traded or list(positions))[:SYMBOLS_LISTED]
+    table.caption = f"{len(positions) - len(listed):,} symbols more: --json has them all"
+    return listed
 
 
 def ladder_table(book: Mapping[str, Any]) -> Table:

@@ -11,6 +11,7 @@ from launch.control.server import ControlServer, Handler, Pending
 from launch.supervision.requests import ACTIONS, Action, Request
 from launch.supervision.signals import Signals
 from launch.supervision.supervisor import Outcome
+from stages.domain.instruments import listing
 
 
 class StageControl(Protocol):
@@ -102,7 +103,7 @@ class Control:
         return Pending(result)
 
     def _not_traded(self, symbol: str) -> ControlError:
-        traded = ", ".join(grid["symbol"] for grid in self._abilities.grids)
+        traded = listing([grid["symbol"] for grid in self._abilities.grids])
         return ControlError(f"symbol {symbol!r:.40} is not traded", f"traded: {traded}")
 
     def _journal(self, request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -366,11 +366,9 @@ class _Session:
         return f"replay finished; {int(finished['stream_messages']) - frames} frames never arrived"
 
     def _status_line(self, supervisor: "Supervisor", prepared: _Prepared) -> str:
-        from pipeline.reports.run_report import take_snapshot
         from pipeline.reports.status import status_line
 
-        snapshot = take_snapshot(supervisor.segments, agent_classes(), prepared.instruments)
-        return status_line(snapshot)
+        return status_line(supervisor.segments, agent_classes(), prepared.instruments)
 
     # -- afterwards ----------------------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ BOOK = record_dtype(
     [
         ("top", "<i8"),  # address of the book itself (orderbook.top), which has its best prices and its state
         ("is_known", "<i8"),  # 1: from a snapshot on, as long as nothing is missed; else diffs are ignored
-        ("dropped", "<i8"),  # levels that its sides had no room for, ever
+        ("dropped", "<i8"),  # levels that its sides had no room for, ever; of one of orders, orders, in this session
         ("tickers", "<i8"),  # address of TICKERS_KEPT tickers
         ("ticker_count", "<i8"),  # ever seen
         ("tick", "<i8"),

@@ -32,7 +32,17 @@ from stages.book.context import (
     READ_NS,
     Context,
 )
-from stages.book.orders import ADD, EXECUTE, START, STATUS, apply_order, is_change, settle_state, standing
+from stages.book.orders import (
+    ADD,
+    EXECUTE,
+    START,
+    STATUS,
+    apply_order,
+    is_change,
+    is_over_limit,
+    settle_state,
+    standing,
+)
 from stages.domain.messages import (
     BBO,
     DEPTH,
@@ -302,6 +312,7 @@ def _take_order(context: Context, engine: int | None, record: int, symbol: int, 
     book["last_id"] = load_word(record + LAST_ID)
     book["exchange_time_ns"] = load_word(record + EXCHANGE_TIME_NS)
     counters["levels"] += int(code == l3.OK)
+    book["dropped"] += int(is_over_limit(code))
     consistent_ns = read_clock(context.clock)
     note(context.samples, state["update_hop"], consistent_ns - state["popped_ns"])
     if is_change(code) and kind == EXECUTE:

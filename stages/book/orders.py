@@ -38,7 +38,7 @@ def apply_order(context: Context, engine: int, record: int, symbol: int, likely:
         return l3.replace(engine, order_id, load_word(record + QUANTITY + 8), price, quantity, likely)
     if kind == START:
         l3.clear(engine, symbol)
-        context.books[symbol]["halts"] = 0
+        context.books[symbol]["halts"] = context.books[symbol]["dropped"] = 0
         return l3.OK
     halt = 1 << load_word(record + QUANTITY + 8)
     halts = context.books[symbol]["halts"]
@@ -49,7 +49,13 @@ def apply_order(context: Context, engine: int, record: int, symbol: int, likely:
 @primitive
 def is_change(code: int) -> bool:
     """Whether what came to this code has changed a book: applied, more than there was to take, or over a limit."""
-    return code == l3.OK or code == l3.TOO_MUCH or l3.FULL_QUANTITY <= code <= l3.FULL_ORDERS
+    return code == l3.OK or code == l3.TOO_MUCH or is_over_limit(code)
+
+
+@primitive
+def is_over_limit(code: int) -> bool:
+    """Whether what came to this code had no room, and its book is stale."""
+    return l3.FULL_QUANTITY <= code <= l3.FULL_ORDERS
 
 
 @primitive

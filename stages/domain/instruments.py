@@ -7,7 +7,7 @@ named by its index in the table everywhere on the hot path.
 Market data is exact mantissas, on the grid or off it; tick, lot and the limits are those of orders.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Any
@@ -22,6 +22,7 @@ from stages.domain.messages import PRICE_EXPONENT
 SYMBOL_BYTES = 16
 MAXIMUM_SYMBOLS = 10_000
 """Of those that are traded."""
+LISTED_MAX = 20
 LARGEST = 2**62
 """No limit is larger; what a venue says beyond it changes nothing real."""
 
@@ -66,8 +67,11 @@ def mantissa(text: str, exponent: int = PRICE_EXPONENT) -> int:
 
 def decimal_string(value: int, exponent: int = PRICE_EXPONENT) -> str:
     """`value * 10**exponent` as a plain decimal string without superfluous zeros."""
-    text = format(Decimal(int(value)).scaleb(exponent), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    if exponent >= 0:
+        return str(value * 10**exponent)
+    digits = str(abs(value)).zfill(1 - exponent)
+    fraction = digits[exponent:].rstrip("0")
+    return f"{'-' if value < 0 else ''}{digits[:exponent]}{'.' if fraction else ''}{fraction}"
 
 
 def _decimals(step: int, exponent: int) -> int:
@@ -95,6 +99,20 @@ class Description:
     quantity_min: str | None = None
     quantity_max: str | None = None
     notional_min: str = "0"
+
+
+def check_count(symbols: int) -> None:
+    """Raises InstrumentError for more symbols than a line can have, or none."""
+    if not 0 < symbols <= MAXIMUM_SYMBOLS:
+        raise InstrumentError(
+            f"{symbols:,} symbols: between 1 and {MAXIMUM_SYMBOLS:,} can be traded; choose them with market.symbols"
+        )
+
+
+def listing(names: Sequence[str], most: int = LISTED_MAX) -> str:
+    """The names one behind the other, the first `most` of them where they are more."""
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 Settings = Mapping[str, InstrumentSettings]
@@ -127,15 +145,12 @@ def instruments_from_exchange_info(
     """
     known = {entry["symbol"]: entry for entry in exchange_info.get("symbols", ())}
     wanted = list(symbols)
-    if not 0 < len(wanted) <= MAXIMUM_SYMBOLS:
-        raise InstrumentError(f"symbols={len(wanted)}, between 1 and {MAXIMUM_SYMBOLS} can be traded")
+    check_count(len(wanted))
     descriptions = []
     for symbol in wanted:
         entry = known.get(symbol)
         if entry is None:
-            raise InstrumentError(
-                f"symbol {symbol}: the venue does not list it; it lists {', '.join(sorted(known)[:20])}"
-            )
+            raise InstrumentError(f"symbol {symbol}: the venue does not list it; it lists {listing(sorted(known))}")
         if entry.get("status", "TRADING") != "TRADING":
             raise InstrumentError(f"symbol {symbol}: status={entry['status']} at the venue, TRADING needed")
         try:

@@ -100,7 +100,6 @@ class FeedAgent(FeedBase):
         buffer_bytes = 2 * settings.frame_bytes_max + (1 << 20)
         self._buffer = Guarded(buffer_bytes)
         self._cutter = np.zeros(websocket_frames.CUTTER_BYTES // 8, np.int64)
-        self._hold = np.zeros((count, settings.hold_records), MARKET)
         state = self.context.state[0]
         state["symbol_count"] = count
         state["buffer"] = self._buffer.address
@@ -111,7 +110,9 @@ class FeedAgent(FeedBase):
         state["hold_records"] = settings.hold_records
         state["backlog_limit_ns"] = settings.backlog_limit_ms * 1_000_000
         state["must_deliver"] = self._must_deliver
-        if self._format is not Format.BINANCE:
+        if self._format is Format.BINANCE:
+            self._allocate_hold(settings.hold_records)
+        else:
             self.context.sync["status"] = SYNCED
         if self._format is Format.RAW:
             self._allocate_raw(instruments)
@@ -120,6 +121,10 @@ class FeedAgent(FeedBase):
         self._rehearsal.place(self._rehearsed.message)
         state["rehearsal_at"], state["rehearsal_bytes"] = self._rehearsal.address, len(self._rehearsed.message)
         self._empty_buffer()
+
+    def _allocate_hold(self, records: int) -> None:
+        """What waits for a snapshot: 0.5 MB a symbol by default. Binary messages wait for none."""
+        self._hold = np.zeros((len(self.context.sync), records), MARKET)
         for sync, hold in zip(self.context.sync, self._hold, strict=True):
             sync["hold"] = hold.ctypes.data
 

@@ -3,6 +3,7 @@
 Events are made in a private ring, `staging`, and go from there into the book's.
 """
 
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,16 +22,23 @@ from shm.segment import Segment
 from stages.agent import BYTES_SLEEP_NS_MAX, Agent, Array, Hop, SegmentUse
 from stages.domain.codecs import itch_frames
 from stages.domain.codecs.itch import MESSAGES
-from stages.domain.codecs.raw import new_reader
+from stages.domain.codecs.raw import TRUNCATED, UNKNOWN_TYPE, new_reader
 from stages.domain.codecs.raw_market import SymbolTable
 from stages.domain.edges import FEED_TO_BOOK, RINGS
+from stages.domain.instruments import MAXIMUM_SYMBOLS
 from stages.domain.messages import MARKET
 from stages.domain.samples import new_samples
 from stages.domain.tap import LAYOUT, TAP, Tap
 from stages.feed.context import NO_DESCRIPTOR, RAW, STATE, SYNC, Context
 
+log = logging.getLogger(__name__)
+
 STAGING_RECORDS = 16_384
-"""Room for the largest snapshot (5000 levels a side: 2500 records) and a full hold behind it."""
+"""Room for the largest snapshot (5000 levels a side: 2500 records) and a full hold behind it.
+
+And for an event of every symbol, with the message behind it.
+"""
+assert STAGING_RECORDS > MAXIMUM_SYMBOLS
 
 _TYPES = np.frombuffer("".join(MESSAGES).encode(), np.uint8)
 _TYPE_COUNTERS = tuple(Counter(f"itch_{letter}", f"ITCH messages of type {letter}", "messages") for letter in MESSAGES)
@@ -117,12 +125,24 @@ class FeedBase(Agent):
         state["queue_hop"], state["parse_hop"] = hops, hops + HISTOGRAM_BYTES
         output = segments[FEED_TO_BOOK].address
         state["output"] = output
-        if ring.begin_writing(output) > 1:  # an earlier feed has written here: what its books said is not kept up
-            state["reset_wanted"] = 1
-            last = ring.newest(output)
-            state["event_seq"] = record_at(last, MARKET)["seq"] if last else 0
-        state["reader_epoch"] = peek(output + ring.READER_EPOCH)
         self.context = self.context._replace(counters=page["counters"], clock=clock)
+        if ring.begin_writing(output) > 1:
+            self._succeed(output)
+        state["reader_epoch"] = peek(output + ring.READER_EPOCH)
+
+    def _succeed(self, output: int) -> None:
+        """Go on for an earlier feed of this run: what its books said is not kept up, what it counted stays."""
+        state, counters = self.context.state[0], self.context.counters[0]
+        state["reset_wanted"] = 1
+        last = ring.newest(output)
+        state["event_seq"] = record_at(last, MARKET)["seq"] if last else 0
+        self._framer["problem_count"][0][itch_frames.GARBAGE] = counters["malformed"]
+        if self.context.raw is not None:
+            problems = self._raw_reader["problem_count"][0]
+            problems[TRUNCATED], problems[UNKNOWN_TYPE] = counters["short_datagrams"], counters["unknown_types"]
+        if self.context.directory is not None:
+            log.error("going on for an earlier feed, which no snapshot makes up for: all books are stale until the "
+                      "session ends")  # fmt: skip
 
     def state(self) -> State:
         if self.context.state[0]["is_quiesced"]:

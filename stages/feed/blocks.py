@@ -64,13 +64,22 @@ def take_message(context: Context, directory: int) -> int:
     if message == 0:
         counters["malformed"] = itch_frames.problem_count(state["framer"])
         return 0
-    if itch.begins_day(message, state["day_ns"]):
-        begin_session(context, directory)
-    state["day_ns"] = itch.time_ns(message)
+    _watch_day(context, context.packets, directory, message)
     state["messages"] += 1
     code = stage_message(directory, message, state["staging"], state["messages"], state["read_ns"])
     finish_message(context, code, begin_ns)
     return 1
+
+
+@primitive
+def _watch_day(context: Context, packets: NDArray[np.void] | None, directory: int, message: int) -> None:
+    """A stream may go on with another day: files put together. Of packets, sessions have names that say so."""
+    if packets is not None:
+        return
+    state = context.state[0]
+    if itch.begins_day(message, state["day_ns"]):
+        begin_session(context, directory)
+    state["day_ns"] = itch.time_ns(message)
 
 
 @routine

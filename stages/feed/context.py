@@ -110,8 +110,10 @@ PACKETS = record_dtype(
         ("gaps", "<i8"),  # counts of the arbiter that the books have been told of
         ("lost", "<i8"),
         ("sessions", "<i8"),
+        ("is_joining", "<i8"),  # 1: the first session is read from where it is
+        ("is_stale", "<i8"),  # 1: every book was told that it has missed something of this session
     ],
-    64,
+    128,
 )
 
 # Of one whose datagrams, or blocks, are raw messages.

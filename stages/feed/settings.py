@@ -87,7 +87,7 @@ class FeedSettings(BaseModel):
         ge=0,
         le=2**62,
         description="Sequence number expected first; 1: all of the session, what was sent before is asked for; 0: join "
-        "where it is",
+        "where it is, with stale books unless that is its beginning",
     )
     socket_buffer_bytes: int = Field(
         8_388_608, ge=4_096, le=1_073_741_824, description="Receive buffer asked for per line, in bytes"

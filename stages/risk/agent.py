@@ -25,6 +25,7 @@ from stages.domain.edges import (
     STRATEGY_TO_RISK,
     edges,
 )
+from stages.domain.instruments import listing
 from stages.domain.messages import (
     BBO,
     ORDER,
@@ -189,9 +190,10 @@ class RiskAgent(Agent):
         return not self.context.state[0]["is_rebuilding"]
 
     def start(self, attention: Attention) -> None:
-        for instrument, limits in zip(self._instruments, self.context.limits, strict=True):
-            if not limits["is_configured"]:
-                log.warning("%s: no limits configured; every order is denied", instrument["symbol"].decode())
+        unlimited = self._instruments["symbol"][self.context.limits["is_configured"] == 0]
+        if len(unlimited):
+            names = listing([name.decode() for name in unlimited])
+            log.warning("no limits configured, every order is denied: %s", names)
 
     def state(self) -> State:
         if not self.context.state[0]["is_stopped"]:

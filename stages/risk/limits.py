@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shm.layout import record_dtype
 from stages.agent import AgentError
+from stages.domain.instruments import listing
 from stages.risk.settings import RiskSettings, SymbolLimits
 
 LARGEST = 2**62
@@ -52,7 +53,7 @@ def limits_table(instruments: NDArray[np.void], settings: RiskSettings) -> NDArr
 def _refuse_unknown(listed: Iterable[str], traded: list[str]) -> None:
     for name in listed:
         if name not in traded:
-            raise LimitError(f"risk.symbols.{name}: not traded; this run trades {', '.join(traded)}")
+            raise LimitError(f"risk.symbols.{name}: not traded; this run trades {listing(traded)}")
 
 
 def _fill(row: np.void, instrument: np.void, name: str, settings: RiskSettings, own: SymbolLimits) -> None:

@@ -40,7 +40,7 @@ from stages.router.endpoint import require_loopback
 from stages.router.inbound import take_cold_event
 from stages.router.journal import ENTRIES_PER_POLL, ENTRY
 from stages.router.kernel import mark_overdue, write_all
-from stages.router.lifecycle import publish_position
+from stages.router.lifecycle import publish_positions
 from stages.router.outbound import TEXT, append_frame
 from stages.router.records import (
     GRID,
@@ -210,7 +210,7 @@ class RouterAgent(Agent):
             (mark_overdue, (context, integer)),
             (append_frame, (context, integer, integer, integer)),
             (write_all, (context,)),
-            (publish_position, (context, integer)),
+            (publish_positions, (context,)),
             adopt.COLD_KERNEL,
         ]
 

@@ -88,6 +88,16 @@ def has_room(context: Context) -> bool:
 
 
 @primitive
+def is_any(context: Context, symbol: int) -> bool:
+    """Whether there is anything in the position of `symbol`."""
+    position = context.state[0]["positions"] + symbol * POSITION_BYTES
+    bits = 0
+    for offset in range(0, 8 * POSITION_WORDS, 8):
+        bits |= load_word(position + offset)
+    return bits != 0
+
+
+@primitive
 def append(context: Context, slot: int) -> None:
     """Write down the order in row `slot` and its symbol's position as they are now. Room is the caller's to see."""
     state = context.state[0]

@@ -1,6 +1,6 @@
 """The router's journal, cold side: files of entries in the run's folder, mapped, one after the other; and recovery.
 
-    journal/00000001.journal    4096 bytes of header, then entries of 256 bytes
+    journal/00000001.journal    a header of 4096 bytes, more where there are many symbols; then entries of 256 bytes
     journal/00000002.journal    begins with an entry for each order and position there is: earlier files are history
     journal/00000003.new        the next one, until that beginning stands in it
 
@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.layout import describe, fingerprint
+from shm.layout import align_up, describe, fingerprint
 from shm.segment import MADV_POPULATE_WRITE
 from stages.agent import AgentError
+from stages.domain.instruments import MAXIMUM_SYMBOLS
 from stages.domain.messages import POSITION
 from stages.domain.orders import ORDER_SLOTS
 from stages.router.journal import ENTRIES_PER_POLL, ENTRY, ENTRY_BYTES, MULTIPLIER, POSITION_WORDS, ROW_WORDS
@@ -29,6 +30,7 @@ from stages.router.records import ORDER_ROW
 
 MAGIC = b"tickpipe-journal"
 HEADER_BYTES = 4096
+"""The header is the least multiple of this that holds what it says."""
 FILE_ENTRIES = 16_384
 """4 MB a file: about 4,000 orders."""
 POPULATED_BYTES = 1 << 18
@@ -86,6 +88,11 @@ def _mix(value: NDArray[np.int64], word: NDArray[np.int64]) -> NDArray[np.int64]
     return mixed
 
 
+def _header_bytes(length: int) -> int:
+    """Where entries begin behind a header that says `length` bytes."""
+    return align_up(_HEADER.size + length, HEADER_BYTES)
+
+
 def read_entries(path: Path) -> tuple[NDArray[np.void], dict[str, object], int]:
     """(whole entries, what the header says, torn entries at the end). Raises JournalError for what is no journal."""
     try:
@@ -101,8 +108,9 @@ def read_entries(path: Path) -> tuple[NDArray[np.void], dict[str, object], int]:
         raise JournalError(f"{path}: its header is not readable") from error
     if mark != _fingerprint(says["symbols"], says["prefix"]):
         raise JournalError(f"{path}: not a journal of this version: its entries have other fields")
-    usable = (len(raw) - HEADER_BYTES) // ENTRY_BYTES
-    entries = np.frombuffer(raw, ENTRY, usable, HEADER_BYTES)
+    begin = _header_bytes(length)
+    usable = max(0, len(raw) - begin) // ENTRY_BYTES
+    entries = np.frombuffer(raw, ENTRY, usable, begin) if usable else np.zeros(0, ENTRY)
     used = int(np.argmax(entries["number"] == 0)) if (entries["number"] == 0).any() else usable
     entries = entries[:used]
     expected = entries["number"][0] + np.arange(used) if used else np.zeros(0, np.int64)
@@ -150,8 +158,9 @@ class Journal:
 
     def __init__(self, path: Path, memory: mmap.mmap, used: int) -> None:
         self.path, self._memory = path, memory
-        self.begin = int(np.frombuffer(memory, np.uint8).ctypes.data) + HEADER_BYTES
-        self.end = self.begin + (len(memory) - HEADER_BYTES) // ENTRY_BYTES * ENTRY_BYTES
+        self._header_bytes = _header_bytes(_HEADER.unpack_from(memory)[-1])
+        self.begin = int(np.frombuffer(memory, np.uint8).ctypes.data) + self._header_bytes
+        self.end = self.begin + (len(memory) - self._header_bytes) // ENTRY_BYTES * ENTRY_BYTES
         self.next = self.begin + used * ENTRY_BYTES
 
     @classmethod
@@ -162,10 +171,8 @@ class Journal:
         """
         files = files_of(folder)
         path = folder / f"{int(files[-1].stem) + 1 if files else 1:08}{SUFFIX}"
-        size = HEADER_BYTES + FILE_ENTRIES * ENTRY_BYTES
         says = json.dumps({"prefix": prefix, "symbols": symbols}).encode()
-        if _HEADER.size + len(says) > HEADER_BYTES:
-            raise JournalError(f"{path}: {len(symbols)} symbols do not fit its header")
+        size = _header_bytes(len(says)) + FILE_ENTRIES * ENTRY_BYTES
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft = path.with_suffix(".new")
@@ -202,7 +209,7 @@ class Journal:
 
     def populate(self, address: int) -> None:
         """Fault in the pages from the entry at `address` on."""
-        offset = (address - self.begin + HEADER_BYTES) & -mmap.PAGESIZE
+        offset = (address - self.begin + self._header_bytes) & -mmap.PAGESIZE
         length = min(POPULATED_BYTES, len(self._memory) - offset)
         if length > 0:
             with contextlib.suppress(OSError):  # kernels before 5.14 lack it; first use then pays
@@ -220,7 +227,9 @@ class Journal:
     def cut(self, address: int) -> None:
         """Behind the last entry, before the one at `address`. Nothing may be written to it any more."""
         with contextlib.suppress(OSError):
-            os.truncate(self.path, address - self.begin + HEADER_BYTES)
+            os.truncate(self.path, address - self.begin + self._header_bytes)
 
 
 assert FILE_ENTRIES // 8 > ENTRIES_PER_POLL + ORDER_SLOTS
+# A file that has just been begun, with everything there can be, is not nearly full.
+assert FILE_ENTRIES - FILE_ENTRIES // 8 > ORDER_SLOTS + MAXIMUM_SYMBOLS

@@ -375,14 +375,18 @@ def mark_unknown(context: Context) -> int:
 
 @kernel
 def write_all(context: Context) -> None:
-    """Write down every order and every position there is: the beginning of a journal's next file."""
+    """Write down every order and every position there is: the beginning of a journal's next file.
+
+    A position of zeros is what a reader begins with: of thousands of symbols most were never traded.
+    """
     for slot in range(ORDER_SLOTS):
         if context.orders[slot]["order_id"] > 0:
             journal.append(context, slot)
     scratch = context.orders[ORDER_SLOTS]  # beyond the table: an order of the symbol, that is none
     for symbol in range(len(context.positions)):
         scratch["order_id"], scratch["state"], scratch["symbol"] = 0, FREE, symbol
-        journal.append(context, ORDER_SLOTS)
+        if journal.is_any(context, symbol):
+            journal.append(context, ORDER_SLOTS)
 
 
 @routine

@@ -129,6 +129,13 @@ def publish_position(context: Context, symbol: int) -> None:
     )
 
 
+@kernel
+def publish_positions(context: Context) -> None:
+    """Publish all of them; from Python one by one, 8,000 take 0.1 s of a restart."""
+    for symbol in range(len(context.positions)):
+        publish_position(context, symbol)
+
+
 @primitive
 def work(context: Context, row: np.void, lots: int, orders: int) -> None:
     """Change what works at the venue by `lots` and `orders`."""

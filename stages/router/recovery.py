@@ -11,7 +11,7 @@ from stages.domain.orders import IS_OPEN, ORDER_SLOTS, OrderState
 from stages.helper import Helper, Result
 from stages.router.journal_files import Journal, recover
 from stages.router.kernel import write_all
-from stages.router.lifecycle import publish_position
+from stages.router.lifecycle import publish_positions
 from stages.router.records import Context
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,5 @@ def go_on(context: Context) -> None:
         answered = max(answered, int(report["cause_seq"]))
     taken = adopt.skip(int(state["orders_in"]), ORDER_SEQ, answered)
     state["unknown_cursor"] = state["tell_cursor"] = 0
-    for symbol in range(len(context.positions)):
-        publish_position(context, symbol)
+    publish_positions(context)
     log.warning("going on for an earlier router: %d orders open, %d inputs adopted", state["open_orders"], taken)

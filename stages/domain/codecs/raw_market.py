@@ -24,15 +24,15 @@ from stages.domain.messages import MarketKind
 TABLE = record_dtype(
     [
         ("symbol_count", "<i8"),
-        ("ids", "<i8"),  # addresses of a word per symbol: its id,
-        ("sorted", "<i8"),  # the indices by ascending id,
-        ("price_scales", "<i8"),  # what a price is to be multiplied by
+        ("ids", "<i8"),  # addresses of a word per symbol: all ids in ascending order,
+        ("symbols", "<i8"),  # whose each of them is,
+        ("price_scales", "<i8"),  # and by symbol what a price is to be multiplied by
         ("quantity_scales", "<i8"),
     ],
     64,
 )
-_SYMBOL_COUNT, _IDS, _SORTED, _PRICE_SCALES, _QUANTITY_SCALES = (
-    field_offset(TABLE, name) for name in ("symbol_count", "ids", "sorted", "price_scales", "quantity_scales")
+_SYMBOL_COUNT, _IDS, _SYMBOLS, _PRICE_SCALES, _QUANTITY_SCALES = (
+    field_offset(TABLE, name) for name in ("symbol_count", "ids", "symbols", "price_scales", "quantity_scales")
 )
 TRADE = int(MarketKind.TRADE)
 MANTISSA_LIMIT = 2**62
@@ -58,13 +58,14 @@ class SymbolTable:
         count = len(instruments)
         if ids and len(ids) != count:
             raise ValueError(f"feed.symbol_ids has {len(ids)} ids for {count} symbols")
-        self._ids = np.array(ids or _ids_of([name.decode() for name in instruments["symbol"].tolist()]), np.int64)
-        self._sorted = np.argsort(self._ids, kind="stable")
+        own = np.array(ids or _ids_of([name.decode() for name in instruments["symbol"].tolist()]), np.int64)
+        self._symbols = np.argsort(own, kind="stable")
+        self._ids = own[self._symbols]
         self._price_scales = scales(instruments["price_exponent"], raw.PRICE_EXPONENT)
         self._quantity_scales = scales(instruments["quantity_exponent"], 0)
         self.words: NDArray[Any] = np.zeros(1, TABLE)
         self.words["symbol_count"], self.words["ids"] = count, self._ids.ctypes.data
-        self.words["sorted"] = self._sorted.ctypes.data
+        self.words["symbols"] = self._symbols.ctypes.data
         self.words["price_scales"] = self._price_scales.ctypes.data
         self.words["quantity_scales"] = self._quantity_scales.ctypes.data
         self.address = int(self.words.ctypes.data)
@@ -72,19 +73,18 @@ class SymbolTable:
 
 @primitive
 def _symbol_of(table: int, symbol_id: int) -> int:
-    """Index of the symbol with an id, or NOT_TRADED. Usually its own index: that is looked at first."""
+    """Index of the symbol with an id, the first of several; or NOT_TRADED, in as many steps."""
     ids, count = load_word(table + _IDS), load_word(table + _SYMBOL_COUNT)
-    if symbol_id < count and load_word(ids + 8 * symbol_id) == symbol_id:
-        return symbol_id
-    by_id, low, high = load_word(table + _SORTED), 0, count
+    low, high = 0, count
     while low < high:
         middle = (low + high) >> 1
-        symbol = load_word(by_id + 8 * middle)
-        found = load_word(ids + 8 * symbol)
-        if found == symbol_id:
-            return symbol
-        low, high = (middle + 1, high) if found < symbol_id else (low, middle)
-    return NOT_TRADED
+        if load_word(ids + 8 * middle) < symbol_id:
+            low = middle + 1
+        else:
+            high = middle
+    if low == count or load_word(ids + 8 * low) != symbol_id:
+        return NOT_TRADED
+    return load_word(load_word(table + _SYMBOLS) + 8 * low)
 
 
 @routine

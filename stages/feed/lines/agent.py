@@ -2,13 +2,15 @@
 
 import logging
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shm.layout import word_of
-from stages.agent import AgentError, Attention
+from shm.segment import Segment
+from stages.agent import AgentError, Array, Attention
 from stages.domain.codecs.arbitration import Arbiter
 from stages.domain.codecs.itch_market import Directory
 from stages.domain.lines import LineError, open_receiver, open_sender, parse_address
@@ -39,8 +41,9 @@ class LinesAgent(FeedBase):
         self._sockets: list[socket.socket] = []
         self._watch: LineWatch | None = None
         self._requests: RequestDesk | None = None
+        self._before = dict.fromkeys(("socket_drops", "duplicates", "sessions", "bad_packets"), 0)
         self._is_started = self._told_end = False
-        self._told_lost = self._told_sessions = 0
+        self._told_lost = self._lost_before = self._told_sessions = 0
         self.arbiter: Arbiter | None = None
         super().__init__(len(instruments))
         self._allocate()
@@ -62,12 +65,26 @@ class LinesAgent(FeedBase):
         self.arbiter = Arbiter(settings.gap_window_messages, settings.first_sequence)
         self._directory = Directory(instruments)
         self.context = self.context._replace(directory=self._directory.address, packets=words)
-        packets["arbiter"] = self.arbiter.address
+        packets["arbiter"], packets["is_joining"] = self.arbiter.address, settings.first_sequence == 0
         packets["patience_ns"] = round(settings.gap_timeout_ms * 1e6)
         packets["request_interval_ns"] = round(settings.request_interval_ms * 1e6) if settings.request_server else 0
         self._rehearsed = rehearsed_packets(self._names[0])
         self._rehearsal = np.frombuffer(self._rehearsed.message.ljust(GUARD_BYTES), np.uint8).copy()
         state["rehearsal_at"], state["rehearsal_bytes"] = self._rehearsal.ctypes.data, len(self._rehearsed.message)
+
+    def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
+        super().attach(segments, page, clock)
+        self._lost_before = int(self.context.counters[0]["lost"])
+
+    def _succeed(self, output: int) -> None:
+        super()._succeed(output)
+        packets, counters = self.context.packets, self.context.counters[0]
+        self._before = {name: int(counters[name]) for name in self._before}
+        # The session that is found is likely the one that was being read; what it has sent was not lost but read, and
+        # every book is told to be stale already.
+        self._before["sessions"] = max(0, self._before["sessions"] - 1)
+        if packets is not None:
+            packets[0]["is_stale"], packets[0]["is_joining"] = 1, 0
 
     def start(self, attention: Attention) -> None:
         self._is_started = True
@@ -110,7 +127,7 @@ class LinesAgent(FeedBase):
             self._open()
         lines, packets, counters = self.context.lines, self.context.packets, self.context.counters[0]
         if self._watch is not None and lines is not None:
-            counters["socket_drops"] = self._watch.look(lines[0], now_ns)
+            self._count("socket_drops", self._watch.look(lines[0], now_ns))
         if packets is None or self.arbiter is None:
             return
         if packets[0]["is_request_wanted"]:
@@ -118,21 +135,30 @@ class LinesAgent(FeedBase):
             if self._requests is not None and self._requests.ask():
                 counters["requests"] += 1
         words = self.arbiter.words[0]
-        counters["duplicates"], counters["sessions"] = words["duplicates"], words["sessions"]
-        counters["bad_packets"] = words["malformed"] + words["truncated"]
+        self._count("duplicates", words["duplicates"])
+        if words["sessions"]:
+            self._count("sessions", words["sessions"])
+        self._count("bad_packets", words["malformed"] + words["truncated"])
         self._tell(words)
+
+    def _count(self, name: str, here: int) -> None:
+        """So much in this process, besides what the ones before it have counted."""
+        self.context.counters[0][name] = self._before[name] + here
 
     def _tell(self, words: np.void) -> None:
         """What has befallen the stream since the last look."""
         counters = self.context.counters[0]
-        if counters["lost"] != self._told_lost:
+        lost = int(counters["lost"]) - self._lost_before
+        if lost > 2 * self._told_lost:  # a line that loses all the time is not worth a line of words each time
             log.error(
-                "%d messages are lost, nobody brought them in %g ms: all books are stale until the session ends",
-                int(counters["lost"]) - self._told_lost, self._settings.gap_timeout_ms,
+                "%d messages are lost (sent before we listened, missing for %g ms, or damaged): all books are stale "
+                "until the session ends",
+                lost, self._settings.gap_timeout_ms,
             )  # fmt: skip
-            self._told_lost = int(counters["lost"])
+            self._told_lost = lost
         if words["sessions"] != self._told_sessions:
             self._told_sessions, self._told_end = int(words["sessions"]), False
+            self._lost_before, self._told_lost = int(counters["lost"]), 0
             log.info("session %s has begun, message %d is next", self.session, int(words["expected"]))
         if words["is_ended"] and words["expected"] >= words["known_end"] and not self._told_end:
             self._told_end = True

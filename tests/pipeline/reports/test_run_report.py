@@ -19,13 +19,14 @@ from launch.plan import Line, Plan, build_plan, page_segment
 from launch.settings import LaunchSettings
 from launch.supervision.facts import ProcessFacts
 from launch.supervision.supervised import Restart
+from pipeline.reports import run_report
 from pipeline.reports.books import book_document, ladder_document, position_document
 from pipeline.reports.hops import HOP_ORDER, PERCENTILES, hop_line
 from pipeline.reports.machine import clock_document
 from pipeline.reports.run_report import MARKET_DATA, ORDERS, build_report, take_snapshot
-from pipeline.reports.seqlock_rows import read_row
-from pipeline.reports.status import status_line
-from pipeline.reports.text import nanoseconds, print_report
+from pipeline.reports.seqlock_rows import read_row, read_rows
+from pipeline.reports.status import SYMBOLS_SHOWN, status_line
+from pipeline.reports.text import SYMBOLS_LISTED, nanoseconds, positions_table, print_report
 from shm import clock
 from shm.atomics import poke
 from shm.counters import Counter
@@ -320,7 +321,7 @@ def test_the_clocks_document_is_what_its_calibration_says() -> None:
 
 
 def test_the_status_line_needs_nothing_published_yet(segments: dict[str, Segment]) -> None:
-    line = status_line(take_snapshot(segments, CLASSES, np.array([instrument()])))
+    line = status_line(segments, CLASSES, np.array([instrument()]))
     assert "BTCUSDT empty -/- 0" in line
 
 
@@ -329,8 +330,29 @@ def test_the_status_line_says_which_book_is_not_traded_on(segments: dict[str, Se
     row = depth()
     row["state"] = BookState[state]
     write_row(segments[DEPTH_TABLE], row, 4)
-    line = status_line(take_snapshot(segments, CLASSES, np.array([instrument()])))
+    line = status_line(segments, CLASSES, np.array([instrument()]))
     assert f"{said}60000/60000.01 0" in line
+
+
+def test_of_thousands_of_symbols_the_status_line_reads_a_few_and_the_tables_list_some(
+    segments: dict[str, Segment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def read_rows(segment: Segment, dtype: np.dtype, count: int) -> Any:
+        read.append(count)
+        return np.zeros(count, dtype), np.zeros(count, np.bool_)
+
+    monkeypatch.setattr(run_report, "read_rows", read_rows)
+    traded = np.array([instrument()] * 8_000)
+    traded["symbol"] = [b"S%04d" % number for number in range(len(traded))]
+    assert "S0003 empty -/- 0" in status_line(segments, CLASSES, traded)
+    assert set(read) == {SYMBOLS_SHOWN}
+    held = take_snapshot(segments, CLASSES, traded).positions
+    table = positions_table({"positions": held})
+    assert (table.row_count, table.caption) == (SYMBOLS_LISTED, "7,960 symbols more: --json has them all")
+    held["S7777"] = held["S7777"] | {"quantity": "3"}
+    assert positions_table({"positions": held}).row_count == 1
 
 
 def test_a_torn_row_is_not_read(segments: dict[str, Segment]) -> None:
@@ -338,8 +360,12 @@ def test_a_torn_row_is_not_read(segments: dict[str, Segment]) -> None:
     assert read_row(segment, DEPTH, 0) is None
     write_row(segment, depth(), 4)
     assert read_row(segment, DEPTH, 0) is not None
+    values, is_there = read_rows(segment, DEPTH, 1)
+    assert is_there.all()
+    assert (values == read_row(segment, DEPTH, 0)).all()
     poke(segment.address + CELLS, 2 * 6 + 1)  # version 6 is being written over the cell that 4 stands in
     assert read_row(segment, DEPTH, 0) is None
+    assert not read_rows(segment, DEPTH, 1)[1].any()
     assert row_bytes(DEPTH.itemsize) % 128 == 0
 
 

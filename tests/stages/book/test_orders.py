@@ -107,3 +107,25 @@ def test_a_line_of_levels_looks_at_nothing(of_levels: bool) -> None:
         push(line.segments[FEED_TO_BOOK].address, record.reshape(1).ctypes.data)
     line.step_book()
     assert int(line.book.context.state[0]["looked_for"]) == (0 if of_levels else 3)
+
+
+def test_symbols_without_room_are_named_while_they_are_few_and_counted_when_they_are_many(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = [f"S{number}" for number in range(40)]
+    line = SteppedLine(instruments(*names), stream_format=Format.ITCH, book=BookSettings(orders_max=ORDERS))
+    room = [(MarketKind.ADD, 0, 1, number, 1, 1, 0) for number in range(1, ORDERS + 1)]
+    over = [(MarketKind.ADD, symbol, 1, 10_000 + symbol, 1, 1, 0) for symbol in range(1, 40)]
+    reset = (MarketKind.RESET, 39, 0, 0, 0, 0, 0)  # which has no part in it: it lost messages
+    for record in records([*room, reset, *over[:-1]]):
+        push(line.segments[FEED_TO_BOOK].address, record.reshape(1).ctypes.data)
+        line.step_book()
+        while pop(line.segments[BOOK_TO_STRATEGY].address, line.notice.ctypes.data):
+            pass
+        line.book.service(0)
+    assert line.counters("book")["orders_over_limit"] == 38
+    said = [record.getMessage() for record in caplog.records if "no room for more orders" in record.getMessage()]
+    assert [int(words.partition(": ")[2].partition(" ")[0]) for words in said] == [*range(1, 9), 16, 32]
+    assert said[1].endswith("not traded: S1, S2; raise book.orders_max")
+    assert said[-1].endswith("S19, S20 and 12 more; raise book.orders_max")
+    assert not any("S39" in words for words in said)

@@ -16,7 +16,10 @@ from stages.domain.edges import BBO_TABLE, BOOK_TO_STRATEGY, DEPTH_TABLE
 from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind, Side
 from stages.domain.orderbook import top
 from stages.domain.orderbook.engine import Capacity, engine_bytes
+from stages.feed.agent import FeedAgent
 from stages.feed.context import Format
+from stages.feed.settings import FeedSettings
+from stages.prefault import _arrays
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import coherent, order_stream
 from tests.stages.feed.stepped import diff, instruments, observed
@@ -272,11 +275,18 @@ def test_two_replays_give_the_same_bytes_however_they_are_cut_into_frames() -> N
 
 
 @pytest.mark.parametrize("stage", ["feed", "book"])
-def test_after_a_restart_in_the_middle_the_books_are_stale_until_the_end(stage: str) -> None:
+def test_after_a_restart_in_the_middle_the_books_are_stale_until_the_end(
+    stage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     line = Line()
     line.play(add(1), add(2, b"S", price=101_0000), add(3, locate=3))
     assert (line.state(0), line.state(1)) == (BookState.VALID, BookState.VALID)
+    line.play(oracle.pack("D", *head(1), 99), b"what")  # of no order; of no type
+    line.play(add(11, locate=1), add(11))
     line.notices.clear()
+    counted = [("feed", "malformed"), ("book", "unknown_orders"), ("book", "orders_refused")]
+    before = [int(line.counters(name)[counter]) for name, counter in counted]
+    assert before == [1, 1, 1]
     line.feed.offer(frame(oracle.framed(add(4), add(5, locate=3), add(6)), BINARY))
     line.step_feed()  # a part of the block is on its way to the book
     line.restart(stage)
@@ -286,6 +296,10 @@ def test_after_a_restart_in_the_middle_the_books_are_stale_until_the_end(stage: 
         assert BookState.VALID not in states[states.index(BookState.STALE) :]
         assert stage == "feed" or BookState.VALID not in states
         assert line.state(symbol) == states[-1] == BookState.STALE
+    line.play(b"what", oracle.pack("D", *head(1), 98), add(8))
+    after = [int(line.counters(name)[counter]) for name, counter in counted]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1, 1]
+    assert caplog.text.count("stale until the session ends") == 1
 
 
 def test_text_among_the_blocks_is_counted_and_left_out() -> None:
@@ -309,3 +323,9 @@ def test_every_block_is_shown_whole_once_the_book_has_it() -> None:
     line.feed.offer(frame(torn, BINARY))
     line.play()
     assert [each.content for each in reader.read()] == [torn]
+
+
+def test_a_feed_of_binary_messages_holds_nothing_back_and_takes_no_memory_for_it() -> None:
+    table = instruments(*(f"S{number}" for number in range(8_000)))
+    feed = FeedAgent(table, FeedSettings(), "ws://127.0.0.1:1", "http://127.0.0.1:1", "every", (), Format.ITCH)
+    assert sum(array.nbytes for array in _arrays(feed, set())) < 16_000_000

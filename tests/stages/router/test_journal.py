@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shm.clock import calibrate
 from shm.kernel import kernel
 from stages.agent import Attention
+from stages.domain.instruments import INSTRUMENT, MAXIMUM_SYMBOLS
 from stages.domain.messages import POSITION
 from stages.domain.orders import ORDER_SLOTS, OrderState
 from stages.helper import Helper
@@ -47,8 +48,9 @@ def append(context: Context, slot: int) -> None:
 class Writer:
     """A router agent that only writes its journal."""
 
-    def __init__(self, folder: Path, after: "Writer | None" = None) -> None:
-        self.agent = RouterAgent(instruments(), RouterSettings(), URL, CREDENTIALS, 7, journal_folder=folder)
+    def __init__(self, folder: Path, after: "Writer | None" = None, table: Any = None) -> None:
+        table = instruments() if table is None else table
+        self.agent = RouterAgent(table, RouterSettings(), URL, CREDENTIALS, 7, journal_folder=folder)
         self.segments = after.segments if after else PrivateSegments([self.agent])
         attach(self.agent, self.segments, CLOCK)
         assert self.agent._recovery is not None
@@ -140,6 +142,21 @@ def test_a_full_file_is_followed_by_one_that_begins_with_all_there_is(tmp_path: 
     assert state is not None
     assert (state.orders[:ORDER_SLOTS] == writer.context.orders[:ORDER_SLOTS]).all()
     assert (state.positions == writer.context.positions).all()
+
+
+def test_thousands_of_symbols_fit_and_only_what_was_traded_is_written_again(tmp_path: Path) -> None:
+    many = np.zeros(MAXIMUM_SYMBOLS, INSTRUMENT)
+    many[:] = instruments()[0]
+    many["symbol"] = [b"SYMBOL%04d" % number for number in range(MAXIMUM_SYMBOLS)]
+    writer = Writer(tmp_path, table=many)
+    for number in range(FILE_ENTRIES * 7 // 8 + 1):
+        writer.write(1, OrderState.WORKING, number, number)
+    writer.context.positions[MAXIMUM_SYMBOLS - 1]["fees_quote"] = 77
+    writer.turn_over()
+    state = recover(tmp_path, [row.decode() for row in many["symbol"]], writer.prefix)
+    assert state is not None
+    assert (state.positions == writer.context.positions).all()
+    assert state.used == 3  # the order, and the positions of two symbols
 
 
 def test_a_file_that_was_begun_and_not_finished_counts_for_nothing(tmp_path: Path) -> None:

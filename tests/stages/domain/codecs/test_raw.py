@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shm.kernel import kernel
-from stages.domain.codecs import raw
+from stages.domain.codecs import raw, raw_market
+from stages.domain.codecs.itch_market import NOT_TRADED
 from stages.domain.codecs.raw import LOOKAHEAD_BYTES, PROBLEMS, new_reader
+from stages.domain.codecs.raw_market import SymbolTable
+from stages.domain.instruments import default_instruments
 from tests.stages.domain.codecs.pieces import PieceReader
 
 FORMAT = "<BIqQQ"
@@ -133,3 +136,16 @@ def test_datagrams_are_taken_or_counted() -> None:
     assert dict(zip(PROBLEMS, words["problem_count"].tolist(), strict=True)) == {
         "truncated": 2, "unknown_type": 1, "garbage": 0,
     }  # fmt: skip
+
+
+@kernel
+def _symbol_of(table: int, symbol_id: int) -> int:
+    return raw_market._symbol_of(table, symbol_id)
+
+
+@given(st.lists(st.integers(0, 40) | st.integers(0, 2**32 - 1), min_size=1, max_size=30), st.integers(0, 2**32 - 1))
+def test_an_ids_symbol_is_the_first_that_has_it_whatever_their_order(ids: list[int], other: int) -> None:
+    table = SymbolTable(default_instruments([f"S{number}" for number in range(len(ids))], "RAW"), ids)
+    for symbol_id in (*ids, other, 0, 41):
+        expected = ids.index(symbol_id) if symbol_id in ids else NOT_TRADED
+        assert _symbol_of(table.address, symbol_id) == expected

@@ -32,8 +32,9 @@ class Lines(SteppedLine):
         host, interface = ("239.255.77.2", "?interface=127.0.0.1") if multicast else ("127.0.0.1", "")
         self.addresses = tuple(f"udp://{host}:{free_port()}{interface}" for _ in range(lines))
         feed = {"gap_window_messages": 64, "gap_timeout_ms": 100, "socket_buffer_bytes": 262_144} | feed
+        self.table = instruments(*(stocks or ("STOCK1", "STOCK3")))
         super().__init__(
-            instruments(*(stocks or ("STOCK1", "STOCK3"))),
+            self.table,
             delivery="conflate",
             stream_format=Format.ITCH if source == "itch" else Format.BINANCE,
             feed=FeedSettings(source=source, lines=self.addresses, **feed),  # type: ignore[arg-type]
@@ -49,6 +50,15 @@ class Lines(SteppedLine):
 
     def _new_feed(self, table: Any, settings: FeedSettings, delivery: str, stream_format: Format) -> Any:
         return LinesAgent(table, settings)
+
+    def restart_feed(self) -> None:
+        """The feed was killed; one that knows only what is in shared memory takes its place."""
+        self.feed.close()
+        self.feed = self._new_feed(self.table, self.feed._settings, "", Format.ITCH)
+        self._attach(self.feed)
+        self.feed.start(Attention())
+        self.serve()
+        self.rest()
 
     def __enter__(self) -> "Lines":
         return self

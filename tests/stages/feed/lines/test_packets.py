@@ -12,6 +12,7 @@ from shm.atomics import poke
 from stages.domain.codecs import moldudp64
 from stages.domain.edges import BBO_TABLE
 from stages.domain.messages import DEPTH_LEVELS, BookState, NoticeKind
+from stages.feed import base
 from stages.venue.markets.moldudp64 import MoldServer
 from tests.oracle import itch as oracle
 from tests.oracle.arbitration import Arbitration
@@ -208,6 +209,80 @@ def test_a_new_session_begins_with_empty_books_and_new_locates() -> None:
         assert (line.count("sessions"), line.count("gaps")) == (2, 1)
 
 
+def test_what_befalls_a_session_fits_however_many_symbols_hear_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "STAGING_RECORDS", 8)  # as 7 symbols to 8 records, so 10,000 to 16,384 and more
+    with Lines(*(f"STOCK{number}" for number in range(1, 8))) as line:
+        line.send(packet([add(1), add(2)], 1))
+        line.senders[0].send(packet([add(number) for number in range(1, 6)], 4))  # 2 and 3 are missing when it ends,
+        line.send(packet([add(1)] * 200, 101, session=b"DAY2"))  # and of the next one more than are waited for
+        line.turn(100 * MS)
+        assert {line.state(symbol) for symbol in range(7)} == {BookState.STALE}
+        assert line.count("events") == line.count("messages_out") == 2 + 7 + 7  # two orders, a START each, a RESET each
+        assert (line.count("gaps"), line.count("lost"), line.count("sessions")) == (2, 3 + 100, 2)
+
+
+def test_books_that_are_stale_are_not_told_of_each_gap_that_follows(caplog: pytest.LogCaptureFixture) -> None:
+    messages = [add(number) for number in range(1, 30)]
+    with Lines() as line:
+        for number in range(1, 30, 2):
+            line.send(packet(messages, number))
+            line.turn(100 * MS)
+        assert line.count("gaps") == line.count("lost") == 14
+        assert line.count("events") == 15 + 2
+        assert caplog.text.count("messages are lost") == 3  # when 1, 3 and 7 were
+        line.send(packet(messages, 1, session=b"DAY2"))
+        assert line.state() == BookState.VALID
+        line.send(packet(messages, 3, session=b"DAY2"))
+        line.turn(100 * MS)
+        assert (line.state(0), line.state(1)) == (BookState.STALE, BookState.STALE)
+        assert caplog.text.count("messages are lost") == 4
+
+
+def test_who_joins_a_session_that_is_under_way_has_stale_books() -> None:
+    with Lines() as line:
+        line.send(packet([add(1), add(2), add(3)], 3))
+        assert (line.state(0), line.state(1)) == (BookState.STALE, BookState.STALE)
+        assert (line.count("gaps"), line.count("lost"), line.count("messages_in")) == (1, 2, 1)
+    with Lines(first_sequence=3) as line:  # who says where to begin knows why
+        line.send(packet([add(1), add(2), add(3)], 3))
+        assert (line.state(), line.count("lost")) == (BookState.VALID, 0)
+
+
+@pytest.mark.parametrize("damaged", [add(2)[:-1], bytes(36), b""])
+def test_a_message_that_cannot_be_read_is_lost_unless_its_type_is_a_letter_that_means_nothing_yet(
+    damaged: bytes,
+) -> None:
+    with Lines() as line:
+        line.send(packet([add(1)], 1))
+        line.send(packet([add(1), b"Zwhat", add(3)], 2, 2))
+        assert (line.state(), line.count("lost"), line.count("messages_in")) == (BookState.VALID, 0, 2)
+        line.send(packet([add(1), add(2), add(3), damaged, add(5)], 4, 2))
+        assert (line.state(0), line.state(1)) == (BookState.STALE, BookState.STALE)
+        assert (line.count("gaps"), line.count("lost"), line.count("messages_in")) == (1, 1, 3)
+
+
+def test_a_feed_that_goes_on_for_another_says_what_that_costs_and_counts_on(caplog: pytest.LogCaptureFixture) -> None:
+    messages = [add(number) for number in range(1, 9)]
+    counted = ("duplicates", "bad_packets", "malformed", "sessions", "gaps", "lost")
+    with Lines() as line:
+        line.send(packet([*messages, b"what"], 1, 9))
+        line.send(packet(messages, 2, 3), 1)
+        line.send(b"short")
+        before = [line.count(name) for name in counted]
+        assert before == [3, 1, 1, 1, 0, 0]
+        line.restart_feed()
+        line.turn()
+        assert "all books are stale until the session ends" in caplog.text
+        assert [line.count(name) for name in counted] == before
+        line.send(packet(messages, 7))
+        line.send(packet(messages, 7), 1)
+        line.send(packet([*messages, b"what"], 8, 2))
+        assert (line.state(0), line.state(1)) == (BookState.STALE, BookState.STALE)
+        assert [line.count(name) for name in counted] == [4, 1, 2, 1, 0, 0]
+        line.send(packet(messages, 1, session=b"DAY2"))
+        assert (line.state(0), line.count("sessions")) == (BookState.VALID, 2)
+
+
 def test_the_end_of_a_session_is_said_and_changes_no_book(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), Lines() as line:
         line.send(packet([add(1)], 1))
@@ -218,7 +293,7 @@ def test_the_end_of_a_session_is_said_and_changes_no_book(caplog: pytest.LogCapt
 
 
 def test_bad_packets_and_bad_messages_are_counted_and_what_follows_is_used() -> None:
-    messages = [add(1), b"?what", add(2)[:-1], add(3)]
+    messages = [add(1), b"what", b"Znew", add(3)]
     with Lines() as line:
         line.send(b"")
         line.send(b"short")
