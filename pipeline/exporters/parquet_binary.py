@@ -43,7 +43,7 @@ Columns = dict[str, tuple[str, Any]]
 
 def itch(file: str, problems: list[str]) -> Iterator[tuple[str, Columns]]:
     """(table, rows by column: type and values) of a file; where it is damaged it ends. Raises CaptureError."""
-    for messages in _by_day(itch_capture.played([file], problems)):
+    for messages in _by_day(itch_capture.played([file], problems, problems)):
         names: dict[int, str] = {}
         for kind, found in _by_type(_noted(messages, names)):
             letter = chr(kind)
@@ -117,7 +117,7 @@ def _texts(values: NDArray[Any]) -> list[str]:
 def raw(file: str, problems: list[str]) -> Iterator[tuple[str, Columns]]:
     """(table, rows by column: type and values) of a file; where it is damaged it ends. Raises CaptureError."""
     unknown: Counter[int] = Counter()
-    for kind, found in _by_type(raw_capture.played([file], problems)):
+    for kind, found in _by_type(raw_capture.played([file], problems, problems)):
         if kind in RAW_TABLES:
             yield RAW_TABLES[kind], _raw_columns(np.frombuffer(b"".join(found), raw_codec.MESSAGE))
         else:

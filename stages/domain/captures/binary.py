@@ -17,8 +17,10 @@ class DamagedCaptureError(CaptureError):
     """What follows is no message."""
 
 
-def contents(file: str, *, is_raw: bool) -> Iterator[bytes]:
+def contents(file: str, lost: list[str] | None, *, is_raw: bool) -> Iterator[bytes]:
     """A file's bytes in pieces, or, of a capture of the network, those of its raw messages or of its ITCH frames.
+
+    lost   what a capture of the network lacks goes there at its end, in words
 
     Raises CaptureError when it cannot be read, DamagedCaptureError after its good part.
     """
@@ -26,8 +28,12 @@ def contents(file: str, *, is_raw: bool) -> Iterator[bytes]:
         source = pieces(file)
         first = next(source, b"")
         if is_pcap(first):
-            found = (content.content for content in UdpFeeds(file).read() if content.is_raw == is_raw)
-            yield from filter(None, found)
+            feeds = UdpFeeds(file)
+            try:
+                yield from (content.content for content in feeds.read() if content.is_raw == is_raw)
+            finally:
+                if lost is not None:
+                    lost += feeds.words()
         elif first:
             yield first
             yield from source
@@ -38,12 +44,18 @@ def contents(file: str, *, is_raw: bool) -> Iterator[bytes]:
 
 
 def up_to_damage(
-    messages: Callable[[str], Iterator[bytes]], files: Sequence[str], damage: list[str] | None = None
+    messages: Callable[[str, list[str] | None], Iterator[bytes]],
+    files: Sequence[str],
+    damage: list[str] | None = None,
+    lost: list[str] | None = None,
 ) -> Iterator[bytes]:
-    """The `messages` of all files, one after the other, up to where one is damaged; that is noted in `damage`."""
+    """The `messages` of all files, one after the other, up to where one is damaged.
+
+    That is noted in `damage`; what captures of the network lack in `lost`.
+    """
     for file in files:
         try:
-            yield from messages(file)
+            yield from messages(file, lost)
         except DamagedCaptureError as error:
             if damage is not None:
                 damage.append(error.message)

@@ -5,8 +5,7 @@ lines of datagrams, packets of raw IP, whose addresses and ports say which line 
 """
 
 import struct
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ _ETHERNET, _COOKED, _COOKED_2 = 1, 113, 276
 _LOOPBACK = (0, 108)
 BARE_PAYLOAD = 147
 _NOWHERE = (b"", 0)
+OTHER_PROTOCOL, FRAGMENT, CUT_SHORT = "other_protocol", "fragment", "cut_short"
 RAW_IP = 101
 _RAW_IP = (12, 14, RAW_IP, 228, 229)
 _VLAN = (0x8100, 0x88A8, 0x9100)
@@ -57,10 +57,10 @@ class _OtherPacketError(Exception):
     """Why a packet is no whole UDP datagram."""
 
 
-def datagrams(file: str | Path, others: Counter[str]) -> Iterator[Datagram]:
+def datagrams(file: str | Path, other: Callable[[str, int], None]) -> Iterator[Datagram]:
     """The datagrams of a capture file. Raises as `pcap.packets`.
 
-    others   counts the packets that are none, by what they are: other_protocol, fragment, cut_short
+    other   is told of packets that are none: what they are (OTHER_PROTOCOL, FRAGMENT, CUT_SHORT), and their offset
     """
     for packet in packets(file):
         if packet.link_type == BARE_PAYLOAD:
@@ -69,9 +69,9 @@ def datagrams(file: str | Path, others: Counter[str]) -> Iterator[Datagram]:
         try:
             flow, payload = _datagram(_ip(packet.link_type, packet.content))
         except _OtherPacketError as error:
-            others[str(error)] += 1
+            other(str(error), packet.offset)
         except (struct.error, IndexError):
-            others["cut_short"] += 1
+            other(CUT_SHORT, packet.offset)
         else:
             yield Datagram(packet.offset, packet.time_ns, flow, payload)
 
@@ -88,14 +88,14 @@ def _ip(link_type: int, content: bytes) -> bytes:
     elif link_type == _COOKED_2:
         at = 0
     else:
-        raise _OtherPacketError("other_protocol")
+        raise _OtherPacketError(OTHER_PROTOCOL)
     (kind,) = struct.unpack_from(">H", content, at)
     at = 20 if link_type == _COOKED_2 else at + 2
     while kind in _VLAN:
         (kind,) = struct.unpack_from(">H", content, at + 2)
         at += 4
     if kind not in (_IPV4, _IPV6):
-        raise _OtherPacketError("other_protocol")
+        raise _OtherPacketError(OTHER_PROTOCOL)
     return content[at:]
 
 
@@ -113,13 +113,13 @@ def _datagram(packet: bytes) -> tuple[tuple[bytes, int], bytes]:
             protocol, at = packet[at], at + 8 * (packet[at + 1] + 1)
         is_fragment = protocol == _IPV6_FRAGMENT
     else:
-        raise _OtherPacketError("other_protocol")
+        raise _OtherPacketError(OTHER_PROTOCOL)
     if is_fragment:
-        raise _OtherPacketError("fragment")
+        raise _OtherPacketError(FRAGMENT)
     if protocol != _UDP:
-        raise _OtherPacketError("other_protocol")
+        raise _OtherPacketError(OTHER_PROTOCOL)
     _, port, size, _ = _HEADER.unpack_from(packet, at)
     payload = packet[at + UDP_HEADER_BYTES : at + size]
     if size < UDP_HEADER_BYTES or len(payload) < size - UDP_HEADER_BYTES:
-        raise _OtherPacketError("cut_short")
+        raise _OtherPacketError(CUT_SHORT)
     return (address, port), payload

@@ -58,10 +58,10 @@ def begins_day(message: bytes, before_ns: int) -> bool:
     return message[:1] == b"S" and message[EVENT] == START_OF_MESSAGES and time_ns(message) < before_ns
 
 
-def messages(file: str) -> Iterator[bytes]:
+def messages(file: str, lost: list[str] | None = None) -> Iterator[bytes]:
     """The messages of a file. Raises CaptureError when it cannot be read, DamagedCaptureError after its good part."""
     rest, offset = b"", 0
-    for piece in chain(contents(file, is_raw=False), (b"",)):
+    for piece in chain(contents(file, lost, is_raw=False), (b"",)):
         content, at = rest + piece, 0
         while len(content) - at > LENGTH_BYTES:
             size = content[at] << 8 | content[at + 1]
@@ -95,6 +95,7 @@ class ItchDescription:
     message_count: int = 0
     first_ns: int = 0
     damage: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
     def add(self, names: dict[int, str], counts: dict[int, int]) -> None:
         """Count a day's messages: by stock locate, to its name."""
@@ -103,13 +104,13 @@ class ItchDescription:
 
     @property
     def warnings(self) -> list[str]:
-        """The damage, and what became of it."""
-        return [f"{what}; {HINT}" for what in self.damage]
+        """The damage, and what became of it; what is not there."""
+        return [*(f"{what}; {HINT}" for what in self.damage), *self.lost]
 
 
-def played(files: Sequence[str], damage: list[str] | None = None) -> Iterator[bytes]:
-    """The messages of all files, one after the other, up to where one is damaged; that is noted in `damage`."""
-    return up_to_damage(messages, files, damage)
+def played(files: Sequence[str], damage: list[str] | None = None, lost: list[str] | None = None) -> Iterator[bytes]:
+    """The messages of all files, one after the other, up to where one is damaged: see `up_to_damage`."""
+    return up_to_damage(messages, files, damage, lost)
 
 
 def describe(files: Sequence[str]) -> ItchDescription:
@@ -118,7 +119,7 @@ def describe(files: Sequence[str]) -> ItchDescription:
     names: dict[int, str] = {}
     counts: dict[int, int] = {}
     before_ns = 0
-    for message in played(files, found.damage):
+    for message in played(files, found.damage, found.lost):
         if not found.message_count:
             found.first_ns = time_ns(message)
         if begins_day(message, before_ns):

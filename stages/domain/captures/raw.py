@@ -32,10 +32,10 @@ def time_ns(message: bytes) -> int:
     return unpack(message)[4]
 
 
-def messages(file: str) -> Iterator[bytes]:
+def messages(file: str, lost: list[str] | None = None) -> Iterator[bytes]:
     """The messages of a file. Raises CaptureError when it cannot be read, DamagedCaptureError after its good part."""
     rest, offset = b"", 0
-    for piece in chain(contents(file, is_raw=True), (b"",)):
+    for piece in chain(contents(file, lost, is_raw=True), (b"",)):
         content, at = rest + piece, 0
         ahead = MESSAGE_BYTES if piece else 0  # so much of what follows is looked at, too
         while len(content) - at >= MESSAGE_BYTES + ahead:
@@ -80,17 +80,18 @@ class RawDescription:
     message_count: int = 0
     first_ns: int = 0
     damage: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
     @property
     def warnings(self) -> list[str]:
         """What there is to know before they are played."""
         what = "raw messages: their quotes do not say their side, so no book is filled, and orders are denied"
-        return [what, *(f"{damage}; {HINT}" for damage in self.damage)]
+        return [what, *(f"{damage}; {HINT}" for damage in self.damage), *self.lost]
 
 
-def played(files: Sequence[str], damage: list[str] | None = None) -> Iterator[bytes]:
-    """The messages of all files, one after the other, up to where one is damaged; that is noted in `damage`."""
-    return up_to_damage(messages, files, damage)
+def played(files: Sequence[str], damage: list[str] | None = None, lost: list[str] | None = None) -> Iterator[bytes]:
+    """The messages of all files, one after the other, up to where one is damaged: see `up_to_damage`."""
+    return up_to_damage(messages, files, damage, lost)
 
 
 def describe(files: Sequence[str]) -> RawDescription:
@@ -98,7 +99,7 @@ def describe(files: Sequence[str]) -> RawDescription:
     found = RawDescription(list(files))
     counts: dict[int, int] = {}
     steps: dict[int, int] = {}
-    for message in played(files, found.damage):
+    for message in played(files, found.damage, found.lost):
         kind, symbol_id, price, _, at_ns = unpack(message)
         if not found.message_count:
             found.first_ns = at_ns

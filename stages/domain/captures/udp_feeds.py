@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shm.kernel import kernel, routine
 from shm.libc import memmove
-from stages.domain.captures.datagrams import Datagram, Endpoint, datagrams
+from stages.domain.captures.datagrams import CUT_SHORT, FRAGMENT, Datagram, Endpoint, datagrams
 from stages.domain.captures.pieces import DamagedFileError
 from stages.domain.codecs import arbitration, raw
 from stages.domain.codecs.arbitration import LINES, Arbiter
@@ -64,6 +64,8 @@ class _Session:
     arbiter: Arbiter
     lines: dict[tuple[bytes, int], int] = field(default_factory=dict)
     """Of each flow: the sequence number that is next."""
+    jumps: dict[int, int] = field(default_factory=dict)
+    """Sequence number that a line, or all of them, lack first: offset of the packet that showed it."""
     recent: dict[int, bytes] = field(default_factory=dict)
     """Sequence number: the longest packet that began with it, of the last RECENT_PACKETS."""
     lost: int = 0
@@ -83,6 +85,13 @@ class _Session:
         common = now.keys() & known.keys()
         return bool(common) and all(now[number] == known[number] for number in common)
 
+    def note_jump(self, sequence: int, offset: int) -> None:
+        """What begins with `sequence` is lacking, as the packet at `offset` shows."""
+        self.jumps.setdefault(sequence, offset)
+        if len(self.jumps) > WINDOW:
+            expected = int(self.arbiter.words["expected"][0])
+            self.jumps = {number: where for number, where in self.jumps.items() if number >= expected}
+
     def keep(self, sequence: int, packet: bytes) -> None:
         """Remember a packet."""
         if len(packet) > len(self.recent.get(sequence, b"")):
@@ -99,6 +108,8 @@ class UdpFeeds:
     packets: Counter[str] = field(default_factory=Counter)
     """Datagrams used, others, and packets that are none, by what they are."""
     oddities: list[Oddity] = field(default_factory=list)
+    _unread: dict[str, int] = field(default_factory=dict)
+    """Of packets that are no whole datagram: where their oddity stands."""
     _formats: dict[tuple[bytes, int], str] = field(default_factory=dict)
     _sessions: dict[bytes, _Session] = field(default_factory=dict)
     _starts: dict[bytes, int] = field(default_factory=dict)
@@ -118,7 +129,7 @@ class UdpFeeds:
         last = 0
         damage = None
         try:
-            for datagram in self._looked_ahead(datagrams(self.file, self.packets)):
+            for datagram in self._looked_ahead(datagrams(self.file, self._pass_over)):
                 last = datagram.offset
                 content = self._take(datagram)
                 if content:
@@ -130,6 +141,30 @@ class UdpFeeds:
             yield Content(last, 0, False, kept)
         if damage is not None:
             raise damage
+
+    def words(self) -> list[str]:
+        """What of the feeds has not come out, in words: of each kind of oddity the first."""
+        found: dict[str, list[Oddity]] = {}
+        for oddity in self.oddities:
+            if oddity.name != OUT_OF_ORDER:
+                found.setdefault(oddity.name, []).append(oddity)
+        return [
+            f"{self.file}: {same[0].what} (offset {same[0].offset:,})"
+            + (f"; {sum(each.times for each in same):,} times in all" if sum(each.times for each in same) > 1 else "")
+            for same in found.values()
+        ]
+
+    def _pass_over(self, name: str, offset: int) -> None:
+        """A packet that is no whole datagram; nobody knows whether it was one of a feed."""
+        self.packets[name] += 1
+        if name not in _UNREAD:
+            return
+        if self.packets[name] == 1:
+            self._unread[name] = len(self.oddities)
+            self.oddities.append(Oddity(name, _UNREAD[name], offset))
+        else:
+            first = self.oddities[self._unread[name]]
+            self.oddities[self._unread[name]] = first._replace(times=first.times + 1)
 
     def _looked_ahead(self, source: Iterator[Datagram]) -> Iterator[Datagram]:
         """The same, once `_starts` is known."""
@@ -183,12 +218,15 @@ class UdpFeeds:
         words, address = session.arbiter.words, session.arbiter.address
         line = min(list(session.lines).index(datagram.flow), LINES - 1)
         before = {name: int(words[name][0]) for name in _ODD}
+        expected = int(words["expected"][0])
         begin, output = packet.ctypes.data, self._output.ctypes.data
         size = int(_take_packet(address, line, begin, begin + len(packet), output))
         for name, (problem, what) in _ODD.items():
             if count := int(words[name][0]) - before[name]:
                 self.oddities.append(Oddity(problem, what, datagram.offset, count))
-        self._note_lost(session, datagram.offset)
+        self._note_lost(session, expected, datagram.offset)
+        if int(words["known_end"][0]) > int(words["expected"][0]):
+            session.note_jump(int(words["expected"][0]), datagram.offset)
         return kept + self._output[:size].tobytes()
 
     def _session_of(self, datagram: Datagram) -> _Session | None:
@@ -220,28 +258,37 @@ class UdpFeeds:
                 kept = self._rest(session, datagram.offset)
                 session.arbiter, session.lost = Arbiter(WINDOW), 0
                 session.lines.clear()
+                session.jumps.clear()
                 session.recent.clear()
                 self._words.append(session.arbiter.words)
             else:
                 what = f"sequence number {sequence} after {following - 1} on one line"
-                self.oddities.append(Oddity("out_of_order", what, datagram.offset))
+                self.oddities.append(Oddity(OUT_OF_ORDER, what, datagram.offset))
+        if following and sequence > following:
+            session.note_jump(following, datagram.offset)
         if count:
             session.keep(sequence, payload)
         session.lines[datagram.flow] = max(sequence + count, session.lines.get(datagram.flow, 0))
         return kept
 
-    def _note_lost(self, session: _Session, offset: int) -> None:
+    def _note_lost(self, session: _Session, first: int, offset: int) -> None:
+        """Messages from number `first` on may have been given up; the last packet is the one at `offset`."""
         lost = int(session.arbiter.words["lost"][0])
         if lost > session.lost:
-            what = f"messages that no line has brought: {lost - session.lost:,}, up to sequence number {_next(session)}"
-            self.oddities.append(Oddity("gap", what, offset))
+            last = first + lost - session.lost - 1
+            what = f"messages {first} to {last} of their session, which no line has brought"
+            self.oddities.append(Oddity("gap", what, session.jumps.get(first, offset)))
             session.lost = lost
 
     def _rest(self, session: _Session, offset: int) -> bytes:
         """What is kept behind gaps that nothing fills any more."""
         found = []
-        while (size := int(_take_behind_gap(session.arbiter.address, self._output.ctypes.data))) >= 0:
-            self._note_lost(session, offset)
+        while True:
+            expected = int(session.arbiter.words["expected"][0])
+            size = int(_take_behind_gap(session.arbiter.address, self._output.ctypes.data))
+            if size < 0:
+                break
+            self._note_lost(session, expected, offset)
             found.append(self._output[:size].tobytes())
         return b"".join(found)
 
@@ -252,10 +299,11 @@ _ODD = {
     "oversized": ("oversized_message", "a message too long to be kept while one before it is missing"),
 }
 """Counters of the arbiter."""
-
-
-def _next(session: _Session) -> int:
-    return int(session.arbiter.words["expected"][0]) - 1
+OUT_OF_ORDER = "out_of_order"
+_UNREAD = {
+    CUT_SHORT: "a packet that was captured in part, as by a snap length; it is not read",
+    FRAGMENT: "a fragment of an IP packet; fragments are not put together",
+}
 
 
 def _starts(head: Sequence[Datagram]) -> dict[bytes, int]:

@@ -29,6 +29,7 @@ class Description(Protocol):
     message_count: int
     first_ns: int
     damage: list[str]
+    lost: list[str]
 
 
 class BlockReplay(ABC):
@@ -137,7 +138,7 @@ class BlockReplay(ABC):
                     for each in self._served
                 ],
                 "recorded_messages": self._description.message_count,
-                "damage": self._description.damage,
+                "damage": [*self._description.damage, *self._description.lost],
                 "duration_ns": time.monotonic_ns() - start_ns,
                 "held_ns": 0,
             }

@@ -51,10 +51,22 @@ def test_problems_stand_where_their_packet_begins_and_a_gap_leaves_no_book_valid
     found = {problem.name: (problem.count, problem.offset) for problem in report.problems}
     place = len(packets.pcap(LINE_A[:10]))
     assert found == {
-        "unknown_type": (1, place), "gap": (1, content.rindex(LINE_A[-1]) - 16), "damaged_file": (1, len(content)),
+        "unknown_type": (1, place), "gap": (1, content.index(LINE_A[21]) - 16), "damaged_file": (1, len(content)),
     }  # fmt: skip
+    assert "messages 201 to 210 of their session" in str(report.problems[1])
     assert report.gaps == 1
     assert "valid" not in {book["state"] for book in books.values()}
+
+
+def test_packets_that_are_not_whole_are_a_problem(tmp_path: Path) -> None:
+    cut, part = LINE_A[5][:70], udp(b"y" * 40, fragment=0x2000)
+    content = packets.pcap([*LINE_A[:5], cut, *LINE_A[6:8], cut, part])
+    (report,) = pcap.verify(file(tmp_path, content), {})
+    found = {problem.name: (problem.count, problem.offset) for problem in report.problems}
+    assert found == {
+        "cut_short": (2, len(packets.pcap(LINE_A[:5]))), "fragment": (1, len(content) - len(part) - 16),
+        "gap": (1, content.index(LINE_A[6]) - 16),
+    }  # fmt: skip
 
 
 def test_both_kinds_in_one_file_are_two_reports(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 from stages.domain.captures import itch as capture
 from stages.domain.captures.binance import CaptureError
 from tests.oracle import itch as oracle
+from tests.stages.domain.captures.packets import pcap
+from tests.stages.domain.captures.test_udp_feeds import LINE_A
 from tests.stages.domain.codecs.itch_messages import order_stream
 
 MESSAGES = order_stream(1, 60)
@@ -70,3 +72,10 @@ def test_other_files_are_not_itch_and_no_file_is_an_error(tmp_path: Path) -> Non
         list(capture.messages(str(tmp_path / "nothing")))
     with pytest.raises(CaptureError, match="no ITCH message names"):
         capture.describe([write(tmp_path, oracle.framed(oracle.pack("D", 1, 0, 5, 7)))])
+
+
+def test_what_a_capture_of_the_network_lacks_is_said(tmp_path: Path) -> None:
+    file = write(tmp_path, pcap([*LINE_A[:4], *LINE_A[6:]]))
+    (warning,) = capture.describe([file]).warnings
+    assert "messages 41 to 60 of their session, which no line has brought" in warning
+    assert capture.describe([write(tmp_path, pcap(LINE_A))]).warnings == []

@@ -96,7 +96,7 @@ def test_datagrams_come_by_every_link(tmp_path: Path, link: int, version: int) -
     vlans = (0, 1, 2) if link == ETHERNET else (0,)
     sent = [udp(b"payload %d" % number, 9, link=link, version=version, vlans=number) for number in vlans]
     others: Counter[str] = Counter()
-    found = list(datagrams(file(tmp_path, pcap(sent, link=link)), others))
+    found = list(datagrams(file(tmp_path, pcap(sent, link=link)), lambda name, _: others.update([name])))
     assert [datagram.payload for datagram in found] == [b"payload %d" % number for number in vlans]
     assert {datagram.flow for datagram in found} == {(b"\x09" * (4 if version == 4 else 16), 9)}
     assert not others
@@ -109,9 +109,11 @@ def test_what_is_no_whole_datagram_is_counted(tmp_path: Path) -> None:
     tcp[14 + 9] = 6
     sent = [good, arp, bytes(tcp), udp(b"y", fragment=0x2000), udp(b"y", fragment=7), good[:60], good[:20], b"", good]
     others: Counter[str] = Counter()
-    found = list(datagrams(file(tmp_path, pcap(sent)), others))
+    at: list[int] = []
+    found = list(datagrams(file(tmp_path, pcap(sent)), lambda name, offset: (others.update([name]), at.append(offset))))
     assert len(found) == 2
     assert others == {"other_protocol": 2, "fragment": 2, "cut_short": 3}
+    assert at[:2] == [len(pcap(sent[:number])) for number in (1, 2)]
 
 
 @pytest.mark.parametrize("link", [ETHERNET, COOKED, COOKED_2, LOOPBACK, RAW_IP])
@@ -124,17 +126,17 @@ def test_no_bytes_at_all_upset_it(tmp_path: Path, link: int) -> None:
             packet[rng.randrange(len(packet))] = rng.randrange(256)
             sent.append(bytes(packet))
     others: Counter[str] = Counter()
-    found = list(datagrams(file(tmp_path, pcap(sent, link=link)), others))
+    found = list(datagrams(file(tmp_path, pcap(sent, link=link)), lambda name, _: others.update([name])))
     assert len(found) + others.total() == len(sent)
 
 
 @pytest.mark.parametrize("size", [0, 1, 29, 1_400, 65_507])
 @pytest.mark.parametrize("target", [ANYWHERE, (b"\xef\x01\x01\x01", 26_400), (b"\xff" * 4, 0xFFFF)])
 def test_packets_that_are_made_here_are_read_here(tmp_path: Path, size: int, target: Endpoint) -> None:
-    payload, others = random.Random(size).randbytes(size), Counter[str]()
+    payload = random.Random(size).randbytes(size)
     packet = ip_packet((b"\x7f\0\0\1", 26_402), target, payload)
     content = pcap_head(RAW_IP) + packet_record(7, packet)
-    found = [(each.time_ns, each.flow, each.payload) for each in datagrams(file(tmp_path, content), others)]
-    assert (found, others) == ([(7, target, payload)], {})
+    found = [(each.time_ns, each.flow, each.payload) for each in datagrams(file(tmp_path, content), pytest.fail)]
+    assert found == [(7, target, payload)]
     total = sum(int.from_bytes(packet[at : at + 2], "big") for at in range(0, 20, 2))
     assert total % 0xFFFF == 0, "the header's checksum"

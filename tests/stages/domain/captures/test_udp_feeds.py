@@ -56,9 +56,21 @@ def test_two_lines_that_lose_and_reorder_give_every_message_once_in_order(tmp_pa
 
 
 def test_what_no_line_brings_is_a_gap_and_the_rest_is_used(tmp_path: Path) -> None:
+    place = len(pcap(LINE_A[:4]))
     feeds, frames, _ = feeds_of(tmp_path, *LINE_A[:4], *LINE_A[6:])
     assert frames == oracle.framed(*MESSAGES[:40], *MESSAGES[60:])
     assert (feeds.count("gaps"), feeds.count("lost"), oddities(feeds)) == (1, 20, {"gap": 1})
+    (words,) = feeds.words()
+    assert words.endswith(f": messages 41 to 60 of their session, which no line has brought (offset {place:,})")
+
+
+def test_each_gap_has_its_place_and_its_numbers(tmp_path: Path) -> None:
+    sent = [*LINE_A[:4], *LINE_B[:5], *LINE_A[6:12], *LINE_B[7:9], *LINE_A[13:]]
+    feeds, _, _ = feeds_of(tmp_path, *sent)
+    places = [len(pcap(sent[: sent.index(LINE_A[number])])) for number in (6, 13)]
+    assert [(oddity.what.split(" of")[0], oddity.offset) for oddity in feeds.oddities if oddity.name == "gap"] == [
+        ("messages 51 to 60", places[0]), ("messages 121 to 130", places[1]),
+    ]  # fmt: skip
 
 
 def test_a_file_cut_short_gives_what_is_kept_too(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import random
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def test_what_two_lossy_lines_and_the_request_server_brought_makes_the_same_book
         ports = [parse_address(address).port for address in line.addresses]
     server.close()
     file = finish(recorder)
-    flows = [each.flow[1] for each in datagrams(file, Counter())]
+    flows = [each.flow[1] for each in datagrams(file, pytest.fail)]
     assert (len(flows), set(flows)) == (received, {*ports, 0})
     assert list(itch.messages(str(file))) == messages
     found: dict[str, dict[str, Any]] = {}
@@ -111,7 +110,7 @@ def test_a_recorder_that_comes_late_and_one_that_has_gone(tmp_path: Path, tap: S
         late = Recorder(RUN, tmp_path, 1, market_of(line), pytest.fail)
         assert not late.wait_attended(lambda: True), "the feed has not looked yet"
         late.close()
-    assert [each.payload for each in datagrams(file, Counter())] == [packet(messages, 2, 2)] * 2
+    assert [each.payload for each in datagrams(file, pytest.fail)] == [packet(messages, 2, 2)] * 2
     assert list(itch.messages(str(file))) == messages[1:3]
 
 
@@ -123,7 +122,7 @@ def test_raw_messages_are_recorded_datagram_by_datagram(tmp_path: Path, tap: Seg
             line.send(datagram)
         line.turn()
     file = finish(recorder)
-    assert [each.payload for each in datagrams(file, Counter())] == sent[:3]
+    assert [each.payload for each in datagrams(file, pytest.fail)] == sent[:3]
     (report,) = verify(file, {})
     assert report.messages == {"trade": 2, "quote": 1}
     assert [problem.name for problem in report.problems] == ["short_datagram"]
