@@ -167,6 +167,16 @@ def _ids_of_one_home(engine: Engine, count: int) -> list[int]:
     return list(itertools.islice(same_home, count))
 
 
+@pytest.mark.parametrize("step", [1, 2, 100, 10**4, 10**6, 10**7, 64])
+def test_ids_and_prices_at_equal_distances_find_room_for_as_many_as_there_is(step: int) -> None:
+    count = 2000 if JIT else 300
+    engine = Engine(Capacity.of(1, count, count))
+    for number in range(count):
+        assert engine.add(0, number * step, number & 1, 100_000 * step + number * step, 1) == l3.OK
+    assert max(_counts_of_lines(engine)) < 24
+    engine.assert_sound()
+
+
 @kernel
 def _hash(key: int) -> int:
     return table.hash_of(key, 0)
