@@ -237,6 +237,17 @@ def test_reducing_in_place_keeps_the_queue_and_all_else_loses_it() -> None:
     assert engine.books[0].levels(0) == [(101, 10), (100, 12)]
 
 
+def test_a_level_whose_sum_would_be_too_large_makes_its_book_stale() -> None:
+    engine = Engine(Capacity.of(2, 10, 10))
+    assert engine.add(0, 1, 0, 100, l3.QUANTITY_MAX - 1) == l3.OK
+    assert engine.add(0, 2, 0, 100, 1) == l3.OK
+    assert engine.add(0, 3, 0, 100, 1) == l3.FULL_QUANTITY
+    assert engine.add(1, 4, 0, 100, 1) == l3.OK
+    assert [book.state for book in engine.books] == [BookState.STALE, BookState.EMPTY]
+    assert engine.books[0].levels(0) == [(100, l3.QUANTITY_MAX)]
+    engine.assert_sound()
+
+
 @pytest.mark.parametrize("operation", ["execute", "cancel"])
 def test_who_takes_more_than_is_left_takes_the_order_and_is_counted(operation: str) -> None:
     engine = Engine(Capacity.of(1, 10, 10))
