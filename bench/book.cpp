@@ -45,7 +45,7 @@ static_assert(sizeof(Record) == 32 && sizeof(Node) == 256 && sizeof(Book) == 128
 struct Message { uint8_t kind, side; uint16_t unused; uint32_t symbol; int64_t id, new_id, price, quantity, code, time, pad; };
 
 static inline int64_t hash_of(int64_t key, int64_t salt) {
-  uint64_t middle = (uint64_t)(((unsigned __int128)(uint64_t)(key ^ salt) * 0x5851F42D4C957F2Dull) >> 32);
+  uint64_t middle = (uint64_t)(((unsigned __int128)(uint64_t)(key ^ salt) * 0x60A7A510F0369C77ull) >> 32);
   return (middle ^ middle >> 32) & 0xFFFFFFFF;
 }
 #define INLINE_LAMBDA __attribute__((always_inline))

@@ -55,7 +55,8 @@ class Stage:
     """A book stage over memory; ns a message of each slice."""
 
     def __init__(self, waiting: int, live: int, symbols: int) -> None:
-        self._waiting, self._settings = waiting, BookSettings(orders_max=live + live // 20)
+        most = live + live // 20
+        self._waiting, self._settings = waiting, BookSettings(orders_max=most, symbol_orders_max=most)
         table = np.zeros(symbols, INSTRUMENT)
         table["symbol"] = [f"S{symbol}".encode() for symbol in range(symbols)]
         table["tick"] = table["lot"] = 1

@@ -167,6 +167,16 @@ def _ids_of_one_home(engine: Engine, count: int) -> list[int]:
     return list(itertools.islice(same_home, count))
 
 
+@pytest.mark.parametrize("step", [1, 2, 100, 10**4, 10**6, 10**7, 64])
+def test_ids_and_prices_at_equal_distances_find_room_for_as_many_as_there_is(step: int) -> None:
+    count = 2000 if JIT else 300
+    engine = Engine(Capacity.of(1, count, count))
+    for number in range(count):
+        assert engine.add(0, number * step, number & 1, 100_000 * step + number * step, 1) == l3.OK
+    assert max(_counts_of_lines(engine)) < 24
+    engine.assert_sound()
+
+
 @kernel
 def _hash(key: int) -> int:
     return table.hash_of(key, 0)
@@ -225,6 +235,17 @@ def test_reducing_in_place_keeps_the_queue_and_all_else_loses_it() -> None:
     engine.modify(3, 101, 10)
     assert engine.queue_ahead(3) == (0, 0)
     assert engine.books[0].levels(0) == [(101, 10), (100, 12)]
+
+
+def test_a_level_whose_sum_would_be_too_large_makes_its_book_stale() -> None:
+    engine = Engine(Capacity.of(2, 10, 10))
+    assert engine.add(0, 1, 0, 100, l3.QUANTITY_MAX - 1) == l3.OK
+    assert engine.add(0, 2, 0, 100, 1) == l3.OK
+    assert engine.add(0, 3, 0, 100, 1) == l3.FULL_QUANTITY
+    assert engine.add(1, 4, 0, 100, 1) == l3.OK
+    assert [book.state for book in engine.books] == [BookState.STALE, BookState.EMPTY]
+    assert engine.books[0].levels(0) == [(100, l3.QUANTITY_MAX)]
+    engine.assert_sound()
 
 
 @pytest.mark.parametrize("operation", ["execute", "cancel"])
