@@ -285,7 +285,7 @@ class _Session:
     def _end_recording(self) -> None:
         from pipeline.recording.process import end_recording
 
-        if self.recording is None:
+        if self.recording is None or self.recorded is not None:
             return
         self.recorded = end_recording(self.recording)
         if error := self.recorded.get("error"):
@@ -344,6 +344,8 @@ class _Session:
                 self.as_json = False  # what the launcher prints is the document
                 self.terminal.move_to(directory.logs / "supervisor.log")
                 self.launcher.tell(directory)
+        if self.recording is not None and self.recording.poll() is not None:
+            self._end_recording()  # by itself, long before the run: it is said now, not in the morning
         self.terminal.status(lambda: self._status_line(supervisor, prepared))
 
     def _finished(self, supervisor: "Supervisor") -> str | None:

@@ -37,6 +37,7 @@ def memory_document(settings: BookSettings, symbols: int, *, of_orders: bool) ->
         return {
             "symbols": symbols,
             "orders_max": capacity.orders,
+            "order_levels_max": capacity.levels,
             "symbol_orders_max": capacity.symbol_orders_max,
             "bytes_per_order": round(bytes_per_order(capacity), 1),
             "bytes_per_symbol": bytes_per_symbol(),
@@ -56,7 +57,8 @@ def memory_words(document: dict[str, Any]) -> str:
     if "orders_max" in document:
         return (
             f"books: {document['bytes'] / 1e6:.1f} MB of the book's own memory: {document['orders_max']:,} live orders "
-            f"of {document['bytes_per_order']:g} bytes (book.orders_max), {document['symbols']} symbols of "
+            f"of {document['bytes_per_order']:g} bytes (book.orders_max) on {document['order_levels_max']:,} price "
+            f"levels (half as many), {document['symbols']} symbols of "
             f"{document['bytes_per_symbol']:,} bytes, each with {document['symbol_orders_max']:,} orders at most "
             "(book.symbol_orders_max); one more makes its symbol stale"
         )

@@ -20,8 +20,8 @@ class BookSettings(BaseModel):
         1_000_000,
         ge=1_000,
         le=16_777_216,
-        description="Orders that live at one time in all books of single orders (ITCH); one more makes its symbol's "
-        "book stale. 113 bytes each, allocated at start",
+        description="Orders that live at one time in all books of single orders (ITCH), on half as many price levels; "
+        "one more makes its symbol's book stale. 113 bytes each, allocated at start",
     )
     symbol_orders_max: int = Field(
         0,

@@ -1,6 +1,7 @@
 """Recording a living run, from its first frame and from outside; what was recorded is verified and played again."""
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -45,14 +46,22 @@ def test_a_run_that_records_itself_writes_what_it_was_sent(pipeline: Runs, tmp_p
 
 
 def test_a_run_is_recorded_from_outside(pipeline: Runs, tmp_path: Path, until: Callable[..., None]) -> None:
-    pipeline.start("up", "--placement", "packed")
+    own = ("-s", "record.enabled=true", "-s", f"record.folder={tmp_path / 'own'}")
+    run = pipeline.start("up", "--placement", "packed", *own)
     folder = tmp_path / "recorded"
 
     def trades() -> bool:
         status = pipeline.run("status", "--json")
         return status.code == 0 and status.report["market_data"]["messages"] > 0
 
+    def recording() -> str:
+        return str(pipeline.run("status", "--json").report["recording"])
+
     until(trades, 200, "a run to record")
+    for child in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split():
+        if b"pipeline.recording" in Path(f"/proc/{child}/cmdline").read_bytes():
+            os.kill(int(child), signal.SIGKILL)
+    until(lambda: "SIGKILL" in recording(), 30, "word that the run's own recording has ended, while the run goes on")
     done = pipeline.run("record", "--duration", "200ms", "--output", str(tmp_path / "early"), "--json")
     assert done.code == 0, done.words
     assert done.report["frames"] > 0

@@ -102,6 +102,7 @@ def test_a_dry_run_of_an_itch_file_states_what_its_orders_take_and_whether_that_
     assert 100 < memory["bytes_per_order"] < 128
     assert abs(memory["bytes"] - 10_000 * memory["bytes_per_order"] - 2 * memory["bytes_per_symbol"]) < 1_000
     assert f"10,000 live orders of {memory['bytes_per_order']:g} bytes" in done.stdout
+    assert "on 5,000 price levels" in done.stdout
     assert "  fits: " in done.stdout
 
 

@@ -5,6 +5,7 @@ members, each of whole lines or packets, each written and made durable at once: 
 and every reader of gzip gets what is before it. A replay, a verification, zcat and Wireshark read the files.
 """
 
+import errno
 import gzip
 import os
 from collections.abc import Callable
@@ -81,6 +82,8 @@ class CaptureWriter:
             while written < len(member):
                 written += os.write(self._descriptor, member[written:])
             os.fdatasync(self._descriptor)
+            if os.fstat(self._descriptor).st_nlink == 0:  # written on, it would be a recording that nobody can read
+                raise FileNotFoundError(errno.ENOENT, "removed while it was written", str(self.files[-1]))
         except OSError:
             os.ftruncate(self._descriptor, self._file_bytes)
             raise

@@ -69,6 +69,7 @@ ARBITER = record_dtype(
         ("duplicates", "<i8"),
         ("oversized", "<i8"),  # messages that fit no slot, not kept
         ("sessions", "<i8"),
+        ("broken_off", "<i8"),  # sessions that another one followed although they had not ended
         ("old_packets", "<i8"),
         ("malformed", "<i8"),  # packets without a whole header, or with a sequence number out of range
         ("truncated", "<i8"),  # packets that hold fewer messages than they say
@@ -96,8 +97,8 @@ _WINDOW, _SLOTS = _offset("window"), _offset("slots")
 GAPS, LOST, _HELD, _DUPLICATES, _OVERSIZED = (
     _offset(name) for name in ("gaps", "lost", "held", "duplicates", "oversized")
 )
-SESSIONS, _OLD_PACKETS, _MALFORMED, _TRUNCATED = (
-    _offset(name) for name in ("sessions", "old_packets", "malformed", "truncated")
+SESSIONS, _BROKEN_OFF, _OLD_PACKETS, _MALFORMED, _TRUNCATED = (
+    _offset(name) for name in ("sessions", "broken_off", "old_packets", "malformed", "truncated")
 )
 _PACKETS, _FIRSTS = _offset("packets"), _offset("firsts")
 
@@ -206,6 +207,7 @@ def _leave_session(arbiter: int) -> None:
     if missing > 0:
         _add(arbiter + GAPS, 1)
         _add(arbiter + LOST, missing)
+    _add(arbiter + _BROKEN_OFF, 1 - load_word(arbiter + _IS_ENDED))
     for index in range(load_word(arbiter + _SLOTS)):
         store_word(_slot(arbiter, index), 0)
     store_word(arbiter + _OLD_HEAD, load_word(arbiter + _SESSION_HEAD))

@@ -36,11 +36,14 @@ TOO_LARGE = -2
 of a type that is no market event; with a quantity that does not fit a mantissa."""
 
 STOCK_BYTES = 8
+_NOBODY = bytes(STOCK_BYTES)
+"""In the place of a name that is too long for a stock's."""
 QUANTITY_LIMIT = 2**62
 
 DIRECTORY = record_dtype(
     [
-        ("names", "<i8"),  # address of the symbols' names, STOCK_BYTES each, padded with blanks
+        ("names", "<i8"),  # address of the symbols' names, STOCK_BYTES each, padded with blanks: in order, as words,
+        ("symbols", "<i8"),  # and of a word for each of them: whose it is
         ("symbol_count", "<i8"),
         ("locates", "<i8"),  # address of a word per locate: 0 not named yet, NOT_TRADED, or the symbol + 1
         ("stock_offsets", "<i8"),  # address of a word per type byte: where a message has the stock's name, or 0
@@ -50,9 +53,9 @@ DIRECTORY = record_dtype(
     64,
 )
 
-_NAMES, _SYMBOL_COUNT, _LOCATES, _STOCK_OFFSETS, _PRICE_SCALES, _QUANTITY_SCALES = (
+_NAMES, _SYMBOLS, _SYMBOL_COUNT, _LOCATES, _STOCK_OFFSETS, _PRICE_SCALES, _QUANTITY_SCALES = (
     field_offset(DIRECTORY, name)
-    for name in ("names", "symbol_count", "locates", "stock_offsets", "price_scales", "quantity_scales")
+    for name in ("names", "symbols", "symbol_count", "locates", "stock_offsets", "price_scales", "quantity_scales")
 )
 _TRADING_STATE, _HALT_ACTION = field_offset(MESSAGES["H"], "trading_state"), field_offset(MESSAGES["h"], "halt_action")
 _MARKET = field_offset(MESSAGES["h"], "market_code")
@@ -75,7 +78,9 @@ class Directory:
     def __init__(self, instruments: NDArray[np.void]) -> None:
         self.locates = np.zeros(LOCATES, np.int64)
         names = [bytes(name).ljust(STOCK_BYTES) for name in instruments["symbol"]]
-        self._names = np.array([name if len(name) == STOCK_BYTES else b"" for name in names], f"S{STOCK_BYTES}")
+        words = np.frombuffer(b"".join(name if len(name) == STOCK_BYTES else _NOBODY for name in names), np.int64)
+        self._symbols = np.argsort(words, kind="stable")
+        self._names = words[self._symbols]
         self._stock_offsets = np.zeros(256, np.int64)
         for letter, dtype in MESSAGES.items():
             if dtype.fields is not None and "stock" in dtype.fields:
@@ -84,7 +89,8 @@ class Directory:
         self._quantity_scales = scales(instruments["quantity_exponent"], 0)
         self.words: NDArray[Any] = np.zeros(1, DIRECTORY)
         self.words["symbol_count"] = len(names)
-        self.words["names"], self.words["locates"] = self._names.ctypes.data, self.locates.ctypes.data
+        self.words["names"], self.words["symbols"] = self._names.ctypes.data, self._symbols.ctypes.data
+        self.words["locates"] = self.locates.ctypes.data
         self.words["stock_offsets"] = self._stock_offsets.ctypes.data
         self.words["price_scales"] = self._price_scales.ctypes.data
         self.words["quantity_scales"] = self._quantity_scales.ctypes.data
@@ -114,12 +120,18 @@ def _symbol_of(directory: int, message: int, kind: int) -> int:
 
 @routine
 def _look_up(directory: int, stock: int) -> int:
-    """Symbol + 1 of a name, or NOT_TRADED. Looked for once a locate and day."""
-    names = load_word(directory + _NAMES)
-    for symbol in range(load_word(directory + _SYMBOL_COUNT)):
-        if load_word(names + STOCK_BYTES * symbol) == stock:
-            return symbol + 1
-    return NOT_TRADED
+    """Symbol + 1 of a name, or NOT_TRADED. Looked for by a bisection, once a locate and day."""
+    names, low, count = load_word(directory + _NAMES), 0, load_word(directory + _SYMBOL_COUNT)
+    high = count
+    while low < high:
+        middle = (low + high) >> 1
+        if load_word(names + STOCK_BYTES * middle) < stock:
+            low = middle + 1
+        else:
+            high = middle
+    if low == count or load_word(names + STOCK_BYTES * low) != stock:
+        return NOT_TRADED
+    return load_word(load_word(directory + _SYMBOLS) + 8 * low) + 1
 
 
 @routine

@@ -43,7 +43,7 @@ class LinesAgent(FeedBase):
         self._requests: RequestDesk | None = None
         self._before = dict.fromkeys(("socket_drops", "duplicates", "sessions", "bad_packets"), 0)
         self._is_started = self._told_end = False
-        self._told_lost = self._lost_before = self._told_sessions = 0
+        self._told_lost = self._lost_before = self._told_sessions = self._told_broken_off = 0
         self.arbiter: Arbiter | None = None
         super().__init__(len(instruments))
         self._allocate()
@@ -80,11 +80,13 @@ class LinesAgent(FeedBase):
         super()._succeed(output)
         packets, counters = self.context.packets, self.context.counters[0]
         self._before = {name: int(counters[name]) for name in self._before}
-        # The session that is found is likely the one that was being read; what it has sent was not lost but read, and
-        # every book is told to be stale already.
+        # The session that is found is likely the one that was being read: what it has sent was not lost but read, and
+        # to read it again would mend no book. Every book is told to be stale already.
         self._before["sessions"] = max(0, self._before["sessions"] - 1)
         if packets is not None:
             packets[0]["is_stale"], packets[0]["is_joining"] = 1, 0
+        if self.arbiter is not None:
+            self.arbiter.words["expected"] = self.arbiter.words["known_end"] = 0
 
     def start(self, attention: Attention) -> None:
         self._is_started = True
@@ -160,6 +162,10 @@ class LinesAgent(FeedBase):
             self._told_sessions, self._told_end = int(words["sessions"]), False
             self._lost_before, self._told_lost = int(counters["lost"]), 0
             log.info("session %s has begun, message %d is next", self.session, int(words["expected"]))
+        if words["broken_off"] != self._told_broken_off:
+            self._told_broken_off = int(words["broken_off"])
+            log.warning("session %s began although the one before it had not ended: what still comes of that one is "
+                        "ignored", self.session)  # fmt: skip
         if words["is_ended"] and words["expected"] >= words["known_end"] and not self._told_end:
             self._told_end = True
             log.info("session %s has ended with message %d", self.session, int(words["expected"]) - 1)

@@ -302,6 +302,22 @@ def test_after_a_restart_in_the_middle_the_books_are_stale_until_the_end(
     assert caplog.text.count("stale until the session ends") == 1
 
 
+def test_each_of_many_names_is_found_whatever_their_order() -> None:
+    names = [f"{letters}{number}" for number in (7, 30, 1) for letters in ("Z", "A", "ABCDEFG", "NINELETTERS")]
+    line = Line(*names)
+    known = [name for name in names if len(name) <= 8]
+    messages = [
+        oracle.pack("A", *head(number), number, b"B", 100 + number, name.ljust(8).encode(), 100_0000)
+        for number, name in enumerate((*known, "NOBODY", "", "ZZZZZZZZ", "A", "AAAAAAAA"), 1)
+    ]
+    line.play(*messages)
+    found = {name: int(line.row(BBO_TABLE, symbol)[1]["bid_quantity"]) for symbol, name in enumerate(names)}
+    assert {name: found[name] for name in known} == {name: SHARES * (100 + number) for number, name in
+                                                     enumerate(known, 1)}  # fmt: skip
+    assert not any(found[name] for name in names if name not in known)
+    assert line.counters("feed")["unknown_symbol"] == 5
+
+
 def test_text_among_the_blocks_is_counted_and_left_out() -> None:
     line = Line()
     line.feed.offer(frame(diff(1, 1)))

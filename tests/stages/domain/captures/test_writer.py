@@ -98,6 +98,16 @@ def test_a_full_disk_leaves_whole_members(tmp_path: Path, monkeypatch: pytest.Mo
     assert [record.receive_ns for record in capture.records(str(writer.files[0]), pytest.fail)] == [1]
 
 
+def test_a_file_that_is_removed_while_it_is_written_is_an_error(tmp_path: Path) -> None:
+    writer = CaptureWriter(tmp_path, "run", 1 << 20)
+    writer.add(1, line(1))
+    writer.flush()
+    writer.files[0].unlink()
+    writer.add(2, line(2))
+    with pytest.raises(FileNotFoundError, match=r"removed while it was written: '.*run-0001\.gz'"):
+        writer.flush()
+
+
 BLOCKS = [oracle.framed(*MESSAGES[at : at + 7]) for at in range(0, 280, 7)]
 
 

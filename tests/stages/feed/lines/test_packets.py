@@ -190,7 +190,7 @@ def test_a_heartbeat_shows_a_gap_at_the_tail() -> None:
         assert line.levels(0, "bid") == [(100_0000 * PRICE, 200 * SHARES)]
 
 
-def test_a_new_session_begins_with_empty_books_and_new_locates() -> None:
+def test_a_new_session_begins_with_empty_books_and_new_locates(caplog: pytest.LogCaptureFixture) -> None:
     with Lines() as line:
         line.send(packet([add(1), add(2), add(3)], 1))
         line.send(packet([add(1), add(2), add(3)], 3))
@@ -207,6 +207,11 @@ def test_a_new_session_begins_with_empty_books_and_new_locates() -> None:
         line.send(packet([add(1)], 1))  # of the day before
         assert line.levels(0, "bid") == []
         assert (line.count("sessions"), line.count("gaps")) == (2, 1)
+        warning = "session DAY{} began although the one before it had not ended"
+        assert warning.format(2) in caplog.text
+        line.send(moldudp64.header(b"DAY2", 4, moldudp64.END_OF_SESSION))
+        line.send(packet(messages, 1, 3, b"DAY3"))
+        assert (line.count("sessions"), warning.format(3) in caplog.text) == (3, False)
 
 
 def test_what_befalls_a_session_fits_however_many_symbols_hear_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,10 +266,13 @@ def test_a_message_that_cannot_be_read_is_lost_unless_its_type_is_a_letter_that_
         assert (line.count("gaps"), line.count("lost"), line.count("messages_in")) == (1, 1, 3)
 
 
-def test_a_feed_that_goes_on_for_another_says_what_that_costs_and_counts_on(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_feed_that_goes_on_for_another_says_what_that_costs_and_counts_on(
+    first: int, caplog: pytest.LogCaptureFixture
+) -> None:
     messages = [add(number) for number in range(1, 9)]
     counted = ("duplicates", "bad_packets", "malformed", "sessions", "gaps", "lost")
-    with Lines() as line:
+    with Lines(first_sequence=first) as line:
         line.send(packet([*messages, b"what"], 1, 9))
         line.send(packet(messages, 2, 3), 1)
         line.send(b"short")
