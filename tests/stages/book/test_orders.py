@@ -113,7 +113,8 @@ def test_symbols_without_room_are_named_while_they_are_few_and_counted_when_they
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     names = [f"S{number}" for number in range(40)]
-    line = SteppedLine(instruments(*names), stream_format=Format.ITCH, book=BookSettings(orders_max=ORDERS))
+    room_of_all = BookSettings(orders_max=ORDERS, symbol_orders_max=ORDERS)
+    line = SteppedLine(instruments(*names), stream_format=Format.ITCH, book=room_of_all)
     room = [(MarketKind.ADD, 0, 1, number, 1, 1, 0) for number in range(1, ORDERS + 1)]
     over = [(MarketKind.ADD, symbol, 1, 10_000 + symbol, 1, 1, 0) for symbol in range(1, 40)]
     reset = (MarketKind.RESET, 39, 0, 0, 0, 0, 0)  # which has no part in it: it lost messages
