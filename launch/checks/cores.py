@@ -131,7 +131,7 @@ def _virtual_machine(machine: Machine) -> Verdict:
     if not machine.is_virtual:
         return ok("no hypervisor shows itself")
     fields = machine.text("/proc/stat").splitlines()[0].split()[1:9]
-    if len(fields) < 8 or not all(field.isdigit() for field in fields):
+    if len(fields) < 8 or not all(field.isdecimal() for field in fields):
         raise UnreadableError("/proc/stat", "no times in its first line")
     stolen = 100 * int(fields[7]) / max(1, sum(map(int, fields)))
     what = f"a virtual machine: {stolen:.2f} % of its time since boot went to others (steal)"

@@ -61,10 +61,10 @@ def _explicit_huge_pages(machine: Machine) -> Verdict:
 
 
 def _swap(machine: Machine) -> Verdict:
-    areas = [line.split() for line in machine.text("/proc/swaps").splitlines()[1:]]
+    areas = [fields for line in machine.text("/proc/swaps").splitlines()[1:] if (fields := line.split())]
     if not areas:
         return ok("none")
-    used_kb = sum(int(fields[3]) for fields in areas if len(fields) > 3 and fields[3].isdigit())
+    used_kb = sum(int(fields[3]) for fields in areas if len(fields) > 3 and fields[3].isdecimal())
     what = f"{', '.join(fields[0] for fields in areas)}; {used_kb / 1024:,.0f} MB in use"
     hint = "pipeline tune --apply --only swap"
     return bad(what, hint) if used_kb else warn(what, hint)
@@ -73,7 +73,7 @@ def _swap(machine: Machine) -> Verdict:
 def used_bytes(machine: Machine, folder: str) -> int:
     """Memory that the control group of this folder has taken."""
     texts = (machine.text_or(f"{folder}/{file}") for file in ("memory.current", "memory.usage_in_bytes"))
-    return next((int(text) for text in texts if text.isdigit()), 0)
+    return next((int(text) for text in texts if text.isdecimal()), 0)
 
 
 def _memory_limit(machine: Machine) -> Verdict:

@@ -78,7 +78,7 @@ def _pids_limit(machine: Machine) -> Verdict:
         return ok("no limit")
     limit, folder = found
     current = machine.text_or(f"{folder}/pids.current", "0")
-    left = limit - (int(current) if current.isdigit() else 0)
+    left = limit - (int(current) if current.isdecimal() else 0)
     what = f"{limit} processes and threads, {left} left ({folder})"
     return ok(what) if left >= PIDS_NEEDED else bad(what, "docker: --pids-limit=1024; systemd: TasksMax=1024")
 

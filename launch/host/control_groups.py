@@ -34,7 +34,7 @@ def least(machine: Machine, controller: str, *files: str) -> tuple[int, str] | N
     for folder in folders(machine, controller):
         for file in files:
             text = machine.text_or(f"{folder}/{file}", "max")
-            if text.isdigit() and int(text) < UNLIMITED_BYTES:
+            if text.isdecimal() and int(text) < UNLIMITED_BYTES:
                 limits.append((int(text), folder))
     return min(limits, default=None)
 

@@ -98,6 +98,6 @@ def group_runtime(machine: Machine) -> tuple[str, int] | None:
     """Our control group and the real-time µs per period that it grants: 0 refuses FIFO even to root. None: no say."""
     for folder in folders(machine, "cpu"):
         text = machine.text_or(f"{folder}/cpu.rt_runtime_us")
-        if text.lstrip("-").isdigit():
+        if text.lstrip("-").isdecimal():
             return folder, int(text)
     return None

@@ -111,7 +111,7 @@ def fetch(
         raise SnapshotError(f"depth snapshot of {name} from {url}: {error}") from error
     if response.status != 200:
         seconds = response.headers.get("Retry-After", "0")
-        retry_after_ns = int(seconds) * 1_000_000_000 if seconds.isdigit() else 0
+        retry_after_ns = int(seconds) * 1_000_000_000 if seconds.isdecimal() else 0
         raise SnapshotError(
             f"depth snapshot of {name} from {url}: HTTP {response.status}: {body[:120]!r}", retry_after_ns
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from launch.checks import cores, interrupts, network
@@ -133,6 +133,8 @@ def test_nothing_that_a_file_says_crashes_a_look(garbage: str | None, tmp_path: 
 
 
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), st.text(max_size=40), max_size=8))
+@example({"/proc/swaps": "Filename\n\n"})
+@example({"/proc/swaps": "Filename\n/swap file 1024 \N{SUPERSCRIPT TWO} -2\n"})
 def test_nor_any_mixture_of_what_they_say(tmp_path_factory: pytest.TempPathFactory, files: dict[str, str]) -> None:
     machine = machine_of(tmp_path_factory.mktemp("machine"), GOOD | files)
     for subject in SUBJECTS:
