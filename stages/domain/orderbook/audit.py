@@ -12,11 +12,10 @@ from stages.domain.orderbook import integrity, l2, l2_book, top, tree
 from stages.domain.orderbook.book import is_of_orders, order_level_count
 from stages.domain.orderbook.engine import (
     BOOK_ORDERS,
-    COUNT,
     HEADER_BYTES,
     LEVEL_ORDERS,
+    LOWEST,
     NO_KEY,
-    WORSE,
     engine_of,
     node_at,
     record_at,
@@ -55,8 +54,9 @@ def step(cursor: int, book: int, orders_max: int) -> int:
 
     orders_max   most orders of a level that are looked at; of a longer queue it is the first ones
 
-    Costs about 50 ns for books of levels, three cache misses an order for books of orders; and for those, on coming to
-    a side, once the tree's nodes. A book with the mark of an update under way is left alone: MORE.
+    Costs about 50 ns for books of levels. Of books of orders it looks at HEIGHT_MAX + 1 nodes of a tree and their
+    neighbours at most, and that costs three cache misses an order: how many levels there are does not matter. A book
+    with the mark of an update under way is left alone: MORE.
     """
     return order_step(cursor, book, orders_max) if is_of_orders(book) else level_step(cursor, book)
 
@@ -142,31 +142,38 @@ def _level_step(cursor: int, book: int, side: int) -> int:
 
 @routine
 def _order_step(cursor: int, book: int, side: int, orders_max: int) -> int:
-    """The best level below the one that was looked at last, in a side of orders."""
+    """The best level below the key that was looked at last, in a side of orders, and the way there through the tree.
+
+    When its leaf has no more, the key is now the least that the leaf may have: the next step goes to the next leaf.
+    """
     engine, side_address, last_key = engine_of(book), side_at(book, side), load_word(cursor + AT)
     owner = 2 * ((book - engine - HEADER_BYTES) // BOOK_BYTES) + side + 1
-    if last_key == NO_KEY:
-        nodes = integrity.count_nodes(engine, side_address)
-        fault = -nodes if nodes < 0 else integrity.order_top_fault(engine, book, side)
-        if fault != SOUND:
-            return fault
-    number = tree.leaf_of(engine, side_address, last_key - 1)
-    place = tree.count_below(node_at(engine, number), last_key) - 1
-    if place < 0:
-        number = load_u32(node_at(engine, number) + WORSE)
-        if number == 0:
-            return _end_side(cursor, book, side, order_level_count(book, side))
-        place = load_u32(node_at(engine, number) + COUNT) - 1
-    leaf = node_at(engine, number)
-    fault = integrity.node_fault(leaf)
-    if fault == SOUND:
-        fault = integrity.entry_fault(engine, side_address, owner, number, place, orders_max)
+    fault, number, least = integrity.way_fault(engine, side_address, last_key - 1)
     if fault != SOUND:
         return fault
+    leaf = node_at(engine, number)
+    place = tree.count_below(leaf, last_key) - 1
+    if place >= 0:
+        fault = integrity.entry_fault(engine, side_address, owner, number, place, orders_max)
+    if fault == SOUND and last_key == NO_KEY:
+        fault = integrity.order_top_fault(engine, book, side)
+    if fault != SOUND:
+        return fault
+    if place >= 0:
+        _count_orders(cursor, engine, leaf, place, orders_max)
+    elif least != LOWEST:
+        store_word(cursor + AT, least)
+    else:
+        return _end_side(cursor, book, side, order_level_count(book, side))
+    return SOUND
+
+
+@primitive
+def _count_orders(cursor: int, engine: int, leaf: int, place: int, orders_max: int) -> None:
+    """An entry of a leaf has been looked at."""
     orders = load_u32(record_at(engine, load_u32(tree.ref_at(leaf, place))) + LEVEL_ORDERS)
     _count_levels(cursor, 1)
     store_word(cursor + ORDERS, load_word(cursor + ORDERS) + orders)
     store_word(cursor + AT, load_word(tree.key_at(leaf, place)))
     if orders > orders_max:
         store_word(cursor + IS_WHOLE, 0)
-    return SOUND

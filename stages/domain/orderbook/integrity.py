@@ -23,6 +23,7 @@ from stages.domain.orderbook.engine import (
     LIVE_LEVELS,
     LIVE_ORDERS,
     LOTS,
+    LOWEST,
     NEXT,
     NO_KEY,
     NODE_KEYS,
@@ -76,6 +77,56 @@ def node_fault(node: int) -> int:
         if 0 < place < count and key <= load_word(tree.key_at(node, place - 1)):
             return NODE_ORDER
     return SOUND
+
+
+@primitive
+def _is_node(engine: int, number: int) -> bool:
+    return 1 <= number <= load_word(engine + NODES_MAX)
+
+
+@primitive
+def _span_fault(node: int, height: int, least: int, end: int) -> int:
+    """A node (`node_fault`) and its span: keys are `least` at least and below `end`. An inner one's first is void."""
+    fault, first, last = node_fault(node), int(height > 0), load_u32(node + COUNT) - 1
+    if fault == SOUND and last >= first:
+        is_within = load_word(tree.key_at(node, first)) >= least + first and load_word(tree.key_at(node, last)) < end
+        fault = SOUND if is_within else NODE_ORDER
+    return fault
+
+
+@routine
+def way_fault(engine: int, side: int, key: int) -> tuple[int, int, int]:
+    """(what is wrong on the way down a side's tree to the leaf where `key` belongs, its number, least key it may have).
+
+    LOWEST for the last leaf, that of the worst levels. Looks at each node on the way, its links and its span, which is
+    what the ones above leave it; and, height by height, at the link of the next worse node: HEIGHT_MAX + 1 pairs.
+    """
+    number, worse, least, end = load_u32(side + ROOT), 0, LOWEST, NO_KEY
+    top_height = load_u32(side + HEIGHT)
+    if top_height > HEIGHT_MAX:
+        return NODE_ORDER, 0, 0
+    for height in range(top_height, -1, -1):
+        if not _is_node(engine, number) or not (worse == 0 or _is_node(engine, worse)):
+            return NODE_LINKS, 0, 0
+        node, neighbour = node_at(engine, number), node_at(engine, worse)
+        if load_u32(node + WORSE) != worse or (end == NO_KEY and load_u32(node + BETTER) != 0):
+            return NODE_LINKS, 0, 0
+        if worse != 0 and load_u32(neighbour + BETTER) != number:
+            return NODE_LINKS, 0, 0
+        fault = _span_fault(node, height, least, end)
+        count, beside = load_u32(node + COUNT), load_u32(neighbour + COUNT)
+        if fault != SOUND or (count == 0 and top_height > 0) or (worse != 0 and not 1 <= beside <= NODE_KEYS):
+            return NODE_ORDER, 0, 0
+        if height > 0:
+            place = max(0, tree.count_below(node, key + 1) - 1)
+            if place + 1 < count:
+                end = load_word(tree.key_at(node, place + 1))
+            if place > 0:
+                least, worse = load_word(tree.key_at(node, place)), load_u32(tree.ref_at(node, place - 1))
+            elif worse != 0:
+                worse = load_u32(tree.ref_at(neighbour, beside - 1))
+            number = load_u32(tree.ref_at(node, place))
+    return SOUND, number, least
 
 
 @routine

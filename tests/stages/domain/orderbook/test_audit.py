@@ -13,14 +13,35 @@ from hypothesis import strategies as st
 from shm.atomics import JIT, peek, poke
 from shm.kernel import kernel
 from stages.domain.messages import BookState
-from stages.domain.orderbook import audit, l2, l2_book, l3, top
-from stages.domain.orderbook.engine import BEST, HEADER_BYTES, LOTS, SIDES, Capacity, engine_of
+from stages.domain.orderbook import audit, integrity, l2, l2_book, l3, table, top, tree
+from stages.domain.orderbook import engine as engine_module
+from stages.domain.orderbook.engine import (
+    BEST,
+    BETTER,
+    COUNT,
+    HEADER_BYTES,
+    HEIGHT,
+    KEYS,
+    LOTS,
+    NODE_BYTES,
+    NODE_KEYS,
+    NODES,
+    REFS,
+    ROOT,
+    SIDE_BYTES,
+    SIDES,
+    WORSE,
+    Capacity,
+    engine_of,
+)
 from stages.domain.orderbook.integrity import COUNTS, FAULTS, SOUND, check_levels, check_orders
 from stages.domain.orderbook.recovery import recover
 from tests.entered import entered
 from tests.stages.domain.orderbook.engines import Engine, Face, LevelBook, aligned
 
 ALL = 10**6
+GAP = 100
+"""Between the prices of `tall`."""
 
 
 @kernel
@@ -86,6 +107,44 @@ def _crowded(orders: int) -> tuple[Engine, np.ndarray[Any, Any]]:
     for number in range(orders - 1):
         assert engine.add(number % 2, number, rng.randrange(2), rng.randrange(70), 1 + rng.randrange(9)) == l3.OK
     return engine, engine.memory.copy()
+
+
+def tall(levels: int = 240) -> Engine:
+    """A book with a level an order, GAP apart, always the same: the trees of its sides are as high as they get."""
+    engine, memory = _tall(levels)
+    engine.restore(memory)
+    return engine
+
+
+@cache
+def _tall(levels: int) -> tuple[Engine, np.ndarray[Any, Any]]:
+    engine = Engine(Capacity.of(1, 2 * levels, 2 * levels))
+    for number in range(2 * levels):
+        assert engine.add(0, number, number % 2, GAP * (number // 2 + 1) * (1 - 2 * (number % 2)), 1) == l3.OK
+    assert [_side(engine, side)[HEIGHT // 4] for side in range(2)] == [2, 2]
+    return engine, engine.memory.copy()
+
+
+def _side(engine: Engine, side: int) -> np.ndarray[Any, Any]:
+    return _words(engine, HEADER_BYTES + SIDES + SIDE_BYTES * side, SIDE_BYTES)
+
+
+def _words(engine: Engine, offset: int, size: int) -> np.ndarray[Any, Any]:
+    """Four bytes each, to read and to write, of an engine's memory."""
+    return np.ndarray((size // 4,), np.uint32, engine.memory.data, engine.address - engine.memory.ctypes.data + offset)
+
+
+def _node(engine: Engine, number: int) -> np.ndarray[Any, Any]:
+    return _words(engine, peek(engine.address + NODES) + NODE_BYTES * number, NODE_BYTES)
+
+
+def _nodes_of(engine: Engine, side: int) -> list[list[int]]:
+    """Numbers of the nodes of a tree, from the root down, a list for each height."""
+    rows = [[int(_side(engine, side)[ROOT // 4])]]
+    for _ in range(int(_side(engine, side)[HEIGHT // 4])):
+        nodes = [_node(engine, number) for number in rows[-1]]
+        rows.append([int(ref) for node in nodes for ref in node[REFS // 4 :][: node[COUNT // 4]]])
+    return rows
 
 
 def test_a_pass_over_a_sound_book_looks_at_all_of_it() -> None:
@@ -194,6 +253,95 @@ def test_what_the_whole_check_finds_in_levels_the_steps_find_too() -> None:
 
 def l2_book_side(book: LevelBook, side: int) -> int:
     return book.address + peek(book.address + l2_book.SIDES + 8 * side)
+
+
+def _tree_damage(engine: Engine) -> list[tuple[int, int, int, int]]:
+    """(node, offset, bytes, other value) of all in a tree that says something."""
+    damage = []
+    for row in (rows := _nodes_of(engine, 0)):
+        for number in row:
+            node = _node(engine, number)
+            keys, count = node[KEYS // 4 :].view(np.int64)[:NODE_KEYS], int(node[COUNT // 4])
+            for offset in (COUNT, WORSE, BETTER, *range(REFS, REFS + 4 * count, 4)):
+                value = int(node[offset // 4])
+                others = {value ^ 1, value + 1, 0, rows[0][0], rows[-1][0], 2**31, 2**32 - 2} - {value}
+                damage += [(number, offset, 4, other) for other in others]
+            for place in range(int(row is not rows[-1]), NODE_KEYS):  # what stands first in an inner node says nothing
+                key = int(keys[place])
+                damage += [(number, KEYS + 8 * place, 8, other) for other in (key + 1, key - GAP, -(2**62), 2**63 - 1)]
+    return damage
+
+
+def test_whatever_is_wrong_with_a_tree_is_found_in_a_book_that_changes_too() -> None:
+    engine = tall()
+    damage, found = _tree_damage(engine), set()
+    sequence = engine.books[0].address + top.SEQUENCE
+
+    def change() -> None:
+        poke(sequence, peek(sequence) + 2)
+
+    for number, offset, size, value in random.Random(6).sample(damage, 1500 if JIT else 10):
+        engine = tall()
+        _node(engine, number)[offset // 4 :].view(f"<u{size}")[0] = value % 2 ** (8 * size)
+        for between in (lambda: None, change):
+            fault = Auditor(engine.books[0]).finish(between=between)
+            assert fault in FAULTS, (number, offset, value)
+            found.add(fault)
+    assert {integrity.NODE_ORDER, integrity.NODE_LINKS} <= found
+    assert Auditor(tall().books[0]).finish() == SOUND
+
+
+def test_trees_that_grow_and_shrink_are_sound_all_the_time() -> None:
+    rng, engine = random.Random(7), Engine(Capacity.of(1, 1100, 1100))
+    numbers, live, heights = iter(range(10**6)), dict[int, int](), set()
+
+    def change() -> None:
+        grows, at = rng.random() < share, rng.randrange(1000)
+        for price in range(at, at + rng.randrange(1, 60)):
+            if grows and price not in live:
+                live[price] = next(numbers)
+                assert engine.add(0, live[price], 0, price, 1) == l3.OK
+            elif not grows and price in live:
+                assert engine.delete(live.pop(price)) == l3.OK
+
+    for turn in range(300 if JIT else 6):
+        share = 0.8 if turn % 100 < 50 else 0.1
+        change()
+        auditor = Auditor(engine.books[0])
+        assert (auditor.finish(), auditor[audit.LEVELS], auditor[audit.IS_WHOLE]) == (SOUND, len(live), 1)
+        assert Auditor(engine.books[0]).finish(between=lambda: change() if rng.random() < 0.02 else None) == SOUND
+        heights.add(int(_side(engine, 0)[HEIGHT // 4]))
+    engine.assert_sound()
+    assert not JIT or {1, 2} <= heights
+
+
+@pytest.mark.skipif(JIT, reason="loads can be noted only with the compiler off")
+def test_a_step_looks_at_the_nodes_on_its_way_and_their_neighbours_however_many_levels_there_are() -> None:
+    engine, looked, seen = tall(), set[int](), set[int]()
+    nodes_at = engine.address + peek(engine.address + NODES)
+
+    def noted(load: Callable[[int], int]) -> Callable[[int], int]:
+        def note(address: int) -> int:
+            looked.add(address)
+            return load(address)
+
+        return note
+
+    auditor, code = Auditor(engine.books[0]), audit.MORE
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (audit, engine_module, integrity, l3, table, top, tree):
+            for name in ("load_word", "load_u32"):
+                if hasattr(module, name):
+                    patch.setattr(module, name, noted(getattr(module, name)))
+        while code == audit.MORE:
+            looked.clear()
+            code = auditor.step()
+            nodes = {(at - nodes_at) // NODE_BYTES for at in looked if nodes_at <= at < engine.address + engine.size}
+            assert len(nodes) <= 2 * (2 + 1)  # the trees have two heights above the leaves
+            assert len({at // 64 for at in looked if engine.address <= at < nodes_at}) <= 20
+            seen |= nodes
+    assert code == SOUND
+    assert seen - {0} == {number for side in range(2) for row in _nodes_of(engine, side) for number in row}
 
 
 @pytest.mark.parametrize("offset", range(0, 32, 4))
