@@ -29,6 +29,7 @@ read it: that is its purpose. Versions are int64 and marks twice as much: they l
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shm.atomics import (
     fence_acquire,
@@ -69,6 +70,24 @@ def newest(row: int, payload_bytes: int) -> int:
     """
     version = peek(row + VERSION)
     return row + CELLS + (version & 1) * cell_bytes(payload_bytes) + 8 if version > 0 else 0
+
+
+def newest_rows(
+    words: NDArray[np.int64], payload_bytes: int
+) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.bool_]]:
+    """(rows that have a value, the payload words of each, whether it is whole), for cold code: of thousands, at once.
+
+    words   of a table, a row of it each
+    """
+    versions = words[:, VERSION // 8].copy()
+    rows = np.flatnonzero(versions > 0)
+    versions = versions[rows]
+    payloads, is_whole = np.empty((len(rows), payload_bytes // 8), np.int64), np.empty(len(rows), np.bool_)
+    for parity in range(2):
+        these, mark = versions & 1 == parity, (CELLS + parity * cell_bytes(payload_bytes)) // 8
+        payloads[these] = words[rows[these], mark + 1 : mark + 1 + payload_bytes // 8]
+        is_whole[these] = words[rows[these], mark] == 2 * versions[these]
+    return rows, payloads, is_whole
 
 
 @primitive

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shm.atomics import peek
 from shm.segment import Segment
-from shm.seqlock import CELLS, READ_TRIES, VERSION, cell_bytes, row_bytes
+from shm.seqlock import CELLS, READ_TRIES, VERSION, cell_bytes, newest_rows, row_bytes
 
 
 def read_row(segment: Segment, dtype: np.dtype, row: int) -> np.ndarray[Any, Any] | None:
@@ -35,17 +35,12 @@ def read_rows(segment: Segment, dtype: np.dtype, count: int) -> tuple[NDArray[np
     All at once, for the supervisor watches nothing meanwhile: one by one 8,000 rows take 0.15 s.
     """
     words = segment.view(np.dtype(np.int64), count * row_bytes(dtype.itemsize) // 8).reshape(count, -1)
-    values = np.zeros(count, dtype)
-    into = values.view(np.int64).reshape(count, -1)
-    versions = words[:, VERSION // 8].copy()
-    is_there = versions > 0
-    for parity in range(2):
-        mark = (CELLS + parity * cell_bytes(dtype.itemsize)) // 8
-        rows = np.flatnonzero(is_there & (versions & 1 == parity))
-        into[rows] = words[rows, mark + 1 : mark + 1 + into.shape[1]]
-        for row in rows[words[rows, mark] != 2 * versions[rows]]:
-            again = read_row(segment, dtype, int(row))
-            is_there[row] = again is not None
-            if again is not None:
-                values[row] = again[0]
+    values, is_there = np.zeros(count, dtype), np.zeros(count, np.bool_)
+    rows, payloads, is_whole = newest_rows(words, dtype.itemsize)
+    values.view(np.int64).reshape(count, -1)[rows], is_there[rows] = payloads, True
+    for row in rows[~is_whole]:
+        again = read_row(segment, dtype, int(row))
+        is_there[row] = again is not None
+        if again is not None:
+            values[row] = again[0]
     return values, is_there
