@@ -41,6 +41,8 @@ SYMBOLS_MAX = 1_024
 """About 3 MB each."""
 CHUNK_FRAMES = 4_096
 CHUNK_BYTES = 1 << 20
+LINES_KEPT = 200_000
+"""Diffs remembered to explain mismatches with, while some symbol waits for a snapshot that may never come."""
 FRAME_BYTES_MAX = 1 << 20
 WHAT_WENT_WRONG = {
     "gaps": "update ids do not join: the book is not kept up before the next snapshot",
@@ -189,6 +191,7 @@ class _Stream:
         self._diff_ids: dict[str, int] = {}
         self._spare: dict[str, Record] = {}  # the newest snapshot that a synchronised book had no use for
         self._seen = self._counts()
+        self._generations = self._line.feed.context.sync["generation"].copy()
 
     def play(self, books: dict[str, dict[str, Any]]) -> None:
         """All files, one after the other."""
@@ -293,6 +296,17 @@ class _Stream:
         if spare is not None and spare.last_id >= record.first_id - 1:
             self._line.feed.offer_snapshot(index, spare.raw)
 
+    def _first_held(self) -> Record | None:
+        """The diff that a gap has just shown at. It may have been held since before the snapshot that is played now."""
+        sync = self._line.feed.context.sync
+        symbols = list(self._index)
+        lost = {symbols[index]: index for index in np.flatnonzero(sync["generation"] != self._generations)}
+        self._generations = sync["generation"].copy()
+        for (symbol, _), held in reversed(self._lines.items()):
+            if symbol in lost and held.first_id == sync["first_held_id"][lost[symbol]]:
+                return held
+        return None
+
     def _flush(self, report: FileReport) -> None:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if waiting:
@@ -301,8 +315,10 @@ class _Stream:
             state = self._line.feed.context.state[0]
             ends = int(state["source_at"]) + np.cumsum([len(each) for each in frames], dtype=np.int64)
             self._play(report, waiting, ends)
-        if not any(sync["hold_count"] for sync in self._line.feed.context.sync):
+        if not self._line.feed.context.sync["hold_end"].any():
             self._lines.clear()
+        while len(self._lines) > LINES_KEPT:
+            del self._lines[next(iter(self._lines))]
 
     def _play(self, report: FileReport, frames: Sequence[Record], ends: Any = None) -> None:
         """Play offered frames; without `ends`: let what the feed has been given otherwise go through."""
@@ -328,14 +344,16 @@ class _Stream:
 
     def _note(self, report: FileReport, record: Record | None) -> None:
         """A counter may have moved at a message."""
-        now = self._counts()
+        now, gap = self._counts(), record
         if record is not None and now["gaps"] > self._seen["gaps"]:
-            self._heal(record)
+            gap = self._first_held() or record
+            self._heal(gap)
         for name, what in WHAT_WENT_WRONG.items():
+            where = gap if name == "gaps" else record
             report.problem(
                 name.removesuffix("s") if name in ("gaps", "other_messages") else name, what,
                 count=now[name] - self._seen[name],
-                offset=record.offset if record else None, line=record.line if record else None,
+                offset=where.offset if where else None, line=where.line if where else None,
             )  # fmt: skip
         self._seen = now
 

@@ -14,12 +14,13 @@ from stages.agent import Array, Attention
 from stages.domain.codecs import websocket_frames
 from stages.domain.codecs.itch_market import Directory
 from stages.domain.messages import MARKET
-from stages.feed.base import FeedBase
+from stages.feed.base import STAGING_RECORDS, FeedBase
 from stages.feed.context import (
     END_OF_STREAM,
     MEMORY_SOURCE,
     MESSAGE,
     NO_DESCRIPTOR,
+    NO_SYMBOL,
     SYNCED,
     Format,
 )
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 STABLE_NS = 30_000_000_000
 """A connection that has stood this long was a good one: the next reconnect starts with the shortest pause."""
+
+HELD_BYTES_MAX = 1 << 30
+"""What a replay holds back at most, of all symbols, while it waits for snapshots."""
 
 _STREAM_OF_BLOCKS = {Format.ITCH: "itch", Format.RAW: "raw"}
 """What the paper exchange calls its streams of binary messages."""
@@ -107,11 +111,10 @@ class FeedAgent(FeedBase):
         state["cutter"] = self._cutter.ctypes.data
         state["message"] = self.context.message.ctypes.data
         state["frame_bytes_max"] = settings.frame_bytes_max
-        state["hold_records"] = settings.hold_records
         state["backlog_limit_ns"] = settings.backlog_limit_ms * 1_000_000
         state["must_deliver"] = self._must_deliver
         if self._format is Format.BINANCE:
-            self._allocate_hold(settings.hold_records)
+            self._allocate_holds(settings.hold_records)
         else:
             self.context.sync["status"] = SYNCED
         if self._format is Format.RAW:
@@ -122,11 +125,41 @@ class FeedAgent(FeedBase):
         state["rehearsal_at"], state["rehearsal_bytes"] = self._rehearsal.address, len(self._rehearsed.message)
         self._empty_buffer()
 
-    def _allocate_hold(self, records: int) -> None:
-        """What waits for a snapshot: 0.5 MB a symbol by default. Binary messages wait for none."""
-        self._hold = np.zeros((len(self.context.sync), records), MARKET)
-        for sync, hold in zip(self.context.sync, self._hold, strict=True):
-            sync["hold"] = hold.ctypes.data
+    def _allocate_holds(self, records: int) -> None:
+        """What waits for a snapshot: 0.5 MB a symbol by default. Binary messages wait for none.
+
+        A replay holds back whatever comes until a snapshot fits, so there is always room for the largest event.
+        """
+        state, count = self.context.state[0], len(self.context.sync)
+        state["releasing"], state["hold_grows"] = NO_SYMBOL, self._must_deliver
+        if self._must_deliver:
+            records += STAGING_RECORDS
+        self._holds = [np.zeros(0, MARKET)] * count
+        for symbol in range(count):
+            self._give_hold(symbol, records)
+
+    def _give_hold(self, symbol: int, records: int) -> None:
+        """Room for `records`; what is held goes along."""
+        sync, memory = self.context.sync[symbol], np.zeros(records, MARKET)
+        held = self._holds[symbol][sync["hold_begin"] : sync["hold_end"]]
+        memory[: len(held)] = held
+        self._holds[symbol] = memory
+        sync["hold"], sync["hold_records"] = memory.ctypes.data, records
+        sync["hold_begin"], sync["hold_end"] = 0, len(held)
+
+    def _make_room(self) -> None:
+        """Twice the room for what a replay holds back, until all that is held takes HELD_BYTES_MAX."""
+        state, sync = self.context.state[0], self.context.sync
+        state["hold_is_full"] = 0
+        for symbol in np.flatnonzero(sync["hold_records"] - sync["hold_end"] < STAGING_RECORDS).tolist():
+            if int((sync["hold_end"] - sync["hold_begin"]).sum()) * MARKET.itemsize > HELD_BYTES_MAX:
+                state["hold_grows"] = 0
+                log.error(
+                    "%s: no snapshot fits what has come since its last gap, and what is held back has reached %d MB: "
+                    "older messages are dropped from now on", self._names[symbol], HELD_BYTES_MAX >> 20,
+                )  # fmt: skip
+                return
+            self._give_hold(symbol, 2 * int(sync["hold_records"][symbol]))
 
     def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
         super().attach(segments, page, clock)
@@ -162,6 +195,8 @@ class FeedAgent(FeedBase):
         if state["lost"]:
             self._disconnect(_loss(int(state["lost"])), now_ns)
         self._schedule_connect(now_ns)
+        if state["hold_is_full"]:
+            self._make_room()
         self._snapshots.conclude(now_ns)
         state["snapshot_wanted"] = 0  # the desk looks at every symbol
         if self._connection is not None:

@@ -61,7 +61,7 @@ STATE = record_dtype(
         # settings
         ("must_deliver", "<i8"),  # 1: a replay; never skips, never drops what is held
         ("backlog_limit_ns", "<i8"),
-        ("hold_records", "<i8"),
+        ("hold_grows", "<i8"),  # 1: what is held back gets more room instead of being dropped (a replay)
         # progress
         ("event_seq", "<i8"),
         ("is_skipping", "<i8"),
@@ -70,7 +70,8 @@ STATE = record_dtype(
         ("rehearsal_bytes", "<i8"),
         ("rehearsal_interval_ns", "<i8"),
         ("next_rehearsal_ns", "<i8"),
-        ("hold_is_full", "<i8"),  # 1: must_deliver, and a symbol's hold is half full: read no more
+        ("hold_is_full", "<i8"),  # 1: a hold that grows may not have room for the next event; for the cold side
+        ("releasing", "<i8"),  # the symbol whose hold is being published, or NO_SYMBOL
         ("tap", "<i8"),  # address of the words of what shows raw frames to observers
         # a block of binary messages, one behind the other
         ("block_at", "<i8"),  # where the newest block begins
@@ -174,11 +175,12 @@ SYNC = record_dtype(
         ("status", "<i8"),  # UNSYNCED or SYNCED
         ("last_id", "<i8"),  # u of the last diff passed on, or the snapshot's id
         ("was_synced", "<i8"),  # 1: the next sync is a resync
-        ("hold", "<i8"),  # address of the records held back
-        ("hold_count", "<i8"),
+        ("hold", "<i8"),  # address of the memory for records held back
+        ("hold_records", "<i8"),  # its room
+        ("hold_begin", "<i8"),  # what is held: from here (not 0 while it is published or after a gap in it) to the end
+        ("hold_end", "<i8"),
         ("held_messages", "<i8"),
         ("first_held_id", "<i8"),  # U of the first diff held, 0 when none is
-        ("last_held_id", "<i8"),  # u of the last
         ("snapshot_state", "<i8"),  # NOT_ASKED, WANTED (by the kernel), ASKED (by the cold side)
         ("generation", "<i8"),  # counts losses of sync: a snapshot asked for before the last is of no use
     ],

@@ -41,7 +41,7 @@ from stages.feed.context import NO_SYMBOL, OVERTAKEN, SYNCED, TAKEN, Context
 from stages.feed.lines.packets import is_request_wanted, take_packets
 from stages.feed.lines.raw_datagrams import take_raw
 from stages.feed.streams.reader import read_bytes
-from stages.feed.streams.sync import RECORD_BYTES, accept, lose_sync, stage_reset, take_snapshot
+from stages.feed.streams.sync import RECORD_BYTES, accept, lose_sync, release_hold, stage_reset, take_snapshot
 
 MESSAGES_PER_POLL = 1
 """One, so that in a packed line the others act on a message before the next one behind it is parsed."""
@@ -141,6 +141,7 @@ def _needs_service(context: Context) -> bool:
         | state["refused_code"]
         | state["snapshot_code"]
         | state["snapshot_wanted"]
+        | state["hold_is_full"]
         | _lines_need_service(context.lines)
         | is_request_wanted(context.packets)
     ) != 0
@@ -259,10 +260,16 @@ def _take_control(context: Context, code: int) -> None:
 
 @primitive
 def _take_handed_in(context: Context, names: int | None) -> bool:
-    """What the cold side has brought, if there is something: a snapshot, or a document that it has rewritten."""
+    """What the cold side has brought, if there is something: a snapshot, or a document that it has rewritten.
+
+    What a snapshot releases comes before anything else.
+    """
     if names is None:
         return False
     state = context.state[0]
+    if state["releasing"] != NO_SYMBOL:
+        release_hold(context)
+        return True
     if state["snapshot_symbol"] != NO_SYMBOL:
         take_snapshot(context)
         if state["snapshot_code"] == TAKEN:
@@ -396,6 +403,5 @@ def _lose_all(context: Context, names: int | None) -> None:
     for symbol in range(len(context.sync)):
         lose_sync(context, symbol)
     state = context.state[0]
-    state["hold_is_full"] = 0
     if state["snapshot_symbol"] != NO_SYMBOL:
         state["snapshot_symbol"], state["snapshot_code"] = NO_SYMBOL, OVERTAKEN

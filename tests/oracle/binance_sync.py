@@ -25,19 +25,9 @@ class NaiveSync:
 
     def on_diff(self, diff: Diff) -> None:
         if self.book_id is None:
-            if self.buffer and diff.first > self.buffer[-1].last + 1:
-                self.gaps += 1
-                self.buffer.clear()
             self.buffer.append(diff)
-        elif diff.last <= self.book_id:
-            self.stale += 1
-        elif diff.first > self.book_id + 1:
-            self.gaps += 1
-            self.book.clear()
-            self.book_id = None
-            self.buffer = [diff]
         else:
-            self._apply(diff)
+            self._take([diff])
 
     def on_snapshot(self, last: int, bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> bool:
         """False when the snapshot is older than what is buffered (or not wanted): fetch again."""
@@ -49,13 +39,22 @@ class NaiveSync:
         for price, quantity in asks:
             self.book.set_ask(price, quantity)
         self.book_id = last
-        for diff in self.buffer:
+        buffer, self.buffer = self.buffer, []
+        self._take(buffer)
+        return True
+
+    def _take(self, diffs: list[Diff]) -> None:
+        for number, diff in enumerate(diffs):
+            assert self.book_id is not None
             if diff.last <= self.book_id:
                 self.stale += 1
+            elif diff.first > self.book_id + 1:
+                self.gaps += 1
+                self.book.clear()
+                self.book_id, self.buffer = None, diffs[number:]
+                return
             else:
                 self._apply(diff)
-        self.buffer.clear()
-        return True
 
     def _apply(self, diff: Diff) -> None:
         for price, quantity in diff.bids:

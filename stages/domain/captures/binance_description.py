@@ -21,6 +21,8 @@ class SymbolSummary:
     first_update_id: int = 0
     last_update_id: int = 0
     gaps: int = 0
+    first_gap: str = ""
+    """Where a diff's first id did not join the last one before, in words."""
     went_back: int = 0
     first_went_back: str = ""
     """Where a diff's last id was below that of the one before, in words."""
@@ -56,6 +58,11 @@ class Description:
             found.append(f"left out, as names are up to {SYMBOL_BYTES} of A-Z, 0-9, _, . and -: "
                          + ", ".join(self.not_listed))  # fmt: skip
         for item in self.symbols.values():
+            if item.gaps:
+                found.append(
+                    f"{item.first_gap}, {item.gaps:,} gaps in all; behind a gap a book is made anew from the next "
+                    "snapshot, or where there is none from what was recorded, which lacks what is missing"
+                )
             if item.went_back:
                 found.append(
                     f"{item.first_went_back}, {item.went_back:,} times in all; diffs of ids that were there are not "
@@ -163,6 +170,10 @@ def _count(found: Description, record: Record, file: str, before: str | None, jo
         _require_joint(item, record, file, before)
     elif item.last_update_id and record.first_id > item.last_update_id + 1:
         item.gaps += 1
+        item.first_gap = item.first_gap or (
+            f"{file}:{record.line}: {symbol} lacks the update ids {item.last_update_id + 1} to {record.first_id - 1} "
+            f"(offset {record.offset:,})"
+        )
     if record.last_id < item.last_update_id:
         item.went_back += 1
         item.first_went_back = item.first_went_back or (

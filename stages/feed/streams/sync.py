@@ -6,8 +6,12 @@
                stale and ignored
 
 A gap tells the book to forget what it has (RESET), holds the diff that showed it, and asks for a snapshot. A snapshot
-older than the first diff held is fetched again; else it goes to the book, then what is held, without the stale diffs.
-The hold is bounded: live, a hold that overflows starts anew, which the next snapshot will be too old for.
+older than the first diff held is fetched again; else it goes to the book, then what is held, without the stale diffs,
+as far as the staging ring has room at a time, and nothing else is read before that is done. A gap among what is held
+shows only then: what comes before it is the book's, what is behind it stays held for the next snapshot.
+
+The hold is bounded: live, a hold that overflows starts anew, which the next snapshot will be too old for. In a replay
+the cold side makes it larger, and nothing is read until it has.
 """
 
 from shm import ring
@@ -16,7 +20,6 @@ from shm.kernel import primitive, routine
 from stages.domain.codecs.binance_market import (
     DIFF,
     END,
-    FIRST,
     FIRST_ID,
     LAST_ID,
     SEQ,
@@ -24,7 +27,6 @@ from stages.domain.codecs.binance_market import (
     parse_snapshot,
     stage_headers,
 )
-from stages.domain.codecs.binance_market import NO_ROOM as SNAPSHOT_TOO_LARGE
 from stages.domain.messages import MARKET, MarketKind
 from stages.feed.context import NO_SYMBOL, NOT_ASKED, SYNCED, TAKEN, TOO_OLD, UNSYNCED, WANTED, Context
 
@@ -75,11 +77,18 @@ def accept(context: Context, kind: int, records: int) -> None:
 @primitive
 def lose_sync(context: Context, symbol: int) -> None:
     """Wait for a new snapshot of `symbol`; nothing is held yet."""
-    sync = context.sync[symbol]
+    _unsync(context, symbol)
+    _clear_hold(context, symbol)
+
+
+@primitive
+def _unsync(context: Context, symbol: int) -> None:
+    state, sync = context.state[0], context.sync[symbol]
     sync["status"], sync["last_id"] = UNSYNCED, 0
     sync["snapshot_state"] = NOT_ASKED
     sync["generation"] += 1
-    _clear_hold(context, symbol)
+    if state["releasing"] == symbol:
+        state["releasing"] = NO_SYMBOL
 
 
 @primitive
@@ -98,45 +107,53 @@ def stage_event(context: Context, kind: int, symbol: int) -> None:
 @primitive
 def _clear_hold(context: Context, symbol: int) -> None:
     sync = context.sync[symbol]
-    sync["hold_count"] = sync["held_messages"] = sync["first_held_id"] = sync["last_held_id"] = 0
+    sync["hold_begin"] = sync["hold_end"] = sync["held_messages"] = sync["first_held_id"] = 0
 
 
 @routine
 def _hold(context: Context, symbol: int, kind: int, event: int, records: int) -> None:
     """Keep a copy of the event until the symbol's snapshot comes."""
     state, sync, counters = context.state[0], context.sync[symbol], context.counters[0]
-    first_id = load_word(event + FIRST_ID)
-    if kind == DIFF and sync["first_held_id"] != 0 and first_id > sync["last_held_id"] + 1:
-        counters["gaps"] += 1  # what is held so far can never be joined to what comes
-        counters["dropped"] += sync["held_messages"]
-        _clear_hold(context, symbol)
-    if sync["hold_count"] + records > state["hold_records"]:
+    if sync["hold_end"] + records > sync["hold_records"]:
         counters["hold_overflows"] += 1
         counters["dropped"] += sync["held_messages"]
         _clear_hold(context, symbol)
-        if records > state["hold_records"]:
+        if records > sync["hold_records"]:
             counters["dropped"] += 1
             return
     for index in range(records):
-        target = sync["hold"] + (sync["hold_count"] + index) * RECORD_BYTES
+        target = _held(context, symbol, sync["hold_end"] + index)
         ring.copy_record(target, ring.claim(state["staging"], index), RECORD_BYTES)
-    sync["hold_count"] += records
+    sync["hold_end"] += records
     sync["held_messages"] += 1
     counters["held"] += 1
-    if state["must_deliver"] != 0 and sync["hold_count"] * 2 > state["hold_records"]:
+    event_records_max = load_word(state["staging"] + ring.CAPACITY)
+    if state["hold_grows"] != 0 and sync["hold_records"] - sync["hold_end"] < event_records_max:
         state["hold_is_full"] = 1
     if kind == DIFF:
-        if sync["first_held_id"] == 0:
-            sync["first_held_id"] = first_id
-        sync["last_held_id"] = load_word(event + LAST_ID)
-        if sync["snapshot_state"] == NOT_ASKED:
-            sync["snapshot_state"] = WANTED
-            state["snapshot_wanted"] = 1
+        _want_snapshot(context, symbol, load_word(event + FIRST_ID))
+
+
+@primitive
+def _held(context: Context, symbol: int, index: int) -> int:
+    """Address of a record that is held."""
+    return context.sync[symbol]["hold"] + index * RECORD_BYTES
+
+
+@primitive
+def _want_snapshot(context: Context, symbol: int, first_id: int) -> None:
+    """A diff that begins with `first_id` is held."""
+    sync = context.sync[symbol]
+    if sync["first_held_id"] == 0:
+        sync["first_held_id"] = first_id
+    if sync["snapshot_state"] == NOT_ASKED:
+        sync["snapshot_state"] = WANTED
+        context.state[0]["snapshot_wanted"] = 1
 
 
 @routine
 def take_snapshot(context: Context) -> None:
-    """Publish the snapshot that the cold side has brought, then what is held; staging must be empty.
+    """Publish the snapshot that the cold side has brought; staging must be empty. What is held is released behind it.
 
     `snapshot_code` says what became of it: TAKEN, or why it was not used.
     """
@@ -149,45 +166,53 @@ def take_snapshot(context: Context) -> None:
     if code < 0:
         state["snapshot_code"] = code
         return
-    if ring.room(staging, records + sync["hold_count"]) < records + sync["hold_count"]:
-        state["snapshot_code"] = SNAPSHOT_TOO_LARGE
-        return
     last_id = load_word(ring.claim(staging, 0) + LAST_ID)
     if sync["first_held_id"] > last_id + 1:
         counters["snapshots_too_old"] += 1
         state["snapshot_code"] = TOO_OLD
         return
     commit_event(context, records)
-    sync["last_id"] = last_id
-    _release_hold(context, symbol)
     counters["resyncs"] += sync["was_synced"]
+    sync["last_id"] = last_id
     sync["status"], sync["was_synced"], sync["snapshot_state"] = SYNCED, 1, NOT_ASKED
     state["snapshot_code"] = TAKEN
-    state["hold_is_full"] = 0
-    for other in range(len(context.sync)):
-        if context.sync[other]["hold_count"] * 2 > state["hold_records"]:
-            state["hold_is_full"] = state["must_deliver"]
+    state["releasing"] = symbol
+    release_hold(context)
 
 
-@primitive
-def _release_hold(context: Context, symbol: int) -> None:
-    """Publish what is held, but for diffs that the snapshot contains."""
-    state, sync = context.state[0], context.sync[symbol]
-    staging = state["staging"]
-    begin = 0
-    for index in range(sync["hold_count"]):
-        record = sync["hold"] + index * RECORD_BYTES
-        head = load_word(record)
-        flags = head >> 8 & 0xFF
-        if flags & FIRST:
-            begin = index
-        ring.copy_record(ring.claim(staging, index - begin), record, RECORD_BYTES)
-        if flags & END:
-            if head & 0xFF == DIFF:
-                last_id = load_word(record + LAST_ID)
-                if last_id <= sync["last_id"]:
-                    context.counters[0]["stale"] += 1
-                    continue
-                sync["last_id"] = last_id
-            commit_event(context, index - begin + 1)
+@routine
+def release_hold(context: Context) -> None:
+    """Publish what is held of the symbol that has its snapshot, without the diffs that the snapshot contains.
+
+    Until staging is full, a gap shows, or nothing is held; `releasing` is NO_SYMBOL when it need not be gone on with.
+    """
+    state, counters = context.state[0], context.counters[0]
+    symbol, staging = state["releasing"], state["staging"]
+    sync = context.sync[symbol]
+    while sync["hold_begin"] < sync["hold_end"]:
+        begin = sync["hold_begin"]
+        event = _held(context, symbol, begin)
+        records = 1
+        while load_word(_held(context, symbol, begin + records - 1)) >> 8 & END == 0:
+            records += 1
+        if load_word(event) & 0xFF == DIFF and load_word(event + LAST_ID) <= sync["last_id"]:
+            counters["stale"] += 1
+        elif ring.room(staging, records) < records:
+            return
+        elif load_word(event) & 0xFF == DIFF and load_word(event + FIRST_ID) > sync["last_id"] + 1:
+            counters["gaps"] += 1
+            _unsync(context, symbol)
+            sync["first_held_id"] = 0
+            _want_snapshot(context, symbol, load_word(event + FIRST_ID))
+            stage_reset(context, symbol)
+            return
+        else:
+            if load_word(event) & 0xFF == DIFF:
+                sync["last_id"] = load_word(event + LAST_ID)
+            for index in range(records):
+                ring.copy_record(ring.claim(staging, index), _held(context, symbol, begin + index), RECORD_BYTES)
+            commit_event(context, records)
+        sync["hold_begin"] += records
+        sync["held_messages"] -= 1
     _clear_hold(context, symbol)
+    state["releasing"] = NO_SYMBOL

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from stages.domain.captures import binance as capture
 from stages.domain.captures.binance import Kind, Record
 from stages.domain.captures.binance_description import Description
+from stages.domain.matching.orders import Fill
 from stages.venue import instruments
 from stages.venue.endpoints.hub import Hub
 from stages.venue.endpoints.wire import Connection, frame
@@ -111,7 +112,8 @@ class ReplaySource:
                     await asyncio.sleep(wait_ns / 1e9)
             if record.kind is Kind.SNAPSHOT:
                 await self._send(batch)
-                await self._hold(file, record)
+                held = self._markets[self._owner(file, record)]
+                await self._hold(held, held.hold_at(record))
                 continue
             batch.add(record, self._played_as.get(record.stream, record.stream))
             market = self._markets.get(capture.symbol_of(record.stream))
@@ -119,6 +121,9 @@ class ReplaySource:
                 self._exchange.apply_fills(capture.symbol_of(record.stream), fills)
             if batch.is_full:
                 await self._send(batch)
+            if market is not None and record.kind is Kind.DIFF and market.waits_in_vain:
+                await self._send(batch)
+                await self._hold(market, market.hold_at_gap())
         await self._send(batch)
         for market in self._markets.values():
             market.end()
@@ -145,11 +150,10 @@ class ReplaySource:
             await self._hub.changed.wait()
         self._played_as = {name: other for name, other in needed.items() if not self._hub.is_wanted(name)}
 
-    async def _hold(self, file: str, record: Record) -> None:
-        market = self._markets[self._owner(file, record)]
+    async def _hold(self, market: ReplayMarket, held: Awaitable[list[tuple[Fill, int]]]) -> None:
         before_ns = time.monotonic_ns()
-        log.info("replay holds until the depth snapshot of %s has been fetched", market.instrument.symbol)
-        fills = await market.hold_at(record)
+        log.info("replay holds until a depth snapshot of %s has been fetched", market.instrument.symbol)
+        fills = await held
         self._hold_ns += time.monotonic_ns() - before_ns
         self._exchange.apply_fills(market.instrument.symbol, fills)
         self._exchange.flush()

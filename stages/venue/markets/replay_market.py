@@ -22,6 +22,9 @@ from stages.venue.markets.queued_market import QueuedMarket
 
 log = logging.getLogger("venue.replay")
 UNREAD_DIFFS_MAX = 4096
+GAP_PATIENCE_S = 10.0
+"""How long play holds for a reader to ask for a snapshot after a gap: one that cannot read the diff which shows it, or
+keeps no book, never asks."""
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What a recorded message raises that is not what its type says. It is played all the same: readers count it."""
 
@@ -30,18 +33,21 @@ class ReplayMarket(QueuedMarket):
     """Implements `stages.venue.markets.market.Market`.
 
     `is_synchronised` is False until the first snapshot has been played, and again after a gap in the recorded
-    ids until the next one: while a snapshot is still to come, depth requests wait for it (replay rule (a)).
+    ids: depth requests then wait for the next snapshot, or, when none is to come, get the replayed book as it is
+    behind the gap (replay rule (a)). Either way play holds there until it has been asked for, so that what a
+    reader gets does not depend on when it asks.
     """
 
     def __init__(self, item: Instrument, snapshot_count: int) -> None:
         super().__init__(item)
         self.is_synchronised = False
         self._snapshots_ahead = snapshot_count
+        self._has_ended = False
         self._last_update_id = 0
         self._played_update_id = 0
         self._unread: list[Record] = []
         self._last_trade: bytes = b""
-        self._waiting: list[asyncio.Future[Record]] = []
+        self._waiting: list[tuple[int, asyncio.Future[bytes]]] = []
         self._requested = asyncio.Event()
 
     @property
@@ -60,11 +66,15 @@ class ReplayMarket(QueuedMarket):
         return super().submit(order, rest=rest)
 
     async def depth(self, limit: int) -> bytes:
-        if not self.is_synchronised and self._snapshots_ahead:
-            waiting = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiting)
+        if not self.is_synchronised and not self._has_ended:
+            waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            self._waiting.append((limit, waiting))
             self._requested.set()
-            return _limited((await waiting).raw, limit)
+            return await waiting
+        return self._book(limit)
+
+    def _book(self, limit: int) -> bytes:
+        """The replayed book as a depth reply."""
         self._bring_up_to_date()
         bids, asks = (_levels(islice(self._model.levels(side), limit)) for side in Side)
         return f'{{"lastUpdateId":{self._last_update_id},"bids":{bids},"asks":{asks}}}'.encode()
@@ -73,8 +83,12 @@ class ReplayMarket(QueuedMarket):
         """Take note of a message that goes out; returns the fills of our orders that it causes."""
         if record.kind is Kind.DIFF:
             if self.is_synchronised and record.first_id > self._played_update_id + 1:
-                self.is_synchronised = self._snapshots_ahead == 0
-            self._played_update_id = record.last_id
+                self.is_synchronised = False
+                log.warning(
+                    "line %d: %s: update ids %d to %d are missing", record.line, self.instrument.symbol,
+                    self._played_update_id + 1, record.first_id - 1,
+                )  # fmt: skip
+            self._played_update_id = max(self._played_update_id, record.last_id)
             self._unread.append(record)
             if self._model.order_count or len(self._unread) > UNREAD_DIFFS_MAX:
                 return self._number(self._catch_up())
@@ -93,29 +107,51 @@ class ReplayMarket(QueuedMarket):
             return []
         return self._model.trade(price, quantity, buyer_is_maker=buyer_is_maker)
 
+    @property
+    def waits_in_vain(self) -> bool:
+        """After a gap behind which no snapshot was recorded."""
+        return not self.is_synchronised and not self._snapshots_ahead
+
     async def hold_at(self, snapshot: Record) -> list[tuple[Fill, int]]:
         """At the line of a recorded snapshot: wait until it has been asked for, and hand it out.
 
         A snapshot in the middle of an unbroken stream is passed over: nobody synchronised would fetch it.
         """
-        if self.is_synchronised:
-            self._snapshots_ahead -= 1
-            return []
-        fills = self._seed(snapshot)
-        while not any(not waiting.done() for waiting in self._waiting):
-            self._requested.clear()
-            await self._requested.wait()
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(snapshot)
-        self._waiting.clear()
         self._snapshots_ahead -= 1
-        self.is_synchronised = True
+        if self.is_synchronised:
+            return []
+        is_first = not self._last_update_id
+        fills = self._seed(snapshot)
+        await self._hand_out(snapshot, None if is_first else GAP_PATIENCE_S)
         return self._number(fills)
+
+    async def hold_at_gap(self) -> list[tuple[Fill, int]]:
+        """Behind a gap, with no snapshot to come: wait until the book has been asked for, and hand it out."""
+        await self._hand_out(None, GAP_PATIENCE_S)
+        return []
+
+    async def _hand_out(self, snapshot: Record | None, patience_s: float | None) -> None:
+        """Answer the depth requests that wait, at least one, with the snapshot or the replayed book."""
+        try:
+            async with asyncio.timeout(patience_s):
+                while all(waiting.done() for _, waiting in self._waiting):
+                    self._requested.clear()
+                    await self._requested.wait()
+        except TimeoutError:
+            log.warning("%s: nobody asked for a snapshot within %d s of a gap", self.instrument.symbol, patience_s)
+        self._answer(snapshot)
+        self.is_synchronised = True
+
+    def _answer(self, snapshot: Record | None) -> None:
+        for limit, waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(self._book(limit) if snapshot is None else _limited(snapshot.raw, limit))
+        self._waiting.clear()
 
     def end(self) -> None:
         """The files are played: whoever still waits for a snapshot gets the book as it is."""
-        self._snapshots_ahead = 0
+        self._has_ended = True
+        self._answer(None)
 
     def _seed(self, snapshot: Record) -> list[Fill]:
         value = json.loads(snapshot.raw)

@@ -276,9 +276,12 @@ def test_symbols_that_no_venue_lists_are_left_out_and_said(tmp_path: Path) -> No
         describe([write(tmp_path, "one", diff(900, 901, names[0]))])
 
 
-def test_ids_that_go_back_and_snapshots_of_no_use_are_said(tmp_path: Path) -> None:
+def test_ids_that_go_back_gaps_and_snapshots_of_no_use_are_said(tmp_path: Path) -> None:
     (warning,) = describe([write(tmp_path, "back", diff(10, 13), SNAPSHOT, diff(5, 6), diff(7, 8))]).warnings
     assert "back:3: AB goes back to u=6 after u=13" in warning
+    (warning,) = describe([write(tmp_path, "gap", diff(10, 13), SNAPSHOT, diff(15, 16), diff(19, 20))]).warnings
+    assert "gap:3: AB lacks the update ids 14 to 14" in warning
+    assert "2 gaps in all" in warning
     (warning,) = describe([write(tmp_path, "old", SNAPSHOT, diff(15, 16))]).warnings
     assert "AB: its snapshots end at 12, before its diffs begin with U=15" in warning
 

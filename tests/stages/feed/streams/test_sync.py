@@ -3,11 +3,14 @@
 from decimal import Decimal
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.domain.edges import FEED_TO_BOOK
-from stages.domain.messages import DEPTH_LEVELS, MARKET, BookState, MarketFlag, MarketKind
+from stages.domain.messages import DEPTH_LEVELS, MARKET, BookState, MarketKind
+from stages.feed.base import STAGING_RECORDS
+from stages.feed.context import UNSYNCED
 from tests.oracle.binance_sync import Diff, NaiveSync
 from tests.stages.feed.stepped import Stepped, diff, frame, popped, snapshot, ticker, trade
 
@@ -107,6 +110,28 @@ def test_gap_makes_the_book_dirty_until_the_next_snapshot() -> None:
     assert line.bbo()["state"] == BookState.VALID
     assert int(line.bbo()["bid_quantity"]) == 900_000_000
     assert (int(line.counters("feed")["gaps"]), int(line.counters("feed")["resyncs"])) == (1, 1)
+
+
+def test_a_gap_among_what_is_held_shows_when_it_is_released() -> None:
+    """What is behind it waits for the next snapshot, which must not be older than that."""
+    line = Stepped()
+    line.feed.offer(b"".join(frame(diff(n, n, [("100.00", f"{n}")])) for n in (11, 12, 14, 15, 18, 19)))
+    line.run()
+    seen = []
+    for last in (11, 12, 13, 16, 17):
+        line.feed.offer_snapshot(0, snapshot(last, BIDS, ASKS))
+        line.run()
+        feed = line.counters("feed")
+        counted = tuple(int(feed[name]) for name in ("gaps", "resyncs", "stale", "snapshots_too_old"))
+        seen.append((BookState(int(line.bbo()["state"])).name, counted))
+    assert seen == [
+        ("DIRTY", (1, 0, 1, 0)),  # 12 was applied, 13 is missing
+        ("DIRTY", (1, 0, 1, 1)),  # nothing but a snapshot of 13 or later joins to 14
+        ("DIRTY", (2, 1, 1, 1)),  # 14 and 15 were applied, 16 and 17 are missing
+        ("DIRTY", (2, 1, 1, 2)),
+        ("VALID", (2, 2, 1, 2)),
+    ]
+    assert (int(line.bbo()["last_id"]), int(line.bbo()["bid_quantity"])) == (19, 1_900_000_000)
 
 
 def test_a_diff_that_cannot_be_read_shows_as_a_gap_and_heals() -> None:
@@ -212,16 +237,37 @@ def test_live_back_pressure_skips_at_an_event_boundary_and_marks_gaps() -> None:
     assert (int(line.bbo()["state"]), int(line.bbo()["last_id"])) == (BookState.VALID, 40)
 
 
-def test_a_replay_waits_instead_of_overflowing_what_it_holds() -> None:
-    line = Stepped(hold_records=64)
-    line.feed.offer(b"".join(frame(diff(n, n, BIDS * 4)) for n in range(11, 111)))
-    line.run()
-    assert 0 < int(line.counters("feed")["held"]) < 64
-    line.feed.offer_snapshot(0, snapshot(10, BIDS, ASKS))
-    line.run()
+def test_a_replay_holds_whatever_comes_before_its_snapshot_and_releases_it_as_there_is_room() -> None:
+    """More than the hold has room for at first, and more than staging has room for at once."""
+    line = Stepped()
+    deep = [(f"{level}.00", "1") for level in range(1, 2_001)]  # 500 records a diff
+    wire = [frame(diff(n, n, deep)) for n in range(11, 111)]
+    for begin in range(0, 100, 10):
+        line.feed.offer(b"".join(wire[begin : begin + 10]))
+        line.run()
     feed = line.counters("feed")
+    assert int(feed["held"]) == 100
+    assert int(line.feed.context.sync[0]["hold_records"]) > 50_000 > 2 * STAGING_RECORDS
+    line.feed.offer_snapshot(0, snapshot(10, BIDS, ASKS))
+    line.feed.offer(frame(diff(111, 111, [("1.00", "7")])))
+    line.run()
     assert (int(feed["hold_overflows"]), int(feed["dropped"]), int(feed["gaps"])) == (0, 0, 0)
-    assert int(line.bbo()["last_id"]) == 110
+    assert (int(feed["events"]), int(line.bbo()["last_id"])) == (102, 111)
+
+
+def test_what_a_replay_holds_has_a_limit(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("stages.feed.agent.HELD_BYTES_MAX", 1 << 20)
+    line = Stepped(hold_records=64)
+    deep = [(f"{level}.00", "1") for level in range(1, 2_001)]
+    for number in range(11, 111):
+        line.feed.offer(frame(diff(number, number, deep)))
+        line.run()
+    feed = line.counters("feed")
+    assert "no snapshot fits what has come" in caplog.text
+    assert int(feed["hold_overflows"]) > 0
+    line.feed.offer_snapshot(0, snapshot(109, BIDS, ASKS))
+    line.run()
+    assert (int(line.bbo()["state"]), int(line.bbo()["last_id"])) == (BookState.VALID, 110)
 
 
 def test_a_live_hold_that_overflows_starts_anew() -> None:
@@ -264,23 +310,50 @@ def test_a_snapshot_in_another_style_is_read_and_a_broken_one_is_not() -> None:
     assert (int(line.bbo()["state"]), int(line.bbo()["bid_price"])) == (BookState.VALID, 10_050_000_000)
 
 
-def test_replayed_events_come_in_one_order_whenever_the_snapshot_arrives() -> None:
-    wire = [
-        frame(diff(n, n, BIDS)) + frame(trade(n, "1.5", "2")) + frame(ticker(n, BIDS[0], ASKS[0]))
-        for n in range(11, 31)
-    ]
-    outputs = []
-    for moment in (1, 7, 20):
-        line = Stepped()
-        line.feed.offer(b"".join(wire[:moment]))
+def _played(pieces: list[tuple[bytes, bytes | None]], late: list[int]) -> list[bytes]:
+    """All events, each snapshot `late` pieces of the stream after it is there (the first diff asks for it)."""
+    line = Stepped()
+    due: list[tuple[int, bytes]] = []
+    taken = []
+    lateness = iter(late)
+    for number in range(len(pieces) + 100):
+        if number < len(pieces):
+            wire, body = pieces[number]
+            line.feed.offer(wire)
+            if body is not None:
+                due.append((number + next(lateness), body))
         while line.step_feed() != 0:
             pass
-        line.feed.offer_snapshot(0, snapshot(11, BIDS, ASKS))
-        line.feed.offer(b"".join(wire[moment:]))
-        while line.step_feed() != 0:
-            pass
-        records = popped(line.segments[FEED_TO_BOOK], MARKET)
-        assert int(records[0]["kind"]) == MarketKind.SNAPSHOT
-        assert sum(bool(record["flags"] & MarketFlag.END) for record in records) == 60
-        outputs.append(_events(records))
-    assert outputs[0] == outputs[1] == outputs[2]
+        while due and due[0][0] <= number and line.feed.context.sync[0]["status"] == UNSYNCED:
+            line.feed.offer_snapshot(0, due.pop(0)[1])
+            while line.step_feed() != 0:
+                pass
+        taken.append(popped(line.segments[FEED_TO_BOOK], MARKET))
+    assert not due, "a snapshot that nobody wanted"
+    assert int(line.counters("feed")["dropped"]) == int(line.counters("feed")["snapshots_too_old"]) == 0
+    records = np.concatenate([each for each in taken if len(each)])
+    return _events(records)
+
+
+@settings(max_examples=40)
+@given(
+    gaps=st.lists(st.integers(1, 12), max_size=4),
+    late=st.lists(st.integers(0, 40), min_size=5, max_size=5),
+    behind=st.lists(st.integers(0, 2), min_size=5, max_size=5),
+)
+@example(gaps=[1], late=[30, 30, 0, 0, 0], behind=[0, 0, 0, 0, 0])
+def test_replayed_events_come_in_one_order_whenever_the_snapshots_arrive(
+    gaps: list[int], late: list[int], behind: list[int]
+) -> None:
+    """Runs of diffs with a gap between and a snapshot each, of one of its first three ids."""
+    pieces: list[tuple[bytes, bytes | None]] = []
+    number = 11
+    for length, back in zip([*gaps, 4], behind, strict=False):
+        for each in range(number, number + 3 * length):
+            wire = frame(diff(each, each, BIDS)) + frame(trade(each, "1.5", "2"))
+            body = snapshot(each + back, BIDS, ASKS) if each == number else None
+            pieces.append((wire + frame(ticker(each, BIDS[0], ASKS[0])), body))
+        number += 3 * length + 1  # an id is missing
+    soon = _played(pieces, [0] * 5)
+    assert sum(record[0] == MarketKind.RESET for record in soon) == len(gaps)
+    assert _played(pieces, late) == soon

@@ -134,6 +134,48 @@ def test_after_a_gap_it_holds_again_at_the_next_snapshot(tmp_path: Path) -> None
         assert venue.wait_event()["event"] == "replay_finished"
 
 
+def test_after_a_gap_with_no_snapshot_behind_it_it_holds_until_the_replayed_book_has_been_fetched(
+    tmp_path: Path,
+) -> None:
+    """So that what is fetched is the book right behind the gap, however late a reader asks."""
+    file = write(tmp_path, "gap", diff(10, 11), SNAPSHOT, diff(13, 14), diff(13, 13), diff(20, 21), diff(22, 23))
+    with running(replay=[file], speed="max") as venue:
+        socket = venue.connect("/ws/ab@depth@100ms")
+        assert DepthRequest(venue, "AB").result()["lastUpdateId"] == 12
+        assert [json.loads(socket.recv())["u"] for _ in range(4)] == [11, 14, 13, 21]
+        socket.settimeout(0.2)
+        with pytest.raises(websocket.WebSocketTimeoutException):
+            socket.recv()
+        assert venue.rest("GET", "depth", "symbol=AB&limit=5000")[1]["lastUpdateId"] == 21
+        socket.settimeout(20)
+        assert json.loads(socket.recv())["u"] == 23
+        assert venue.wait_event()["event"] == "replay_finished"
+
+
+def test_play_goes_on_when_nobody_asks_for_a_snapshot_after_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stages.venue.markets.replay_market.GAP_PATIENCE_S", 0.01)
+    second = SNAPSHOT.replace(b":12,", b":21,")
+    file = write(tmp_path, "gap", SNAPSHOT, diff(13, 14), diff(20, 21), second, diff(22, 23), diff(25, 25))
+    market = ReplayMarket(infer("AB", [], []), 2)
+
+    async def play() -> list[str]:
+        asked = asyncio.ensure_future(market.depth(5))
+        for record in capture.records(file, pytest.fail):
+            if record.kind is Kind.SNAPSHOT:
+                await market.hold_at(record)
+            else:
+                market.play(record)
+            if market.waits_in_vain:
+                await market.hold_at_gap()
+        return [(await asked).decode(), (await market.depth(5)).decode()]
+
+    assert [json.loads(depth)["lastUpdateId"] for depth in asyncio.run(play())] == [12, 25]
+    assert caplog.text.count("nobody asked for a snapshot") == 2
+    assert "update ids 15 to 19 are missing" in caplog.text
+
+
 def test_recorded_pace_and_speed(tmp_path: Path) -> None:
     late = diff(15, 16).replace(b"1016 ", b"2000001005 ")
     file = write(tmp_path, "slow", SNAPSHOT, diff(12, 14), late)
