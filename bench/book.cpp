@@ -26,7 +26,7 @@ static const uint32_t NODE_KEYS = 20, HALF = 10, LIVE_MIN = 9, JOINED_MAX = 18, 
 
 struct Record { int64_t key, quantity; uint32_t in_use, previous, next, owner; };
 // in_use: an order's level, or how many orders a level has; a level stands in the ring of its orders
-struct Node { uint32_t count, mark, worse, better; int64_t keys[NODE_KEYS]; uint32_t refs[NODE_KEYS]; };
+struct Node { uint32_t count, unused, worse, better; int64_t keys[NODE_KEYS]; uint32_t refs[NODE_KEYS]; };
 struct Side { uint32_t root, height, levels, best; };
 struct Best { int64_t price, quantity; };
 struct alignas(128) Book {
@@ -121,7 +121,7 @@ struct Engine {
     Node& taken = node(number);
     free_node = taken.worse;
     free_nodes--;
-    taken.count = taken.mark = taken.worse = taken.better = 0;
+    taken.count = taken.unused = taken.worse = taken.better = 0;
     std::fill(taken.keys, taken.keys + NODE_KEYS, NO_KEY);
     return number;
   }

@@ -1,5 +1,5 @@
-// The C++ reference of the ITCH benchmark: the frames of stages/domain/codecs/itch_frames and the loop of
-// stages/domain/orderbook/itch, over the books of book.cpp. It knows good frames only; the final bytes tell.
+// The C++ reference of the ITCH benchmark: the frames of stages/domain/codecs/itch_frames and the loops of
+// bench/itch_loops, over the books of book.cpp. It knows good frames only; the final bytes tell.
 #include <cstring>
 
 #include "book.cpp"

@@ -20,16 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from bench import book_loops
+from bench import book_loops, itch_loops
 from bench.book import LIVE, QUICK_LIVE, QUICK_SYMBOLS, RATIO_MAX, SYMBOLS, order_books
 from bench.book_streams import Stream
 from bench.harness import compiled_reference, machine, ratio
 from bench.itch_stage import run_stage
 from bench.itch_streams import itch_bytes, recorded
 from bench.laps import CPP, OURS, absent, budget, pinned
-from shm.kernel import kernel
 from stages.domain.codecs import itch_frames
-from stages.domain.orderbook import itch
 from stages.domain.orderbook.engine import Capacity, engine_bytes, format_engine
 from stages.domain.orderbook.integrity import SOUND, check_engine
 
@@ -40,17 +38,6 @@ RECORDED_ORDERS = 1 << 16
 MESSAGE_NS_MAX = 125.0
 """8 million messages a second."""
 Loop = Callable[[int, int, int, int, int], int]
-
-
-@kernel
-def _apply_frames_singly(engine: int, framer: int, window: int, end: int, is_last: bool) -> int:
-    """`itch.apply_frames` without looking ahead."""
-    refused = 0
-    message = itch_frames.next_message(framer, end, is_last)
-    while message != 0:
-        refused += int(itch.apply(engine, message) < 0)
-        message = itch_frames.next_message(framer, end, is_last)
-    return refused
 
 
 @dataclass
@@ -64,7 +51,7 @@ class Contestant:
 
     def __post_init__(self) -> None:
         self.memory, self.engine = order_books(self.capacity)
-        self.framer, self.window = itch_frames.new_framer(), itch.new_window()
+        self.framer, self.window = itch_frames.new_framer(), itch_loops.new_window()
 
     def run(self, stream: np.ndarray, messages: int) -> int:
         """A slice; how many messages the books refused. Raises RuntimeError unless all bytes were read."""
@@ -90,8 +77,8 @@ class Course:
     def __init__(self, name: str, capacity: Capacity, library: ctypes.CDLL | None) -> None:
         self.name = name
         loops: dict[str, list[tuple[str, Loop]]] = {
-            "stream": [(OURS, itch.apply_frames)],
-            "singly": [(OURS, _apply_frames_singly)],
+            "stream": [(OURS, itch_loops.apply_frames)],
+            "singly": [(OURS, itch_loops.apply_frames_singly)],
         }
         if library is not None:
             for mode, function in zip(loops, ("apply_frames", "apply_frames_singly"), strict=True):
@@ -147,7 +134,7 @@ def _run_recorded(library: ctypes.CDLL | None, stream: np.ndarray, *, quick: boo
     course = Course("recorded", capacity, library)
     counts = np.zeros(256, np.int64)
     _count(stream, counts)
-    reference = Contestant("reference", _apply_frames_singly, capacity)
+    reference = Contestant("reference", itch_loops.apply_frames_singly, capacity)
     refused = reference.run(stream, int(counts.sum()))
     for _ in range(QUICK_ROUNDS if quick else ROUNDS):
         for contestant in course.contestants:

@@ -54,7 +54,7 @@ ROOT, HEIGHT, SIDE_LEVELS, BEST = 0, 4, 8, 12
 BOOK_ORDERS = SIDES + 2 * SIDE_BYTES
 
 NODE_BYTES = 256
-COUNT, MARK, WORSE, BETTER, KEYS, REFS = 0, 4, 8, 12, 16, 176
+COUNT, WORSE, BETTER, KEYS, REFS = 0, 8, 12, 16, 176
 NODE_KEYS = 20
 LIVE_MIN = 9
 """A node with fewer entries is joined to a neighbour, if both fit."""

@@ -47,7 +47,7 @@ from stages.domain.orderbook.engine import (
 
 SOUND = 0
 FAULTS = {
-    1: "an update is under way, or its writer died in it",
+    1: "an update is under way",
     2: "a node's entries are not in order",
     3: "neighbouring nodes do not know each other",
     4: "a level is not where the tree or the table looks for it",

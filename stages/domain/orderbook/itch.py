@@ -1,19 +1,9 @@
-"""ITCH order messages applied to books of single orders, straight from their bytes.
+"""ITCH order messages applied to books of single orders, straight from their bytes."""
 
-Of a stream that stands in memory, the orders, levels and books that the next messages need are asked for while the
-first are applied, as `batch` does it.
-"""
-
-import numpy as np
-from numpy.typing import NDArray
-
-from shm.atomics import load_u8, load_word, store_word
-from shm.kernel import kernel, primitive, routine
+from shm.atomics import load_u8
+from shm.kernel import primitive, routine
 from stages.domain.codecs import itch
-from stages.domain.codecs.itch_frames import next_message
-from stages.domain.orderbook import batch, l3
-from stages.domain.orderbook.batch import AHEAD_LEVEL, AHEAD_TABLE
-from stages.domain.orderbook.engine import ORDER_TABLE
+from stages.domain.orderbook import l3
 
 NO_ORDER = 1
 """The message is not about an order that is shown."""
@@ -21,11 +11,6 @@ NO_ORDER = 1
 _ADD, _ADD_ATTRIBUTED, _EXECUTE, _EXECUTE_AT_PRICE = ord("A"), ord("F"), ord("E"), ord("C")
 _CANCEL, _DELETE, _REPLACE = ord("X"), ord("D"), ord("U")
 BUY, SELL = 0, 1
-
-REFERENCE_END = itch.ORDER_REFERENCE + 8
-_WINDOW_SLOTS, _SLOT_BYTES, _FOUND = 16, 16, 8
-"""A power of two above AHEAD_TABLE; of a message's address, and of what looking at it has found out."""
-_MASK = _WINDOW_SLOTS - 1
 
 
 @routine
@@ -38,7 +23,7 @@ def apply(engine: int, message: int, likely: int = 0) -> int:
     if kind in (_ADD, _ADD_ATTRIBUTED):
         reference, price = itch.order_reference(message), itch.added_price(message)
         shares = itch.added_shares(message)
-        return l3.add(engine, itch.locate(message), reference, _side(message), price, shares, likely)
+        return l3.add(engine, itch.locate(message), reference, side_of(message), price, shares, likely)
     if kind == _DELETE:
         return l3.delete(engine, itch.order_reference(message), likely)
     if kind == _REPLACE:
@@ -52,74 +37,6 @@ def apply(engine: int, message: int, likely: int = 0) -> int:
 
 
 @primitive
-def _side(message: int) -> int:
+def side_of(message: int) -> int:
     """Of an A or F."""
     return BUY if load_u8(message + itch.SIDE) == itch.BUY else SELL
-
-
-@primitive
-def look_for(engine: int, message: int) -> int:
-    """First: ask for the lines of the order and, where one is added, of its level; returns the home.
-
-    Reads REFERENCE_END bytes of a message that is about no order, too: asking whether it is one costs more.
-    """
-    kind = load_u8(message)
-    home = batch.look_for_order(engine, itch.order_reference(message))
-    if kind in (_ADD, _ADD_ATTRIBUTED):
-        home = batch.look_for_level(engine, itch.locate(message), _side(message), itch.added_price(message))
-    return home
-
-
-@primitive
-def look_around(engine: int, message: int, home: int) -> int:
-    """Second: ask for what stands around the order in its queue; returns what is likely to be needed, as in `l3`."""
-    kind = load_u8(message)
-    if kind in (_ADD, _ADD_ATTRIBUTED):
-        return batch.look_around_level(engine, itch.locate(message), _side(message), itch.added_price(message), home)
-    order = batch.look_around_order(engine, itch.order_reference(message), home)
-    if kind == _REPLACE:
-        batch.look_for_successor(engine, order, itch.new_order_reference(message), itch.new_price(message))
-    return order
-
-
-def new_window() -> NDArray[np.int64]:
-    """The memory of `apply_frames`: where the messages stand that were framed and not yet applied."""
-    return np.zeros(_WINDOW_SLOTS * _SLOT_BYTES // 8, np.int64)
-
-
-@primitive
-def _slot(window: int, index: int) -> int:
-    return window + _SLOT_BYTES * (index & _MASK)
-
-
-@primitive
-def _apply_slot(engine: int, slot: int) -> int:
-    return apply(engine, load_word(slot), load_word(slot + _FOUND))
-
-
-@kernel
-def apply_frames(engine: int, framer: int, window: int, end: int, is_last: bool) -> int:
-    """Apply the messages of a stream up to `end`, as far as they are whole. Returns how many were refused.
-
-    framer    of `itch_frames`; the stock locate of a message is its symbol
-    window    address of `new_window`'s words
-    is_last   the stream ends at `end`
-    """
-    refused, framed = 0, 0
-    nowhere = engine + load_word(engine + ORDER_TABLE)
-    while True:
-        message = next_message(framer, end, is_last)
-        if message == 0:
-            break
-        slot = _slot(window, framed)
-        store_word(slot, message)
-        store_word(slot + _FOUND, look_for(engine, message) if message + REFERENCE_END <= end else nowhere)
-        if framed >= AHEAD_TABLE - AHEAD_LEVEL:
-            looked = _slot(window, framed - (AHEAD_TABLE - AHEAD_LEVEL))
-            store_word(looked + _FOUND, look_around(engine, load_word(looked), load_word(looked + _FOUND)))
-        if framed >= AHEAD_TABLE:
-            refused += int(_apply_slot(engine, _slot(window, framed - AHEAD_TABLE)) < 0)
-        framed += 1
-    for index in range(max(0, framed - AHEAD_TABLE), framed):  # of the last ones only the homes are known: records, too
-        refused += int(_apply_slot(engine, _slot(window, index)) < 0)
-    return refused

@@ -139,9 +139,3 @@ def _pass(home: int, record: int, change: int) -> None:
     """A record begins, or ceases, to pass over the lines from its home to its own."""
     for at in range(home, record - RECORD_BYTES, LINE_BYTES):
         store_u32(at + OWNER, load_u32(at + OWNER) + change)
-
-
-@primitive
-def count_again(table: int, lines: int, hash_32: int, record: int) -> None:
-    """Count a record anew in the lines that it passes over, of which the counts were set to 0."""
-    _pass(home_of(table, lines, hash_32), record, PASSED)

@@ -9,8 +9,8 @@ A book, of price levels or of single orders, begins with 128 bytes at an address
      72  what its kind needs: see `l2_book` and `engine`
 
 The odd sequence is the mark of a dirty book: it stands before the first store of an update and goes after the last
-one, so a writer that dies leaves either a right book or an odd sequence. It is ordered for other processes too. It
-stands in the second line: most updates are away from the top, and do not touch the first.
+one, so whoever comes upon a book finds it right or marked, between any two stores. It stands in the second line: most
+updates are away from the top, and do not touch the first.
 
 Derived figures are integers in the unit of prices (mantissas), or in parts of PARTS.
 """
@@ -81,7 +81,7 @@ def set_state(book: int, state: int) -> None:
 
 @primitive
 def is_dirty(book: int) -> bool:
-    """Whether an update is under way, or was when its writer died."""
+    """Whether an update is under way."""
     return load_word(book + SEQUENCE) & 1 != 0
 
 

@@ -32,10 +32,8 @@ from stages.domain.orderbook.engine import (
     SIDES,
     WORSE,
     Capacity,
-    engine_of,
 )
 from stages.domain.orderbook.integrity import COUNTS, FAULTS, SOUND, check_levels, check_orders
-from stages.domain.orderbook.recovery import recover
 from tests.entered import entered
 from tests.stages.domain.orderbook.engines import Engine, Face, LevelBook, aligned
 
@@ -386,24 +384,3 @@ def test_a_restored_book_is_empty_and_stale_whatever_it_was() -> None:
     book.event([(0, 5, 1), (1, 6, 2)])
     assert (book.levels(0), book.levels(1)) == ([(5, 1)], [(6, 2)])
     book.assert_sound()
-
-
-@kernel
-def _give_up(book: int) -> None:
-    top.begin_update(book)
-    recover(engine_of(book))
-
-
-def test_a_broken_book_of_orders_is_given_up_and_the_others_are_right() -> None:
-    engine = crowd()
-    other = [engine.books[1].levels(side) for side in range(2)]
-    for order_id in range(0, 60, 2):
-        record = int(_record_of(engine.address, order_id))
-        poke(record + 8 * (order_id % 3), 0x7FFF_FFF0_7FFF_FFF0)
-    assert Auditor(engine.books[0]).finish() != SOUND
-    _give_up(engine.books[0].address)
-    engine.assert_sound()
-    assert [engine.books[0].levels(side) for side in range(2)] == [[], []]
-    assert [engine.books[1].levels(side) for side in range(2)] == other
-    assert engine.add(0, 10**6, 0, 5, 1) == l3.OK
-    engine.assert_sound()

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.itch_loops import apply_frames, new_window
 from stages.domain.codecs.itch_frames import new_framer
 from stages.domain.orderbook.engine import Capacity
-from stages.domain.orderbook.itch import apply_frames, new_window
 from tests.oracle import itch as oracle
 from tests.stages.domain.codecs.itch_messages import order_stream
 from tests.stages.domain.orderbook.engines import Engine
