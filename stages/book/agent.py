@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm import ring
-from shm.atomics import peek, poke
+from shm.atomics import peek
 from shm.counters import Counter
 from shm.histogram import HISTOGRAM_BYTES
 from shm.layout import WRITER_SEPARATION_BYTES, align_up, bytes_at, record_at
@@ -186,10 +186,10 @@ class BookAgent(Agent):
         state["must_invalidate"] = len(standing) > 0
         for name in ("volume", "read_ns"):
             self.context.books[name][standing] = rows[name]
-        was_valid = np.isin(rows["state"], (BookState.VALID, BookState.STALE))
-        states = np.where(was_valid, BookState.DIRTY, rows["state"])
-        for book, now in zip(self.context.books["top"][standing].tolist(), states.tolist(), strict=True):
-            poke(book + top.STATE, now)
+        was_valid = (rows["state"] == BookState.VALID) | (rows["state"] == BookState.STALE)
+        words = self._books.view(np.int64)
+        at = self.context.books["top"][standing] + top.STATE - words.ctypes.data >> 3
+        words[at] = np.where(was_valid, BookState.DIRTY, rows["state"])
 
     def _standing_rows(self, table: int) -> tuple[NDArray[np.intp], NDArray[np.void]]:
         """(symbols that have a BBO, the newest of each). Nobody writes. One by one, 8,000 take 0.1 s of a restart."""

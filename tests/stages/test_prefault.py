@@ -23,6 +23,9 @@ class Holder:
         self.large = np.zeros(64 * mmap.PAGESIZE, np.uint8)
         self.inner = [{"table": np.arange(5_000)}]
         self.part = self.inner[0]["table"][10:20]
+        self.names = ["a name", b"another", 3, None]
+        self.for_reading = np.arange(5_000)
+        self.for_reading.flags.writeable = False
         self.text = np.frombuffer(b"not ours to write", np.uint8)
         self.itself = self
 

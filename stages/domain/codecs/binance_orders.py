@@ -60,7 +60,10 @@ def place_template(side: int, order_type: int, time_in_force: int) -> int:
 
 
 def request_templates(symbols: Sequence[str], client_id_prefix: str) -> NDArray[np.uint8]:
-    """Templates of all requests: TEMPLATES_PER_SYMBOL rows of TEMPLATE_BYTES for each symbol, flat."""
+    """Templates of all requests: TEMPLATES_PER_SYMBOL rows of TEMPLATE_BYTES for each symbol, flat.
+
+    Read-only: what nobody writes to, a process forked later need not copy (`stages.prefault`), 24 MB for 8,000 symbols.
+    """
     table = np.zeros(len(symbols) * TEMPLATES_PER_SYMBOL * TEMPLATE_BYTES, np.uint8)
     rows = table.reshape(len(symbols), TEMPLATES_PER_SYMBOL, TEMPLATE_BYTES)
     for symbol, row in zip(symbols, rows, strict=True):
@@ -74,6 +77,7 @@ def request_templates(symbols: Sequence[str], client_id_prefix: str) -> NDArray[
         cancel = f'{{"method":"order.cancel","params":{{"symbol":"{symbol}",'
         _fill(row[CANCEL_BY_CLIENT_ID], f'{cancel}"origClientOrderId":"{client_id_prefix}')
         _fill(row[CANCEL_BY_ORDER_ID], f'{cancel}"orderId":')
+    table.flags.writeable = False
     return table
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,7 +45,7 @@ class SnapshotDesk:
         self._names, self._levels = names, settings.snapshot_levels
         self._rest_url, self._timeout_s = rest_url, timeout_s
         self._budget = WeightBudget(settings.rest_weight_per_minute)
-        self._retries = [Backoff() for _ in names]
+        self._retries: defaultdict[int, Backoff] = defaultdict(Backoff)
         self._arrived: deque[Snapshot] = deque()
         self._taking: Snapshot | None = None
         self._pool = new_pool()
