@@ -35,7 +35,6 @@ from shm.libc import MSG_DONTWAIT, MSG_NOSIGNAL, recv, send
 HERE = Path(__file__).parent
 WARM_ROUNDS = 30
 ROUND_LIMIT_NS = 2_000_000_000
-SHOWN_HOPS = ("feed.parse", "book.update", "risk.check", "router.encode", "router.send", "tick_to_trade")
 SETTLE_LIMIT_S = 10.0
 LEVELS = 5
 """Changed levels a side in each depth update."""

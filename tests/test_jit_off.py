@@ -19,10 +19,10 @@ LEFT_OUT = (
 
 @pytest.mark.skipif(not JIT, reason="this run has the compiler off already")
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("tests", ["tests/shm", "tests/stages/domain/orderbook", "tests/stages/book/test_cut.py"])
+@pytest.mark.parametrize("tests", ["tests/shm", "tests/stages/domain/orderbook tests/stages/book/test_cut.py"])
 def test_the_primitives_hold_in_plain_python(tests: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", tests, "-n0", "-p", "no:cacheprovider", *LEFT_OUT],
+        [sys.executable, "-m", "pytest", *tests.split(), "-n0", "-p", "no:cacheprovider", *LEFT_OUT],
         cwd=REPOSITORY, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, timeout=280,
         check=False,
     )  # fmt: skip

@@ -198,11 +198,6 @@ class Processes:
 
     # -- waiting and hearing -------------------------------------------------------------------------------------
 
-    @property
-    def stop_requests(self) -> int:
-        """How often a signal has asked to stop."""
-        return self.waiter.requests
-
     def wait(self, timeout_s: float) -> None:
         """Until something happens or the time is over. Raises ForcedError after a second signal."""
         self.waiter.wait(timeout_s)

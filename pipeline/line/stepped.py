@@ -80,7 +80,7 @@ def _read_row(row: int, target: int, size: int) -> int:
 
 
 @routine
-def watched(feed: FeedContext, book: BookContext) -> int:
+def watched(feed: FeedContext) -> int:
     """Sum of the counters whose every change is worth a look at its cause."""
     counters = feed.counters[0]
     return (
@@ -119,13 +119,13 @@ def play_frames(
 ) -> tuple[int, int]:
     """(frame, why) after playing frames `begin` to `count` - 1, whose ends are addresses in the array at `ends`."""
     state = feed.state[0]
-    before = watched(feed, book)
+    before = watched(feed)
     for frame in range(begin, count):
         state["source_end"] = load_word(ends + 8 * frame)
         code = _settle(feed, book, notices, notice)
         if code != PLAYED:
             return frame, code
-        if watched(feed, book) != before:
+        if watched(feed) != before:
             return frame, NOTED
     return count, PLAYED
 

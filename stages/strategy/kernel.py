@@ -45,7 +45,6 @@ leaves MAXIMUM_OUTPUTS to the notice and the rest to reports, which never wait (
 ORDER_VIEW_BYTES = ORDER_VIEW.itemsize
 NOTICE_BYTES = NOTICE.itemsize
 REPORT_BYTES = REPORT.itemsize
-BOOK_NOTICE = int(NoticeKind.BOOK)
 TRADE_NOTICE = int(NoticeKind.TRADE)
 VALID, HALTED = int(BookState.VALID), int(BookState.HALTED)
 MARKET_DATA = int(Origin.MARKET_DATA)

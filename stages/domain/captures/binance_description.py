@@ -39,7 +39,6 @@ class Description:
     streams: list[str]
     stream_messages: int
     first_receive_ns: int
-    last_receive_ns: int
     snapshot_symbols: dict[tuple[str, int], str]  # (file, line) of a snapshot: its symbol
     damage: dict[str, list[Damage]] = field(default_factory=dict)
     """File: the places in it that cannot be read, and are left out."""
@@ -105,7 +104,7 @@ def describe(files: Sequence[str], chosen: Sequence[str] = ()) -> Description:
     """
     if not files:
         raise CaptureError("no capture file given", "name at least one file")
-    found = Description(list(files), {}, [], 0, 0, 0, {})
+    found = Description(list(files), {}, [], 0, 0, {})
     for number, file in enumerate(files):
         snapshots: list[Record] = []
         joined: set[str] = set()  # symbols whose first diff in this file was seen
@@ -113,7 +112,6 @@ def describe(files: Sequence[str], chosen: Sequence[str] = ()) -> Description:
         for record in records(file, lambda damage, file=file: found.damage.setdefault(file, []).append(damage)):  # type: ignore[misc]
             record_count += 1
             found.first_receive_ns = found.first_receive_ns or record.receive_ns
-            found.last_receive_ns = record.receive_ns
             if record.kind is Kind.SNAPSHOT:
                 snapshots.append(record)
             else:

@@ -151,12 +151,9 @@ STOCK = _offset("stock", "A", "F", "P")
 PRICE = _offset("price", "A", "F", "P")
 CHANGED_SHARES = _offset("executed_shares", "E", "C")
 assert _offset("cancelled_shares", "X") == CHANGED_SHARES
-MATCH_NUMBER = _offset("match_number", "E", "C")
 EXECUTION_PRICE = _offset("execution_price", "C")
 NEW_ORDER_REFERENCE = _offset("new_order_reference", "U")
 NEW_SHARES, NEW_PRICE = _offset("shares", "U"), _offset("price", "U")
-DIRECTORY_STOCK = _offset("stock", "R", "H", "Y", "K", "J", "h", "N", "O")
-CROSS_STOCK, IMBALANCE_STOCK, PARTICIPANT_STOCK = _offset("stock", "Q"), _offset("stock", "I"), _offset("stock", "L")
 
 EVENT = _offset("event_code", "S")
 

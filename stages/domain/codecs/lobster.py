@@ -17,8 +17,6 @@ from shm.kernel import kernel, primitive
 from stages.domain.codecs.json_scan import read_integer, read_unsigned
 
 PRICE_EXPONENT = -4
-NO_PRICE = 9_999_999_999
-"""Stands, with size 0, for the price of a level that does not exist; negative on the bid side."""
 
 ADD, PARTIAL_CANCEL, DELETE, EXECUTE, EXECUTE_HIDDEN, CROSS, HALT = range(1, 8)
 

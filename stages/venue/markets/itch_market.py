@@ -13,7 +13,6 @@ from stages.venue.markets.queued_market import QueuedMarket
 
 PRICE_SCALE = SCALE // 10_000
 """ITCH prices have 4 decimals."""
-TRADING = b"T"
 RecordedOrder = list[int]
 """Side (a number), price, what is left."""
 

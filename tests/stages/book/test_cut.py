@@ -185,7 +185,7 @@ LEVEL_CHANGES = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 9), st.inte
 LIVES = st.lists(st.integers(0, 700), max_size=3)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 1), LEVEL_CHANGES), max_size=8), LIVES)
 def test_books_of_levels_are_right_or_dirty_until_the_next_snapshot(changes: list[tuple[int, Any]], lives: Any) -> None:
     line = LevelLine(lives)
@@ -254,7 +254,7 @@ class OrderLine(MortalLine):
         self.step()
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(ORDER_MESSAGES, LIVES)
 def test_books_of_orders_are_right_or_stale_until_the_next_session(messages: list[Any], lives: list[int]) -> None:
     line = OrderLine(lives)

@@ -31,7 +31,6 @@ SETTINGS = RiskSettings(
     order_rate_window_ms=3,
     symbols={"ETHUSDT": SymbolLimits(order_quantity_max="0.5", order_notional_quote_min=50, collar_bps=200)},
 )
-NEVER = 10**9
 
 
 class Line:

@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 
 from tests.oracle import itch as oracle
 
-_SIZES = {"B": 8, "H": 16, "I": 32, "Q": 64}
-
 
 @st.composite
 def any_message(draw: st.DrawFn, letters: str = "".join(oracle.FORMATS)) -> bytes:
