@@ -148,18 +148,19 @@ class FeedAgent(FeedBase):
         sync["hold_begin"], sync["hold_end"] = 0, len(held)
 
     def _make_room(self) -> None:
-        """Twice the room for what a replay holds back, until all that is held takes HELD_BYTES_MAX."""
+        """Room for twice what a replay holds back of a symbol, until all that is held takes HELD_BYTES_MAX."""
         state, sync = self.context.state[0], self.context.sync
         state["hold_is_full"] = 0
         for symbol in np.flatnonzero(sync["hold_records"] - sync["hold_end"] < STAGING_RECORDS).tolist():
-            if int((sync["hold_end"] - sync["hold_begin"]).sum()) * MARKET.itemsize > HELD_BYTES_MAX:
+            held = sync["hold_end"] - sync["hold_begin"]
+            if int(held.sum()) * MARKET.itemsize > HELD_BYTES_MAX:
                 state["hold_grows"] = 0
                 log.error(
                     "%s: no snapshot fits what has come since its last gap, and what is held back has reached %d MB: "
                     "older messages are dropped from now on", self._names[symbol], HELD_BYTES_MAX >> 20,
                 )  # fmt: skip
                 return
-            self._give_hold(symbol, 2 * int(sync["hold_records"][symbol]))
+            self._give_hold(symbol, 2 * (int(held[symbol]) + STAGING_RECORDS))
 
     def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
         super().attach(segments, page, clock)
