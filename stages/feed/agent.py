@@ -141,7 +141,7 @@ class FeedAgent(FeedBase):
     def _give_hold(self, symbol: int, records: int) -> None:
         """Room for `records`; what is held goes along."""
         sync, memory = self.context.sync[symbol], np.zeros(records, MARKET)
-        held = self._holds[symbol][sync["hold_begin"] : sync["hold_end"]]
+        held = self.held(symbol)
         memory[: len(held)] = held
         self._holds[symbol] = memory
         sync["hold"], sync["hold_records"] = memory.ctypes.data, records
@@ -231,6 +231,11 @@ class FeedAgent(FeedBase):
     def offer_snapshot(self, symbol: int, body: bytes) -> None:
         """Hand in a depth reply as if it had just been fetched: stepped runs and tests."""
         self._snapshots.offer(symbol, body)
+
+    def held(self, symbol: int) -> NDArray[np.void]:
+        """The MARKET records held back of a symbol, without a copy."""
+        sync = self.context.sync[symbol]
+        return self._holds[symbol][sync["hold_begin"] : sync["hold_end"]]
 
     def _empty_buffer(self) -> None:
         state = self.context.state[0]
