@@ -47,6 +47,7 @@ class ReplayMarket(QueuedMarket):
         self._last_update_id = 0
         self._played_update_id = 0
         self._unread: list[Record] = []  # not synchronised, with snapshots ahead: the diffs that a reader holds back
+        self._spare: Record | None = None  # the newest snapshot passed over, until a gap shows whether it is of use
         self._last_trade: bytes = b""
         self._waiting: list[tuple[int, asyncio.Future[bytes]]] = []
         self._requested = asyncio.Event()
@@ -87,6 +88,8 @@ class ReplayMarket(QueuedMarket):
                 self._bring_up_to_date()
                 self.is_synchronised = False
                 self._warn_of_gap(self._played_update_id, record)
+                if self._spare is not None and record.first_id > self._spare.last_id + 1:
+                    self._spare = None
             self._played_update_id = max(self._played_update_id, record.last_id)
             self._unread.append(record)
             if self._model.order_count or len(self._unread) > UNREAD_DIFFS_MAX:
@@ -111,18 +114,20 @@ class ReplayMarket(QueuedMarket):
         return self._model.trade(price, quantity, buyer_is_maker=buyer_is_maker)
 
     @property
-    def waits_in_vain(self) -> bool:
-        """After a gap behind which no snapshot was recorded."""
-        return not self.is_synchronised and not self._snapshots_ahead
+    def holds_at_gap(self) -> bool:
+        """After a gap, when the snapshot that was passed over last fits the diff behind it, or none is to come."""
+        return not self.is_synchronised and (self._spare is not None or not self._snapshots_ahead)
 
     async def hold_at(self, snapshot: Record) -> list[tuple[Fill, int]]:
         """At the line of a recorded snapshot: wait until it has been asked for, and hand it out.
 
-        A snapshot in the middle of an unbroken stream is passed over: nobody synchronised would fetch it. So is one
-        that is of no use to a reader: it would ask again at once, and what it then got would depend on when.
+        A snapshot in the middle of an unbroken stream is passed over: nobody synchronised would fetch it, before the
+        diff that shows a gap. So is one that is of no use to a reader: it would ask again at once, and what it then got
+        would depend on when.
         """
         self._snapshots_ahead -= 1
         if self.is_synchronised:
+            self._spare = snapshot
             return []
         is_first = not self._last_update_id
         seeded = self._seed(snapshot)
@@ -142,7 +147,11 @@ class ReplayMarket(QueuedMarket):
         return self._number(fills)
 
     async def hold_at_gap(self) -> list[tuple[Fill, int]]:
-        """Behind a gap, with no snapshot to come: wait until the book has been asked for, and hand it out."""
+        """Right behind a gap: wait until a snapshot has been asked for, and hand it out, or else the book."""
+        if self._spare is not None:
+            spare, self._spare = self._spare, None
+            self._snapshots_ahead += 1
+            return await self.hold_at(spare)
         await self._hand_out(None, GAP_PATIENCE_S)
         self.is_synchronised = True
         return []
