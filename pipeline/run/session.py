@@ -101,7 +101,7 @@ class _Session:
         self.recorded: dict[str, Any] | None = None
         self.supervisor: Supervisor | None = None
         self.quiet_since_s: float | None = None
-        self.frames_seen = -1
+        self.rest_seen = (0, 0)
 
     def run(self) -> int:
         from shm.kernel import cache_root
@@ -349,23 +349,28 @@ class _Session:
         self.terminal.status(lambda: self._status_line(supervisor, prepared))
 
     def _finished(self, supervisor: "Supervisor") -> str | None:
-        """A replay is over when the feed has read as many frames as the venue has sent, and the rings are empty."""
+        """A replay is over when the feed has read as many frames as the venue has sent, holds none, and the rings are
+        empty.
+        """
         finished = self.service.latest.get("replay_finished") if self.service is not None else None
         if finished is None or supervisor.undrained():
             return None
         from pipeline.line.agents import AGENT_CLASSES
         from pipeline.reports.run_report import stage_counters
 
-        frames = stage_counters(supervisor.segments, AGENT_CLASSES["feed"]).get("frames", 0)
-        if frames >= int(finished["stream_messages"]):
+        counters = stage_counters(supervisor.segments, AGENT_CLASSES["feed"])
+        missing, holding = int(finished["stream_messages"]) - counters["frames"], counters["holding"]
+        if missing <= 0 and not holding:
             return "replay finished and drained"
         now_s = time.monotonic()
-        if frames != self.frames_seen or self.quiet_since_s is None:
-            self.frames_seen, self.quiet_since_s = frames, now_s
+        if (missing, holding) != self.rest_seen or self.quiet_since_s is None:
+            self.rest_seen, self.quiet_since_s = (missing, holding), now_s
         if now_s - self.quiet_since_s < LOST_FRAMES_S:
             return None
+        if missing <= 0:
+            return f"replay finished; {holding} messages wait for a snapshot that has not come"
         # Frames written to a connection that broke never arrive; the feed has resynchronised on the next one.
-        return f"replay finished; {int(finished['stream_messages']) - frames} frames never arrived"
+        return f"replay finished; {missing} frames never arrived"
 
     def _status_line(self, supervisor: "Supervisor", prepared: _Prepared) -> str:
         from pipeline.reports.status import status_line

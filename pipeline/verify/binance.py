@@ -32,7 +32,7 @@ from stages.domain.captures.binance import CaptureError, Damage, Kind, Record, r
 from stages.domain.captures.binance_description import SymbolSummary, owner_of
 from stages.domain.edges import DEPTH_TABLE
 from stages.domain.instruments import INSTRUMENT, SYMBOL_BYTES, decimal_string
-from stages.domain.messages import PRICE_EXPONENT
+from stages.domain.messages import PRICE_EXPONENT, MarketFlag, MarketKind
 from stages.feed.context import SYNCED
 from stages.feed.settings import FeedSettings
 from stages.feed.streams.snapshots import SNAPSHOT_BYTES_MAX
@@ -209,15 +209,26 @@ class _Stream:
     def _totals(self) -> Counter[str]:
         feed, book = self._line.counters("feed"), self._line.counters("book")
         return Counter(
-            gaps=int(feed["gaps"]), resyncs=int(feed["resyncs"]), stale=int(feed["stale"]),
+            gaps=int(feed["gaps"]), gaps_held=self._gaps_held(), resyncs=int(feed["resyncs"]), stale=int(feed["stale"]),
             compared=int(book["bbo_checked"]), mismatches=int(book["bbo_mismatches"]),
             beyond=int(book["bbo_beyond_snapshot"]), crossed=int(book["crossed"]),
         )  # fmt: skip
 
+    def _gaps_held(self) -> int:
+        """Gaps among what waits for a snapshot, which none has shown yet."""
+        count = 0
+        for index in range(len(self._index)):
+            held = self._line.feed.held(index)
+            diffs = held[(held["kind"] == MarketKind.DIFF) & (held["flags"] & MarketFlag.FIRST != 0)]
+            reached = np.maximum.accumulate(diffs["last_id"])
+            count += int((diffs["first_id"][1:] > reached[:-1] + 1).sum())
+        return count
+
     def _conclude(self, file: _File, before: Counter[str]) -> None:
         report, now = file.report, self._totals()
         done = {name: now[name] - before[name] for name in now}
-        report.gaps, report.resyncs = done["gaps"], done["resyncs"]
+        report.gaps, report.resyncs = done["gaps"] + done["gaps_held"], done["resyncs"]
+        report.problem("gap", WHAT_WENT_WRONG["gaps"], count=max(done["gaps_held"], 0))
         report.compared = done["compared"]
         report.matched = report.compared - done["mismatches"]
         report.events = sum(report.messages.values())

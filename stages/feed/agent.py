@@ -141,25 +141,26 @@ class FeedAgent(FeedBase):
     def _give_hold(self, symbol: int, records: int) -> None:
         """Room for `records`; what is held goes along."""
         sync, memory = self.context.sync[symbol], np.zeros(records, MARKET)
-        held = self._holds[symbol][sync["hold_begin"] : sync["hold_end"]]
+        held = self.held(symbol)
         memory[: len(held)] = held
         self._holds[symbol] = memory
         sync["hold"], sync["hold_records"] = memory.ctypes.data, records
         sync["hold_begin"], sync["hold_end"] = 0, len(held)
 
     def _make_room(self) -> None:
-        """Twice the room for what a replay holds back, until all that is held takes HELD_BYTES_MAX."""
+        """Room for twice what a replay holds back of a symbol, until all that is held takes HELD_BYTES_MAX."""
         state, sync = self.context.state[0], self.context.sync
         state["hold_is_full"] = 0
         for symbol in np.flatnonzero(sync["hold_records"] - sync["hold_end"] < STAGING_RECORDS).tolist():
-            if int((sync["hold_end"] - sync["hold_begin"]).sum()) * MARKET.itemsize > HELD_BYTES_MAX:
+            held = sync["hold_end"] - sync["hold_begin"]
+            if int(held.sum()) * MARKET.itemsize > HELD_BYTES_MAX:
                 state["hold_grows"] = 0
                 log.error(
                     "%s: no snapshot fits what has come since its last gap, and what is held back has reached %d MB: "
                     "older messages are dropped from now on", self._names[symbol], HELD_BYTES_MAX >> 20,
                 )  # fmt: skip
                 return
-            self._give_hold(symbol, 2 * int(sync["hold_records"][symbol]))
+            self._give_hold(symbol, 2 * (int(held[symbol]) + STAGING_RECORDS))
 
     def attach(self, segments: Mapping[str, Segment], page: Array, clock: Array) -> None:
         super().attach(segments, page, clock)
@@ -230,6 +231,11 @@ class FeedAgent(FeedBase):
     def offer_snapshot(self, symbol: int, body: bytes) -> None:
         """Hand in a depth reply as if it had just been fetched: stepped runs and tests."""
         self._snapshots.offer(symbol, body)
+
+    def held(self, symbol: int) -> NDArray[np.void]:
+        """The MARKET records held back of a symbol, without a copy."""
+        sync = self.context.sync[symbol]
+        return self._holds[symbol][sync["hold_begin"] : sync["hold_end"]]
 
     def _empty_buffer(self) -> None:
         state = self.context.state[0]

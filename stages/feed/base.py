@@ -60,6 +60,7 @@ class FeedBase(Agent):
         Counter("backpressure", "events that had to wait for room in the book's ring", "events"),
         Counter("stale", "diffs ignored because the snapshot contains them", "messages"),
         Counter("held", "messages held back until their symbol's snapshot came", "messages"),
+        Counter("holding", "messages held back at present", "messages", "gauge"),
         Counter("hold_overflows", "times a symbol's hold was full and started anew", "overflows"),
         Counter("snapshots", "snapshots asked for", "requests"),
         Counter("snapshots_too_old", "snapshots older than the first diff held, fetched again", "snapshots"),
@@ -134,6 +135,7 @@ class FeedBase(Agent):
         """Go on for an earlier feed of this run: what its books said is not kept up, what it counted stays."""
         state, counters = self.context.state[0], self.context.counters[0]
         state["reset_wanted"] = 1
+        counters["holding"] = 0
         last = ring.newest(output)
         state["event_seq"] = record_at(last, MARKET)["seq"] if last else 0
         self._framer["problem_count"][0][itch_frames.GARBAGE] = counters["malformed"]

@@ -29,7 +29,11 @@ class FeedSettings(BaseModel):
         10.0, ge=0.1, le=300, description="How long a snapshot may take, in s; when every event is delivered: no limit"
     )
     rest_weight_per_minute: int = Field(
-        6_000, ge=250, le=1_000_000, description="Request weight that snapshots may spend in any 60 s (Binance: 6000)"
+        6_000,
+        ge=250,
+        le=1_000_000,
+        description="Request weight that snapshots may spend in any 60 s (Binance: 6000); when every event is "
+        "delivered: no limit",
     )
     hold_records: int = Field(
         4_096, ge=64, le=8_192, description="Records of 4 levels held back per symbol until its snapshot comes"

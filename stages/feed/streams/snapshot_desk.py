@@ -1,6 +1,7 @@
 """The cold side of synchronisation: asks for the snapshots that the kernel wants, and hands them over one at a time."""
 
 import logging
+import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -36,7 +37,10 @@ Submit = Callable[[int, str, Callable[[], Any]], None]
 
 
 class SnapshotDesk:
-    """Snapshots of all symbols: wanted by the kernel, asked for within the weight limit, brought, concluded."""
+    """Snapshots of all symbols: wanted by the kernel, asked for within the weight limit, brought, concluded.
+
+    In a replay (`timeout_s` is None) there is no limit: its venue waits to be asked, and no clock decides for how long.
+    """
 
     def __init__(
         self, context: Context, names: Sequence[str], settings: FeedSettings, rest_url: str, timeout_s: float | None
@@ -44,7 +48,7 @@ class SnapshotDesk:
         self.context = context
         self._names, self._levels = names, settings.snapshot_levels
         self._rest_url, self._timeout_s = rest_url, timeout_s
-        self._budget = WeightBudget(settings.rest_weight_per_minute)
+        self._budget = WeightBudget(settings.rest_weight_per_minute if timeout_s is not None else sys.maxsize)
         self._retries: defaultdict[int, Backoff] = defaultdict(Backoff)
         self._arrived: deque[Snapshot] = deque()
         self._taking: Snapshot | None = None

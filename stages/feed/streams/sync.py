@@ -76,9 +76,9 @@ def accept(context: Context, kind: int, records: int) -> None:
 
 @primitive
 def lose_sync(context: Context, symbol: int) -> None:
-    """Wait for a new snapshot of `symbol`; nothing is held yet."""
+    """Wait for a new snapshot of `symbol`; what is held, if anything, is given up."""
     _unsync(context, symbol)
-    _clear_hold(context, symbol)
+    _drop_held(context, symbol)
 
 
 @primitive
@@ -105,8 +105,11 @@ def stage_event(context: Context, kind: int, symbol: int) -> None:
 
 
 @primitive
-def _clear_hold(context: Context, symbol: int) -> None:
-    sync = context.sync[symbol]
+def _drop_held(context: Context, symbol: int) -> None:
+    """Give up what is held, if anything."""
+    sync, counters = context.sync[symbol], context.counters[0]
+    counters["dropped"] += sync["held_messages"]
+    counters["holding"] -= sync["held_messages"]
     sync["hold_begin"] = sync["hold_end"] = sync["held_messages"] = sync["first_held_id"] = 0
 
 
@@ -116,8 +119,7 @@ def _hold(context: Context, symbol: int, kind: int, event: int, records: int) ->
     state, sync, counters = context.state[0], context.sync[symbol], context.counters[0]
     if sync["hold_end"] + records > sync["hold_records"]:
         counters["hold_overflows"] += 1
-        counters["dropped"] += sync["held_messages"]
-        _clear_hold(context, symbol)
+        _drop_held(context, symbol)
         if records > sync["hold_records"]:
             counters["dropped"] += 1
             return
@@ -127,6 +129,7 @@ def _hold(context: Context, symbol: int, kind: int, event: int, records: int) ->
     sync["hold_end"] += records
     sync["held_messages"] += 1
     counters["held"] += 1
+    counters["holding"] += 1
     event_records_max = load_word(state["staging"] + ring.CAPACITY)
     if state["hold_grows"] != 0 and sync["hold_records"] - sync["hold_end"] < event_records_max:
         state["hold_is_full"] = 1
@@ -214,5 +217,6 @@ def release_hold(context: Context) -> None:
             commit_event(context, records)
         sync["hold_begin"] += records
         sync["held_messages"] -= 1
-    _clear_hold(context, symbol)
+        counters["holding"] -= 1
+    _drop_held(context, symbol)  # nothing is left of it
     state["releasing"] = NO_SYMBOL

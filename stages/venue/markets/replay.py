@@ -121,7 +121,7 @@ class ReplaySource:
                 self._exchange.apply_fills(capture.symbol_of(record.stream), fills)
             if batch.is_full:
                 await self._send(batch)
-            if market is not None and record.kind is Kind.DIFF and market.waits_in_vain:
+            if market is not None and record.kind is Kind.DIFF and market.holds_at_gap:
                 await self._send(batch)
                 await self._hold(market, market.hold_at_gap())
         await self._send(batch)

@@ -32,10 +32,11 @@ _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 class ReplayMarket(QueuedMarket):
     """Implements `stages.venue.markets.market.Market`.
 
-    `is_synchronised` is False until the first snapshot has been played, and again after a gap in the recorded
-    ids: depth requests then wait for the next snapshot, or, when none is to come, get the replayed book as it is
-    behind the gap (replay rule (a)). Either way play holds there until it has been asked for, so that what a
-    reader gets does not depend on when it asks.
+    `is_synchronised` says whether a reader that has fetched what there was to fetch has a book: not until the first
+    snapshot has been played, and not after a gap in the recorded ids. Depth requests then wait for the next snapshot
+    that fits what a reader holds back by then, or, when none is to come, get the replayed book as it is behind the gap
+    (replay rule (a)). Either way play holds there until it has been asked for, so that what a reader gets does not
+    depend on when it asks.
     """
 
     def __init__(self, item: Instrument, snapshot_count: int) -> None:
@@ -45,7 +46,8 @@ class ReplayMarket(QueuedMarket):
         self._has_ended = False
         self._last_update_id = 0
         self._played_update_id = 0
-        self._unread: list[Record] = []
+        self._unread: list[Record] = []  # not synchronised, with snapshots ahead: the diffs that a reader holds back
+        self._spare: Record | None = None  # the newest snapshot passed over, until a gap shows whether it is of use
         self._last_trade: bytes = b""
         self._waiting: list[tuple[int, asyncio.Future[bytes]]] = []
         self._requested = asyncio.Event()
@@ -83,11 +85,11 @@ class ReplayMarket(QueuedMarket):
         """Take note of a message that goes out; returns the fills of our orders that it causes."""
         if record.kind is Kind.DIFF:
             if self.is_synchronised and record.first_id > self._played_update_id + 1:
+                self._bring_up_to_date()
                 self.is_synchronised = False
-                log.warning(
-                    "line %d: %s: update ids %d to %d are missing", record.line, self.instrument.symbol,
-                    self._played_update_id + 1, record.first_id - 1,
-                )  # fmt: skip
+                self._warn_of_gap(self._played_update_id, record)
+                if self._spare is not None and record.first_id > self._spare.last_id + 1:
+                    self._spare = None
             self._played_update_id = max(self._played_update_id, record.last_id)
             self._unread.append(record)
             if self._model.order_count or len(self._unread) > UNREAD_DIFFS_MAX:
@@ -97,6 +99,10 @@ class ReplayMarket(QueuedMarket):
             if self._model.order_count:
                 return self._number(self._trade(record))
         return []
+
+    def _warn_of_gap(self, update_id: int, record: Record) -> None:
+        log.warning("line %d: %s: update ids %d to %d are missing", record.line, self.instrument.symbol,
+                    update_id + 1, record.first_id - 1)  # fmt: skip
 
     def _trade(self, record: Record) -> list[Fill]:
         try:
@@ -108,26 +114,46 @@ class ReplayMarket(QueuedMarket):
         return self._model.trade(price, quantity, buyer_is_maker=buyer_is_maker)
 
     @property
-    def waits_in_vain(self) -> bool:
-        """After a gap behind which no snapshot was recorded."""
-        return not self.is_synchronised and not self._snapshots_ahead
+    def holds_at_gap(self) -> bool:
+        """After a gap, when the snapshot that was passed over last fits the diff behind it, or none is to come."""
+        return not self.is_synchronised and (self._spare is not None or not self._snapshots_ahead)
 
     async def hold_at(self, snapshot: Record) -> list[tuple[Fill, int]]:
         """At the line of a recorded snapshot: wait until it has been asked for, and hand it out.
 
-        A snapshot in the middle of an unbroken stream is passed over: nobody synchronised would fetch it.
+        A snapshot in the middle of an unbroken stream is passed over: nobody synchronised would fetch it, before the
+        diff that shows a gap. So is one that is of no use to a reader: it would ask again at once, and what it then got
+        would depend on when.
         """
         self._snapshots_ahead -= 1
         if self.is_synchronised:
+            self._spare = snapshot
             return []
         is_first = not self._last_update_id
-        fills = self._seed(snapshot)
+        seeded = self._seed(snapshot)
+        joined = 0 if seeded is None else self._count_joined(snapshot.last_id)
+        is_usable = seeded is not None and (joined > 0 or not self._unread)
+        fills = (seeded or []) + self._read(joined)
+        has_gap = len(self._unread) > 0
+        if not is_usable:
+            log.warning("line %d: %s: the snapshot of %d is of no use for the diffs before it", snapshot.line,
+                        self.instrument.symbol, snapshot.last_id)  # fmt: skip
+            return self._number(fills + self._catch_up())
+        if has_gap:
+            self._warn_of_gap(self._last_update_id, self._unread[0])
+        fills += self._catch_up()
         await self._hand_out(snapshot, None if is_first else GAP_PATIENCE_S)
+        self.is_synchronised = not has_gap
         return self._number(fills)
 
     async def hold_at_gap(self) -> list[tuple[Fill, int]]:
-        """Behind a gap, with no snapshot to come: wait until the book has been asked for, and hand it out."""
+        """Right behind a gap: wait until a snapshot has been asked for, and hand it out, or else the book."""
+        if self._spare is not None:
+            spare, self._spare = self._spare, None
+            self._snapshots_ahead += 1
+            return await self.hold_at(spare)
         await self._hand_out(None, GAP_PATIENCE_S)
+        self.is_synchronised = True
         return []
 
     async def _hand_out(self, snapshot: Record | None, patience_s: float | None) -> None:
@@ -140,7 +166,6 @@ class ReplayMarket(QueuedMarket):
         except TimeoutError:
             log.warning("%s: nobody asked for a snapshot within %d s of a gap", self.instrument.symbol, patience_s)
         self._answer(snapshot)
-        self.is_synchronised = True
 
     def _answer(self, snapshot: Record | None) -> None:
         for limit, waiting in self._waiting:
@@ -153,31 +178,42 @@ class ReplayMarket(QueuedMarket):
         self._has_ended = True
         self._answer(None)
 
-    def _seed(self, snapshot: Record) -> list[Fill]:
+    def _seed(self, snapshot: Record) -> list[Fill] | None:
+        """Begin anew from a snapshot, unless the book is ahead of it. None when it cannot be read."""
         value = json.loads(snapshot.raw)
         try:
             bids, asks = list(_parsed(value["bids"])), list(_parsed(value["asks"]))
         except _UNREADABLE as error:
             log.warning("line %d: a snapshot that cannot be read: %r", snapshot.line, error)
-            bids, asks = [], []
-        fills = self._model.seed(bids, asks)
+            return None
+        if snapshot.last_id <= self._last_update_id:
+            return []
         self._last_update_id = snapshot.last_id
         self._played_update_id = max(self._played_update_id, snapshot.last_id)
-        return fills + self._read_all()
+        return self._model.seed(bids, asks)
+
+    def _count_joined(self, update_id: int) -> int:
+        """How many of the unread diffs join `update_id` and one another, or are older."""
+        for count, record in enumerate(self._unread):
+            if record.first_id > update_id + 1:
+                return count
+            update_id = max(update_id, record.last_id)
+        return len(self._unread)
 
     def _catch_up(self) -> list[Fill]:
-        """Apply the diffs played so far; before the first snapshot they are only kept."""
-        if not self._last_update_id:
+        """Apply the diffs played so far; while they wait for a snapshot they are only kept."""
+        if not self.is_synchronised and self._snapshots_ahead:
             return []
-        return self._read_all()
+        return self._read(len(self._unread))
 
     def _bring_up_to_date(self) -> None:
         fills = self._catch_up()
         assert not fills, f"{len(fills)} fills found late: with orders resting, play() leaves nothing unread"
 
-    def _read_all(self) -> list[Fill]:
+    def _read(self, count: int) -> list[Fill]:
+        """Apply the oldest `count` unread diffs."""
         fills: list[Fill] = []
-        for record in self._unread:
+        for record in self._unread[:count]:
             if record.last_id > self._last_update_id:
                 self._last_update_id = record.last_id
                 try:
@@ -187,7 +223,7 @@ class ReplayMarket(QueuedMarket):
                     log.warning("line %d: a diff that cannot be read: %r", record.line, error)
                     continue
                 fills += self._model.apply(bids, asks)
-        self._unread.clear()
+        del self._unread[:count]
         return fills
 
 

@@ -121,6 +121,15 @@ def test_a_gap_is_told_with_its_line_and_healed_by_the_next_snapshot(tmp_path: P
     assert books["BTCUSDT"]["state"] == "dirty"
 
 
+def test_gaps_behind_a_gap_count_though_no_snapshot_shows_them(tmp_path: Path) -> None:
+    gaps = [diff(20, 30), diff(29, 32), diff(33, 33), diff(40, 41), diff(43, 43)]
+    (report,), books = verified(write(tmp_path, *START, *gaps))
+    assert (report.gaps, problems(report)) == (3, {"gap": (3, 10), "not_synchronised": (1, None)})
+    more = write(tmp_path, snapshot(33, [("100", "7")], []), diff(44, 45), name="more")
+    (first, second), books = verified(write(tmp_path, *START, *gaps), more)
+    assert (first.gaps, second.gaps, books["BTCUSDT"]["state"]) == (3, 0, "dirty")
+
+
 def test_a_snapshot_in_an_unbroken_stream_is_passed_over_but_heals_a_gap_behind_it(tmp_path: Path) -> None:
     passed_over = snapshot(14, [("1", "1")], [("2", "1")])
     spare = snapshot(25, [("100", "7")], [("101", "7")])

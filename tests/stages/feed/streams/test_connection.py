@@ -30,7 +30,7 @@ class Live(Stepped):
         settings = FeedSettings(reconnect_min_ms=20, reconnect_max_ms=100)
         self.feed = FeedAgent(instruments("BTCUSDT"), settings, f"ws://{url}", f"http://{url}", delivery)
         self._attach(self.feed)
-        self.step_feed()  # compiled before any clock runs
+        self.step_feed(), self.step_book()  # compiled before any clock runs
         self._attention = Attention()
         self.feed.start(self._attention)
 
@@ -50,8 +50,8 @@ class Live(Stepped):
 
 
 @contextmanager
-def running(venue: SmallVenue) -> Iterator[Live]:
-    line = Live(venue.port)
+def running(venue: SmallVenue, delivery: str = "conflate") -> Iterator[Live]:
+    line = Live(venue.port, delivery)
     try:
         yield line
     finally:
@@ -140,3 +140,12 @@ def test_snapshots_that_fail_are_asked_for_again(until: Until, caplog: pytest.Lo
         assert line.count("snapshots") == 4
         assert line.count("snapshot_failures") == 3
         assert "HTTP 503" in caplog.text
+
+
+def test_a_replay_asks_for_as_many_snapshots_as_it_takes(until: Until) -> None:
+    """Live, 24 full ones may be asked for in a minute: a replay would wait for the clock."""
+    snapshots = tuple((200, snapshot(10 * number, BIDS, ASKS)) for number in range(1, 31))
+    venue = SmallVenue(b"".join(frame(diff(10 * n + 1, 10 * n + 2)) for n in range(1, 31)), snapshots)
+    with running(venue, "every") as line:
+        line.until(until, lambda: line.count("holding") == 0 and line.bbo()["last_id"] == 302, "all snapshots")
+        assert (line.count("gaps"), line.count("snapshots"), line.count("snapshot_failures")) == (29, 30, 0)

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from stages.domain.edges import FEED_TO_BOOK
 from stages.domain.messages import DEPTH_LEVELS, MARKET, BookState, MarketKind
 from stages.feed.base import STAGING_RECORDS
-from stages.feed.context import UNSYNCED
+from stages.feed.context import UNSYNCED, Format
+from stages.feed.settings import FeedSettings
 from tests.oracle.binance_sync import Diff, NaiveSync
-from tests.stages.feed.stepped import Stepped, diff, frame, popped, snapshot, ticker, trade
+from tests.stages.feed.stepped import Stepped, diff, frame, instruments, popped, snapshot, ticker, trade
 
 BIDS = [("100.00", "1.0"), ("99.50", "2.0")]
 ASKS = [("101.00", "1.5")]
+DEEP = [(f"{level}.00", "1") for level in range(1, 2_001)]
+"""500 records."""
 
 
 def _text(mantissa: int) -> str:
@@ -122,16 +125,46 @@ def test_a_gap_among_what_is_held_shows_when_it_is_released() -> None:
         line.feed.offer_snapshot(0, snapshot(last, BIDS, ASKS))
         line.run()
         feed = line.counters("feed")
-        counted = tuple(int(feed[name]) for name in ("gaps", "resyncs", "stale", "snapshots_too_old"))
+        counted = tuple(int(feed[name]) for name in ("gaps", "resyncs", "stale", "snapshots_too_old", "holding"))
         seen.append((BookState(int(line.bbo()["state"])).name, counted))
     assert seen == [
-        ("DIRTY", (1, 0, 1, 0)),  # 12 was applied, 13 is missing
-        ("DIRTY", (1, 0, 1, 1)),  # nothing but a snapshot of 13 or later joins to 14
-        ("DIRTY", (2, 1, 1, 1)),  # 14 and 15 were applied, 16 and 17 are missing
-        ("DIRTY", (2, 1, 1, 2)),
-        ("VALID", (2, 2, 1, 2)),
+        ("DIRTY", (1, 0, 1, 0, 4)),  # 12 was applied, 13 is missing
+        ("DIRTY", (1, 0, 1, 1, 4)),  # nothing but a snapshot of 13 or later joins to 14
+        ("DIRTY", (2, 1, 1, 1, 2)),  # 14 and 15 were applied, 16 and 17 are missing
+        ("DIRTY", (2, 1, 1, 2, 2)),
+        ("VALID", (2, 2, 1, 2, 0)),
     ]
     assert (int(line.bbo()["last_id"]), int(line.bbo()["bid_quantity"])) == (19, 1_900_000_000)
+
+
+def test_what_is_held_when_all_books_are_lost_counts_as_dropped_and_the_rest_goes_on() -> None:
+    """Also what is on its way out: staging has room for some of it at a time, and the book's ring for less."""
+    line = Stepped(feed_ring=2)
+    line.feed.offer(b"".join(frame(diff(n, n, DEEP)) for n in range(11, 61)))
+    line.run()
+    line.feed.offer_snapshot(0, snapshot(10, BIDS, ASKS))
+    line.step_feed()
+    feed, state = line.counters("feed"), line.feed.context.state[0]
+    holding = int(feed["holding"])
+    assert 0 < holding < 50
+    state["reset_wanted"] = 1
+    line.feed.offer(frame(diff(61, 61, [("1.00", "7")])))
+    line.run()
+    assert (int(feed["dropped"]), int(feed["holding"]), int(line.counters("book")["half_events"])) == (holding, 1, 0)
+    assert line.bbo()["state"] == BookState.DIRTY
+    line.feed.offer_snapshot(0, snapshot(60, BIDS, ASKS))
+    line.run()
+    assert (int(line.bbo()["state"]), int(line.bbo()["last_id"]), int(feed["holding"])) == (BookState.VALID, 61, 0)
+
+
+def test_a_feed_that_goes_on_for_another_holds_nothing() -> None:
+    line = Stepped()
+    line.feed.offer(frame(diff(11, 12)))
+    line.run()
+    assert int(line.counters("feed")["holding"]) == 1
+    line.feed = line._new_feed(instruments("BTCUSDT"), FeedSettings(), "every", Format.BINANCE)
+    line._attach(line.feed)
+    assert int(line.counters("feed")["holding"]) == 0
 
 
 def test_a_diff_that_cannot_be_read_shows_as_a_gap_and_heals() -> None:
@@ -240,8 +273,7 @@ def test_live_back_pressure_skips_at_an_event_boundary_and_marks_gaps() -> None:
 def test_a_replay_holds_whatever_comes_before_its_snapshot_and_releases_it_as_there_is_room() -> None:
     """More than the hold has room for at first, and more than staging has room for at once."""
     line = Stepped()
-    deep = [(f"{level}.00", "1") for level in range(1, 2_001)]  # 500 records a diff
-    wire = [frame(diff(n, n, deep)) for n in range(11, 111)]
+    wire = [frame(diff(n, n, DEEP)) for n in range(11, 111)]
     for begin in range(0, 100, 10):
         line.feed.offer(b"".join(wire[begin : begin + 10]))
         line.run()
@@ -255,12 +287,27 @@ def test_a_replay_holds_whatever_comes_before_its_snapshot_and_releases_it_as_th
     assert (int(feed["events"]), int(line.bbo()["last_id"])) == (102, 111)
 
 
+def test_room_for_what_is_held_grows_with_what_is_held_and_not_with_what_has_been() -> None:
+    line = Stepped()
+    for first in range(11, 211, 10):
+        line.feed.offer(
+            b"".join(frame(diff(n, n, DEEP)) for n in (*range(first, first + 4), *range(first + 5, first + 9)))
+        )
+        line.run()
+        line.feed.offer_snapshot(0, snapshot(first - 1, BIDS, ASKS))  # what is behind the gap stays held
+        line.run()
+        assert int(line.counters("feed")["holding"]) == 4
+        line.feed.offer_snapshot(0, snapshot(first + 4, BIDS, ASKS))
+        line.feed.offer(frame(diff(first + 10, first + 10)))
+        line.run()
+    assert int(line.feed.context.sync[0]["hold_records"]) <= 2 * (8 * 500 + STAGING_RECORDS)
+
+
 def test_what_a_replay_holds_has_a_limit(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("stages.feed.agent.HELD_BYTES_MAX", 1 << 20)
     line = Stepped(hold_records=64)
-    deep = [(f"{level}.00", "1") for level in range(1, 2_001)]
     for number in range(11, 111):
-        line.feed.offer(frame(diff(number, number, deep)))
+        line.feed.offer(frame(diff(number, number, DEEP)))
         line.run()
     feed = line.counters("feed")
     assert "no snapshot fits what has come" in caplog.text

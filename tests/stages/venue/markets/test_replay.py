@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import json
 import threading
 import time
@@ -13,15 +14,18 @@ from typing import Any
 
 import pytest
 import websocket
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from stages.domain.captures import binance as capture
-from stages.domain.captures.binance import Kind
+from stages.domain.captures.binance import Kind, Record
 from stages.domain.captures.binance_description import describe
 from stages.domain.matching.ladder import Side
 from stages.domain.matching.orders import Order
 from stages.venue.fixed import SCALE
 from stages.venue.instruments import infer
 from stages.venue.markets.replay_market import ReplayMarket
+from tests.oracle.binance_sync import Diff, NaiveSync
 from tests.stages.domain.captures.test_binance import SNAPSHOT, TRADE, diff, write
 from tests.stages.venue.venue_process import PUBLIC_KEY, SECRET, ApiClient, VenueProcess, payloads, running
 
@@ -167,13 +171,108 @@ def test_play_goes_on_when_nobody_asks_for_a_snapshot_after_a_gap(
                 await market.hold_at(record)
             else:
                 market.play(record)
-            if market.waits_in_vain:
+            if market.holds_at_gap:
                 await market.hold_at_gap()
         return [(await asked).decode(), (await market.depth(5)).decode()]
 
     assert [json.loads(depth)["lastUpdateId"] for depth in asyncio.run(play())] == [12, 25]
     assert caplog.text.count("nobody asked for a snapshot") == 2
     assert "update ids 15 to 19 are missing" in caplog.text
+
+
+def _record(kind: Kind, first_id: int, last_id: int) -> Record:
+    """A snapshot, or a diff, which sets a level of its own."""
+    level = [[str(last_id), "1"]]
+    ids = {"lastUpdateId": last_id, "bids": level, "asks": []} if kind is Kind.SNAPSHOT else {"b": level, "a": []}
+    raw = json.dumps(ids).encode()
+    return Record(0, 0, kind, "ab@depth", raw, raw, first_id, last_id, 0)
+
+
+async def _read_through(records: list[Record], lateness: list[int]) -> tuple[list[int], int, int, int | None, Any]:
+    """What a reader makes of a play who reads, and is answered, later than he could: the snapshots used and more."""
+    market = ReplayMarket(infer("AB", [], []), sum(record.kind is Kind.SNAPSHOT for record in records))
+    reader, late = NaiveSync(), itertools.cycle(lateness)
+    sent: asyncio.Queue[Record | None] = asyncio.Queue()
+    used: list[int] = []
+
+    async def ask() -> None:
+        while True:
+            answer = json.loads(await market.depth(5_000))
+            for _ in range(next(late)):
+                await asyncio.sleep(0)
+            bids = [(int(float(price)), 1) for price, _ in answer["bids"]]
+            assert reader.on_snapshot(answer["lastUpdateId"], bids, []), "a snapshot of no use"
+            used.append(answer["lastUpdateId"])
+            if reader.book_id is not None:
+                return
+
+    async def read() -> None:
+        asking: asyncio.Task[None] | None = None
+        while (record := await sent.get()) is not None:
+            for _ in range(next(late)):
+                await asyncio.sleep(0)
+            reader.on_diff(Diff(record.first_id, record.last_id, ((record.last_id, 1),), ()))
+            if reader.book_id is None and (asking is None or asking.done()):
+                asking = asyncio.create_task(ask())
+        if asking is not None:
+            await asking
+
+    reading = asyncio.ensure_future(read())
+    for record in records:
+        if record.kind is Kind.SNAPSHOT:
+            await market.hold_at(record)
+        else:
+            market.play(record)
+            sent.put_nowait(record)
+            for _ in range(4):  # who reads at once has read it
+                await asyncio.sleep(0)
+            if market.holds_at_gap:
+                await market.hold_at_gap()
+    market.end()
+    sent.put_nowait(None)
+    await reading
+    return used, reader.gaps, reader.stale, reader.book_id, reader.book.bid_levels()
+
+
+@settings(max_examples=60)
+@given(
+    steps=st.lists(st.tuples(st.sampled_from([0, 0, 0, 1]), st.integers(-1, 2), st.integers(-9, 2)), max_size=20),
+    lateness=st.lists(st.integers(0, 40), min_size=1, max_size=7),
+)
+@example(steps=[(0, 0, 0), (0, 1, 0), (0, 0, 0), (1, 0, -5), *[(0, 0, 0)] * 9], lateness=[9])  # a gap before its line
+@example(steps=[(0, 0, 0), (1, 0, -3), *[(0, 0, 0)] * 9], lateness=[9])  # a snapshot that is too old
+def test_what_a_reader_gets_does_not_depend_on_when_it_asks(
+    steps: list[tuple[int, int, int]], lateness: list[int]
+) -> None:
+    """Diffs that overlap, join and leave gaps, with snapshots of any id between them."""
+    records, newest = [_record(Kind.DIFF, 10, 10)], 10
+    for is_snapshot, offset, age in steps:
+        if is_snapshot:
+            records.append(_record(Kind.SNAPSHOT, 0, max(1, newest + age)))
+        else:
+            records.append(_record(Kind.DIFF, newest + 1 + offset, max(newest, newest + 1 + offset) + 1))
+            newest = records[-1].last_id
+    at_once = asyncio.run(_read_through(records, [0]))
+    assert at_once[3] is not None
+    assert at_once[3] >= newest
+    assert asyncio.run(_read_through(records, lateness)) == at_once
+
+
+def test_a_snapshot_recorded_before_the_diff_that_shows_the_gap_heals_it() -> None:
+    """As when a recorder has connected again, and the snapshot came sooner than the first diff."""
+    before = [_record(Kind.DIFF, 11, 12), _record(Kind.SNAPSHOT, 0, 12), _record(Kind.DIFF, 13, 14)]
+    passed_over = [_record(Kind.SNAPSHOT, 0, 14), _record(Kind.SNAPSHOT, 0, 19)]
+    records = [*before, *passed_over, _record(Kind.DIFF, 20, 21)]
+    for more in ([], [_record(Kind.DIFF, 30, 31)], [_record(Kind.DIFF, 30, 31), _record(Kind.SNAPSHOT, 0, 31)]):
+        used = asyncio.run(_read_through([*records, *more], [0]))[0]
+        assert used == [12, 19] + [31] * bool(more)
+
+
+def test_a_snapshot_from_before_a_gap_does_not_take_the_place_of_the_book() -> None:
+    before = [_record(Kind.DIFF, 11, 12), _record(Kind.SNAPSHOT, 0, 12), _record(Kind.DIFF, 13, 14)]
+    behind = [_record(Kind.DIFF, 20, 21), _record(Kind.SNAPSHOT, 0, 12), _record(Kind.DIFF, 22, 23)]
+    used, _, _, _, bids = asyncio.run(_read_through([*before, *behind], [0]))
+    assert (used, [price for price, _ in bids]) == ([12, 23], [23, 21, 14, 12])
 
 
 def test_recorded_pace_and_speed(tmp_path: Path) -> None:
