@@ -128,14 +128,14 @@ class FeedAgent(FeedBase):
     def _allocate_holds(self, records: int) -> None:
         """What waits for a snapshot: 0.5 MB a symbol by default. Binary messages wait for none.
 
-        A replay holds back whatever comes until a snapshot fits, so there is always room for the largest event.
+        A replay holds back whatever comes until a snapshot fits, and always has room for the largest event: its holds
+        are made later (`_make_room`), when memory is no longer faulted in, so that they cost what is held in them.
         """
         state, count = self.context.state[0], len(self.context.sync)
-        state["releasing"], state["hold_grows"] = NO_SYMBOL, self._must_deliver
-        if self._must_deliver:
-            records += STAGING_RECORDS
+        state["releasing"] = NO_SYMBOL
+        state["hold_grows"] = state["hold_is_full"] = self._must_deliver
         self._holds = [np.zeros(0, MARKET)] * count
-        for symbol in range(count):
+        for symbol in range(0 if self._must_deliver else count):
             self._give_hold(symbol, records)
 
     def _give_hold(self, symbol: int, records: int) -> None:
