@@ -7,7 +7,7 @@ What the book counts as beyond its snapshot (see `stages.book.check`) is not com
 """
 
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,6 +110,8 @@ def _look_at(name: str) -> _File:
             if symbol not in file.firsts:
                 file.firsts[symbol] = record
                 summary.first_update_id = record.first_id
+            elif record.first_id > summary.last_update_id + 1:
+                summary.gaps += 1
             summary.last_update_id = record.last_id
     file.report.symbols = len(file.symbols)
     if not file.report.messages:
@@ -187,7 +189,7 @@ class _Stream:
         self._line.play(np.zeros(0, np.int64), 0)  # compiles, before the clock runs
         self._waiting: list[Record] = []
         self._waiting_bytes = 0
-        self._lines: dict[tuple[str, int], Record] = {}  # diffs that a mismatch may be about
+        self._lines: OrderedDict[tuple[str, int], Record] = OrderedDict()  # diffs that a mismatch may be about
         self._diff_ids: dict[str, int] = {}
         self._spare: dict[str, Record] = {}  # the newest snapshot that a synchronised book had no use for
         self._seen = self._counts()
@@ -221,7 +223,8 @@ class _Stream:
         report.compared = done["compared"]
         report.matched = report.compared - done["mismatches"]
         report.events = sum(report.messages.values())
-        report.details = {"beyond_snapshot": done["beyond"], **report.details}
+        in_ids = sum(summary.gaps for summary in file.symbols.values())  # also where no book was kept up
+        report.details = {"beyond_snapshot": done["beyond"], "gaps_in_ids": in_ids, **report.details}
         report.details |= {"stale_diffs": done["stale"], "crossed_books": done["crossed"]}
         if not report.compared:
             report.why_not_compared = _why_not_compared(report)
@@ -251,14 +254,14 @@ class _Stream:
                     offset=record.offset, line=record.line,
                 )  # fmt: skip
             self._diff_ids[symbol] = record.last_id
-            self._lines[symbol, record.last_id] = record
+            self._lines[symbol, record.last_id] = record._replace(raw=b"", data=b"")
         self._waiting.append(record)
         self._waiting_bytes += len(record.raw)
         if len(self._waiting) == CHUNK_FRAMES or self._waiting_bytes > CHUNK_BYTES:
             self._flush(report)
 
     def _take_snapshot(self, report: FileReport, record: Record) -> None:
-        owner = owner_of(record, self._summaries.values())
+        owner = owner_of(record, self._summaries.values(), self._diff_ids)
         place: dict[str, Any] = {"offset": record.offset, "line": record.line}
         if owner is None:
             report.problem("snapshot_of_nothing", "a snapshot, but no depth diffs that say of which symbol", **place)
@@ -318,7 +321,7 @@ class _Stream:
         if not self._line.feed.context.sync["hold_end"].any():
             self._lines.clear()
         while len(self._lines) > LINES_KEPT:
-            del self._lines[next(iter(self._lines))]
+            self._lines.popitem(last=False)  # of a plain dict, the search for the first takes longer and longer
 
     def _play(self, report: FileReport, frames: Sequence[Record], ends: Any = None) -> None:
         """Play offered frames; without `ends`: let what the feed has been given otherwise go through."""

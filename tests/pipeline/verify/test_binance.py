@@ -116,8 +116,9 @@ def test_a_gap_is_told_with_its_line_and_healed_by_the_next_snapshot(tmp_path: P
     assert (report.gaps, report.resyncs, report.compared, report.matched) == (1, 1, 4, 4)
     assert problems(report) == {"gap": (1, 10)}
     assert books["BTCUSDT"]["state"] == "valid"
-    (report,), books = verified(write(tmp_path, *START, diff(20, 30)))
+    (report,), books = verified(write(tmp_path, *START, diff(20, 30), diff(32, 32), diff(33, 33), diff(35, 36)))
     assert problems(report) == {"gap": (1, 10), "not_synchronised": (1, None)}
+    assert (report.gaps, report.details["gaps_in_ids"]) == (1, 3)
     assert books["BTCUSDT"]["state"] == "dirty"
 
 
@@ -186,6 +187,17 @@ def test_two_symbols_are_kept_apart(tmp_path: Path) -> None:
     )
     assert (report.symbols, report.compared, report.matched) == (2, 4, 4)
     assert (books["BTCUSDT"]["bid"], books["ETHUSDT"]["bid"]) == ("100", "10")
+
+
+def test_what_waits_for_a_snapshot_is_remembered_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = [ticker(12, ("100", "6"), ("101", "3")), diff(11, 12, [("100", "5")])]
+    late = [START[0], *wrong, *START[6:], SNAPSHOT]
+    assert (verified(write(tmp_path, *late))[0][0].first_mismatch or {})["line"] == 3
+    monkeypatch.setattr(binance, "LINES_KEPT", 2)
+    monkeypatch.setattr(binance, "CHUNK_FRAMES", 1)
+    (report,), _ = verified(write(tmp_path, *late))
+    assert report.first_mismatch is not None
+    assert (report.first_mismatch["update_id"], report.first_mismatch["line"]) == (12, None)
 
 
 def test_without_tickers_nothing_is_compared(tmp_path: Path) -> None:

@@ -65,6 +65,12 @@ def test_a_snapshot_is_told_its_symbol_by_its_id(tmp_path: Path) -> None:
     assert found.snapshot_symbols == {(file, 1): "AB", (file, 4): "CD"}
 
 
+def test_where_ids_of_symbols_overlap_a_snapshot_is_of_the_symbol_that_was_there(tmp_path: Path) -> None:
+    others = [diff(1, 5, b"CD"), diff(14, 15, b"EF"), diff(6, 30, b"CD")]
+    file = write(tmp_path, "overlap", *others[:2], SNAPSHOT, diff(11, 12), others[2], diff(13, 20), diff(11, 16, b"EF"))
+    assert describe([file], ["AB"]).snapshot_symbols == {(file, 3): "AB"}
+
+
 def test_a_gap_inside_a_file_is_counted(tmp_path: Path) -> None:
     file = write(tmp_path, "gap", diff(10, 11), SNAPSHOT, diff(20, 21))
     assert describe([file]).symbols["AB"].gaps == 1
