@@ -31,12 +31,18 @@ log = logging.getLogger(__name__)
 FIRST_DIFF_PATIENCE_NS = 1_000_000_000
 """A symbol without a diff for this long is asked for without waiting for one: it may be quiet for hours."""
 
+UNLIMITED = 2**62
+"""Weight that a replay may spend: its venue holds at each gap, but not for ever, until a snapshot is asked for."""
+
 Submit = Callable[[int, str, Callable[[], Any]], None]
 """submit(symbol, tag, job): run `job` on a helper thread."""
 
 
 class SnapshotDesk:
-    """Snapshots of all symbols: wanted by the kernel, asked for within the weight limit, brought, concluded."""
+    """Snapshots of all symbols: wanted by the kernel, asked for within the weight limit, brought, concluded.
+
+    timeout_s   None: in a replay, as long as it takes, and as often
+    """
 
     def __init__(
         self, context: Context, names: Sequence[str], settings: FeedSettings, rest_url: str, timeout_s: float | None
@@ -44,7 +50,7 @@ class SnapshotDesk:
         self.context = context
         self._names, self._levels = names, settings.snapshot_levels
         self._rest_url, self._timeout_s = rest_url, timeout_s
-        self._budget = WeightBudget(settings.rest_weight_per_minute)
+        self._budget = WeightBudget(settings.rest_weight_per_minute if timeout_s is not None else UNLIMITED)
         self._retries = [Backoff() for _ in names]
         self._arrived: deque[Snapshot] = deque()
         self._taking: Snapshot | None = None
