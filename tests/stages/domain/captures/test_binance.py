@@ -43,7 +43,7 @@ def test_lines_come_out_unchanged(tmp_path: Path, name: str) -> None:
     assert found[0].receive_ns == 1011
     assert b"%d %s\n" % (1011, found[0].raw) == diff(10, 11)
     assert found[0].raw == b'{"stream":"ab@depth@100ms","data":%s}' % found[0].data
-    assert list(capture.trades(file, "AB")) == [("100.50", "0.30")]
+    assert list(capture.trades(file, ["AB"])) == [("AB", "100.50", "0.30")]
 
 
 def test_files_whose_ids_join_are_one_stream(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_trades_that_are_none_teach_no_grid(tmp_path: Path) -> None:
         TRADE.replace(b'"100.50"', b'"x"'),
         TRADE.replace(b'"p"', b'"r"'),
     ]
-    assert list(capture.trades(write(tmp_path, "trades", *broken, TRADE), "AB")) == [("100.50", "0.30")]
+    assert list(capture.trades(write(tmp_path, "trades", *broken, TRADE), ["AB"])) == [("AB", "100.50", "0.30")]
 
 
 def test_only_chosen_symbols_are_described_and_snapshots_stay_with_their_own(tmp_path: Path) -> None:
