@@ -14,6 +14,8 @@ from stages.domain.instruments import mantissa
 ROWS = 1 << 16
 """Of a row group."""
 
+INTEGER_MAX = 2**63 - 1
+
 Row = tuple[Any, ...]
 DECIMAL = "decimal 8"
 WHEN = {"receive_ns": "int64", "exchange_time_ns": "int64", "symbol": "string"}
@@ -57,14 +59,24 @@ def _readable(found: Iterable[Record], damaged: Callable[[Damage], None]) -> Ite
             value = json.loads(record.data)
             match record.kind:
                 case Kind.DIFF | Kind.SNAPSHOT:
-                    yield "depth", list(_levels(record, value))
+                    yield "depth", _fitting(_levels(record, value))
                 case Kind.TRADE | Kind.AGGREGATE_TRADE:
-                    yield "trades", [_trade(record, value)]
+                    yield "trades", _fitting([_trade(record, value)])
                 case Kind.TICKER:
                     sides = [mantissa(value[key]) for key in "bBaA"]
-                    yield "tickers", [(record.receive_ns, 0, symbol_of(record.stream), record.last_id, *sides)]
+                    row = record.receive_ns, 0, symbol_of(record.stream), record.last_id, *sides
+                    yield "tickers", _fitting([row])
         except (ValueError, KeyError, TypeError, IndexError) as error:
             damaged(Damage(record.line, record.offset, f"a {record.kind.value} that cannot be read: {error!r}"))
+
+
+def _fitting(rows: Iterable[Row]) -> list[Row]:
+    """The rows. Raises ValueError for a number that has no room in its column."""
+    found = list(rows)
+    for row in found:
+        if large := next((one for one in row if isinstance(one, int) and one > INTEGER_MAX), None):
+            raise ValueError(f"{large} is more than 64 bits hold")
+    return found
 
 
 def _levels(record: Record, value: dict[str, Any]) -> Iterable[Row]:

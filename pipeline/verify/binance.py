@@ -7,7 +7,7 @@ What the book counts as beyond its snapshot (see `stages.book.check`) is not com
 """
 
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -187,7 +187,7 @@ class _Stream:
         self._line.play(np.zeros(0, np.int64), 0)  # compiles, before the clock runs
         self._waiting: list[Record] = []
         self._waiting_bytes = 0
-        self._lines: dict[tuple[str, int], Record] = {}  # diffs that a mismatch may be about
+        self._lines: OrderedDict[tuple[str, int], Record] = OrderedDict()  # diffs that a mismatch may be about
         self._diff_ids: dict[str, int] = {}
         self._spare: dict[str, Record] = {}  # the newest snapshot that a synchronised book had no use for
         self._seen = self._counts()
@@ -262,14 +262,14 @@ class _Stream:
                     offset=record.offset, line=record.line,
                 )  # fmt: skip
             self._diff_ids[symbol] = record.last_id
-            self._lines[symbol, record.last_id] = record
+            self._lines[symbol, record.last_id] = record._replace(raw=b"", data=b"")
         self._waiting.append(record)
         self._waiting_bytes += len(record.raw)
         if len(self._waiting) == CHUNK_FRAMES or self._waiting_bytes > CHUNK_BYTES:
             self._flush(report)
 
     def _take_snapshot(self, report: FileReport, record: Record) -> None:
-        owner = owner_of(record, self._summaries.values())
+        owner = owner_of(record, self._summaries.values(), self._diff_ids)
         place: dict[str, Any] = {"offset": record.offset, "line": record.line}
         if owner is None:
             report.problem("snapshot_of_nothing", "a snapshot, but no depth diffs that say of which symbol", **place)
@@ -329,7 +329,7 @@ class _Stream:
         if not self._line.feed.context.sync["hold_end"].any():
             self._lines.clear()
         while len(self._lines) > LINES_KEPT:
-            del self._lines[next(iter(self._lines))]
+            self._lines.popitem(last=False)  # of a plain dict, the search for the first takes longer and longer
 
     def _play(self, report: FileReport, frames: Sequence[Record], ends: Any = None) -> None:
         """Play offered frames; without `ends`: let what the feed has been given otherwise go through."""

@@ -43,7 +43,7 @@ def format_of(path: Path) -> str:
     best = max(good, key=lambda name: good[name])
     if good["itch"] >= ITCH_BYTES_MIN:
         return "itch"
-    if good[best] < len(start) // 2:
+    if good[best] < max(len(start) // 2, 1):
         raise UsageError(f"{path}: looks like no market data that is known here", HINT)
     return best
 

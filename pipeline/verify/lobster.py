@@ -70,7 +70,7 @@ def _verify(path: Path, sample: Sample, books: dict[str, dict[str, Any]], *, is_
         report.why_not_compared = "fewer than two rows that belong together"
     if report.differs:
         report.first_mismatch = _explain(tally.words, messages, states)
-    if rows > 1:
+    if report.compared:
         books[sample.ticker] = _book(tally.words, rows)
     return report
 

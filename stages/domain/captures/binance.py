@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -258,13 +258,14 @@ def _malformed(what: str, text: bytes) -> _MalformedLineError:
     return _MalformedLineError(f"{what}: {text[:80].decode('utf-8', 'replace')!r}")
 
 
-def trades(file: str, symbol: str) -> Iterator[tuple[str, str]]:
-    """(price, quantity) of the recorded trades of one symbol, as text; those that are none are left out."""
+def trades(file: str, symbols: Container[str]) -> Iterator[tuple[str, str, str]]:
+    """(symbol, price, quantity) of the recorded trades of `symbols`, as text; those that are none are left out."""
     for record in records(file, lambda damage: None):
-        if record.kind not in (Kind.TRADE, Kind.AGGREGATE_TRADE) or symbol_of(record.stream) != symbol:
+        symbol = symbol_of(record.stream)
+        if record.kind not in (Kind.TRADE, Kind.AGGREGATE_TRADE) or symbol not in symbols:
             continue
         with contextlib.suppress(_MalformedLineError):
             value = _load(record.data)
             price, quantity = str(value.get("p")), str(value.get("q"))
             if _PLAIN_DECIMAL.fullmatch(price) and _PLAIN_DECIMAL.fullmatch(quantity):
-                yield price, quantity
+                yield symbol, price, quantity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stages.domain.captures.binance import CaptureError, Damage, Kind, Record, kind_of, records, symbol_of
@@ -106,14 +106,15 @@ def describe(files: Sequence[str], chosen: Sequence[str] = ()) -> Description:
         raise CaptureError("no capture file given", "name at least one file")
     found = Description(list(files), {}, [], 0, 0, {})
     for number, file in enumerate(files):
-        snapshots: list[Record] = []
+        snapshots: list[tuple[Record, dict[str, int]]] = []  # and the last ids before it
         joined: set[str] = set()  # symbols whose first diff in this file was seen
         record_count = 0
         for record in records(file, lambda damage, file=file: found.damage.setdefault(file, []).append(damage)):  # type: ignore[misc]
             record_count += 1
             found.first_receive_ns = found.first_receive_ns or record.receive_ns
             if record.kind is Kind.SNAPSHOT:
-                snapshots.append(record)
+                ids = {symbol: item.last_update_id for symbol, item in found.symbols.items() if item.last_update_id}
+                snapshots.append((record._replace(raw=b"", data=b""), ids))
             else:
                 _count(found, record, file, files[number - 1] if number else None, joined)
         if not record_count:
@@ -123,8 +124,8 @@ def describe(files: Sequence[str], chosen: Sequence[str] = ()) -> Description:
                 "played are Binance streams, in lines `<receive ns> <raw JSON>`, and, in files or pcaps, ITCH 5.0 "
                 "and raw 29-byte messages",
             )
-        for snapshot in snapshots:
-            _claim(found, file, snapshot)
+        for snapshot, ids in snapshots:
+            _claim(found, file, snapshot, ids)
         _require_snapshots(found, file, chosen)
     _leave_out(found, chosen)
     return found
@@ -194,20 +195,27 @@ def _require_joint(item: SymbolSummary, record: Record, file: str, before: str) 
         )
 
 
-def owner_of(snapshot: Record, symbols: Iterable[SymbolSummary]) -> SymbolSummary | None:
-    """The symbol that a snapshot names, or whose range of update ids is nearest (those of symbols lie far apart)."""
+def owner_of(snapshot: Record, symbols: Iterable[SymbolSummary], ids: Mapping[str, int]) -> SymbolSummary | None:
+    """The symbol that a snapshot names, or whose range of update ids is nearest.
+
+    Where ranges overlap, as those of many symbols over a day do, the one whose ids were nearest there: `ids` has the
+    last one of each symbol that had a diff before the snapshot.
+    """
     candidates = [item for item in symbols if item.last_update_id]
     if snapshot.stream:
         candidates = [item for item in candidates if item.symbol == symbol_of(snapshot.stream)]
     return min(
         candidates,
-        key=lambda item: max(item.first_update_id - snapshot.last_id, snapshot.last_id - item.last_update_id, 0),
+        key=lambda item: (
+            max(item.first_update_id - snapshot.last_id, snapshot.last_id - item.last_update_id, 0),
+            abs(ids.get(item.symbol, item.first_update_id) - snapshot.last_id),
+        ),
         default=None,
     )
 
 
-def _claim(found: Description, file: str, snapshot: Record) -> None:
-    nearest = owner_of(snapshot, found.symbols.values())
+def _claim(found: Description, file: str, snapshot: Record, ids: Mapping[str, int]) -> None:
+    nearest = owner_of(snapshot, found.symbols.values(), ids)
     if nearest is None:
         raise CaptureError(
             f"{file}:{snapshot.line}: a snapshot, but no depth diffs that say of which symbol",

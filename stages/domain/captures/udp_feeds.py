@@ -5,7 +5,7 @@ redundant lines: their messages come out once, in order of their sequence number
 """
 
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -66,8 +66,10 @@ class _Session:
     """Of each flow: the sequence number that is next."""
     jumps: dict[int, int] = field(default_factory=dict)
     """Sequence number that a line, or all of them, lack first: offset of the packet that showed it."""
-    recent: dict[int, bytes] = field(default_factory=dict)
+    recent: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
     """Sequence number: the longest packet that began with it, of the last RECENT_PACKETS."""
+    messages_max: int = 0
+    """Of a packet, of those that were kept."""
     lost: int = 0
 
     def knows(self, sequence: int, packet: bytes) -> bool:
@@ -79,8 +81,8 @@ class _Session:
             return True
         now = _messages(sequence, packet)
         known: dict[int, bytes] = {}
-        for first in range(sequence - PACKET_MESSAGES_MAX, sequence + len(now)):
-            if first in self.recent:
+        for first in range(sequence - self.messages_max + 1, sequence + len(now)):
+            if first in self.recent and first + _message_count(self.recent[first]) > sequence:
                 known |= _messages(first, self.recent[first])
         common = now.keys() & known.keys()
         return bool(common) and all(now[number] == known[number] for number in common)
@@ -96,8 +98,9 @@ class _Session:
         """Remember a packet."""
         if len(packet) > len(self.recent.get(sequence, b"")):
             self.recent[sequence] = packet
+            self.messages_max = max(self.messages_max, min(_message_count(packet), PACKET_MESSAGES_MAX))
         if len(self.recent) > RECENT_PACKETS:
-            self.recent.pop(next(iter(self.recent)))
+            self.recent.popitem(last=False)
 
 
 @dataclass
@@ -247,7 +250,7 @@ class UdpFeeds:
         """
         payload, kept = datagram.payload, b""
         sequence = int.from_bytes(payload[SESSION_BYTES : SESSION_BYTES + 8], "big")
-        count = int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
+        count = _message_count(payload)
         following = session.lines.setdefault(datagram.flow, 0)
         if sequence > arbitration.SEQUENCE_MAX:
             return b""
@@ -320,7 +323,7 @@ def _starts(head: Sequence[Datagram]) -> dict[bytes, int]:
         if not _is_mold(payload):
             continue
         sequence = int.from_bytes(payload[SESSION_BYTES : SESSION_BYTES + 8], "big")
-        end = sequence + int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
+        end = sequence + _message_count(payload)
         firsts.setdefault(name, sequence)
         if sequence >= following.get((name, datagram.flow), 0):
             following[name, datagram.flow] = end
@@ -332,11 +335,15 @@ def _starts(head: Sequence[Datagram]) -> dict[bytes, int]:
     return {name: first for name, first in firsts.items() if first <= arbitration.SEQUENCE_MAX}
 
 
+def _message_count(packet: bytes) -> int:
+    """How many messages a MoldUDP64 packet says that it has."""
+    return int.from_bytes(packet[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
+
+
 def _messages(sequence: int, packet: bytes) -> dict[int, bytes]:
     """The messages of a MoldUDP64 packet by their sequence numbers, as far as they are whole."""
     found, at = {}, HEADER_BYTES
-    count = int.from_bytes(packet[HEADER_BYTES - 2 : HEADER_BYTES], "big") % END_OF_SESSION
-    for number in range(sequence, sequence + count):
+    for number in range(sequence, sequence + _message_count(packet)):
         begin = at + BLOCK_HEADER_BYTES
         at = begin + int.from_bytes(packet[at:begin], "big")
         if begin > len(packet) or at > len(packet):
@@ -359,9 +366,8 @@ def _is_mold(payload: bytes) -> bool:
     """Whether the blocks of a packet end where it ends; a packet without messages is its header alone."""
     if len(payload) < HEADER_BYTES or not _SESSION.fullmatch(payload[:SESSION_BYTES]):
         return False
-    count = int.from_bytes(payload[HEADER_BYTES - 2 : HEADER_BYTES], "big")
     at = HEADER_BYTES
-    for _ in range(count % END_OF_SESSION):
+    for _ in range(_message_count(payload)):
         if at + BLOCK_HEADER_BYTES > len(payload):
             return False
         at += BLOCK_HEADER_BYTES + int.from_bytes(payload[at : at + BLOCK_HEADER_BYTES], "big")

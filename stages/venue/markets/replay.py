@@ -30,14 +30,15 @@ BATCH_BYTES_MAX = 128 * 1024
 
 def replayed_instruments(description: Description, known: dict[str, Instrument]) -> list[Instrument]:
     """Only the replayed symbols: by their known definition, else inferred from the recorded trades."""
-    found = []
-    for symbol in description.symbols:
-        if symbol in known:
-            found.append(known[symbol])
-        else:
-            trades = [trade for file in description.files for trade in capture.trades(file, symbol)]
-            found.append(instruments.infer(symbol, (p for p, _ in trades), (q for _, q in trades)))
-    return found
+    traded: dict[str, tuple[set[str], set[str]]] = {
+        symbol: (set(), set()) for symbol in description.symbols if symbol not in known
+    }
+    for file in description.files if traded else ():  # once for all symbols
+        for symbol, price, quantity in capture.trades(file, traded):
+            traded[symbol][0].add(price)
+            traded[symbol][1].add(quantity)
+    return [known[symbol] if symbol in known else instruments.infer(symbol, *traded[symbol])
+            for symbol in description.symbols]  # fmt: skip
 
 
 class Batch:

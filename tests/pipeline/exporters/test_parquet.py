@@ -13,6 +13,7 @@ from pipeline.errors import UsageError
 from tests.oracle import itch as oracle
 from tests.pipeline.verify.test_binance import START, write
 from tests.stages.domain.codecs.itch_messages import directory
+from tests.stages.feed.stepped import diff
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 
@@ -44,10 +45,10 @@ def test_every_level_trade_and_ticker_is_there(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_told_and_the_rest_written(tmp_path: Path) -> None:
     bad = START[5].replace(b'"p":"101"', b'"p":"none"')
     assert bad != START[5]
-    file = write(tmp_path, *START, bad, b"hello")
+    file = write(tmp_path, *START, bad, b"hello", diff(16, 2**63, [("1", "1")]))
     done = CliRunner().invoke(cli, ["export", "parquet", file, "--output", str(tmp_path), "--json"])
     entry = json.loads(done.stdout.splitlines()[-1])["files"][0]
-    assert [problem.split(": ")[0].rsplit(":", 1)[1] for problem in entry["problems"]] == ["10", "11"]
+    assert [problem.split(": ")[0].rsplit(":", 1)[1] for problem in entry["problems"]] == ["10", "11", "12"]
     assert sum(entry["rows"].values()) == 4 + 4 + 1 + 3
 
 

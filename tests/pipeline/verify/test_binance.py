@@ -197,6 +197,17 @@ def test_two_symbols_are_kept_apart(tmp_path: Path) -> None:
     assert (books["BTCUSDT"]["bid"], books["ETHUSDT"]["bid"]) == ("100", "10")
 
 
+def test_what_waits_for_a_snapshot_is_remembered_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = [ticker(12, ("100", "6"), ("101", "3")), diff(11, 12, [("100", "5")])]
+    late = [START[0], *wrong, *START[6:], SNAPSHOT]
+    assert (verified(write(tmp_path, *late))[0][0].first_mismatch or {})["line"] == 3
+    monkeypatch.setattr(binance, "LINES_KEPT", 2)
+    monkeypatch.setattr(binance, "CHUNK_FRAMES", 1)
+    (report,), _ = verified(write(tmp_path, *late))
+    assert report.first_mismatch is not None
+    assert (report.first_mismatch["update_id"], report.first_mismatch["line"]) == (12, None)
+
+
 def test_without_tickers_nothing_is_compared(tmp_path: Path) -> None:
     (report,), _ = verified(write(tmp_path, *(body for body in START if b"bookTicker" not in body)))
     assert (report.compared, report.why_not_compared) == (

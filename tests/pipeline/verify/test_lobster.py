@@ -200,8 +200,8 @@ def test_a_byte_order_mark_spoils_no_row(tmp_path: Path) -> None:
 
 def test_rows_that_have_not_four_columns_a_level_are_told_and_not_compared(tmp_path: Path) -> None:
     messages, rows = sample(1, 100)
-    report, _ = verified(write(tmp_path, messages, [row.rpartition(",")[0] for row in rows]))
-    assert (report.compared, report.first_mismatch) == (0, None)
+    report, books = verified(write(tmp_path, messages, [row.rpartition(",")[0] for row in rows]))
+    assert (report.compared, report.first_mismatch, books) == (0, None, {})
     assert problems(report) == {"malformed_line": (100, 1)}
     rows[0] = rows[0].rpartition(",")[0]
     report, _ = verified(write(tmp_path, messages, rows))

@@ -55,7 +55,9 @@ def test_formats_are_told_from_content(tmp_path: Path) -> None:
     assert format_of(tmp_path) == "lobster"
 
 
-@pytest.mark.parametrize("content", [b"", b"hello\nworld\n", b"\x7fELF" + bytes(range(256)) * 20, b"\x1f\x8b\x08"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"hello\nworld\n", b"\x7fELF" + bytes(range(256)) * 9, b"\x1f\x8b\x08"]
+)
 def test_what_is_no_market_data_is_refused_with_a_hint(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UsageError) as error:
         format_of(file(tmp_path, "what", content))

@@ -344,4 +344,4 @@ def test_every_block_is_shown_whole_once_the_book_has_it() -> None:
 def test_a_feed_of_binary_messages_holds_nothing_back_and_takes_no_memory_for_it() -> None:
     table = instruments(*(f"S{number}" for number in range(8_000)))
     feed = FeedAgent(table, FeedSettings(), "ws://127.0.0.1:1", "http://127.0.0.1:1", "every", (), Format.ITCH)
-    assert sum(array.nbytes for array in _arrays(feed, set())) < 16_000_000
+    assert sum(array.nbytes for array in _arrays(feed)) < 16_000_000

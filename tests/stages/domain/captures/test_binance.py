@@ -43,7 +43,7 @@ def test_lines_come_out_unchanged(tmp_path: Path, name: str) -> None:
     assert found[0].receive_ns == 1011
     assert b"%d %s\n" % (1011, found[0].raw) == diff(10, 11)
     assert found[0].raw == b'{"stream":"ab@depth@100ms","data":%s}' % found[0].data
-    assert list(capture.trades(file, "AB")) == [("100.50", "0.30")]
+    assert list(capture.trades(file, ["AB"])) == [("AB", "100.50", "0.30")]
 
 
 def test_files_whose_ids_join_are_one_stream(tmp_path: Path) -> None:
@@ -63,6 +63,12 @@ def test_a_snapshot_is_told_its_symbol_by_its_id(tmp_path: Path) -> None:
     found = describe([file])
     assert {item.symbol: item.snapshot_ids for item in found.symbols.values()} == {"AB": [12], "CD": [901]}
     assert found.snapshot_symbols == {(file, 1): "AB", (file, 4): "CD"}
+
+
+def test_where_ids_of_symbols_overlap_a_snapshot_is_of_the_symbol_that_was_there(tmp_path: Path) -> None:
+    others = [diff(1, 5, b"CD"), diff(14, 15, b"EF"), diff(6, 30, b"CD")]
+    file = write(tmp_path, "overlap", *others[:2], SNAPSHOT, diff(11, 12), others[2], diff(13, 20), diff(11, 16, b"EF"))
+    assert describe([file], ["AB"]).snapshot_symbols == {(file, 3): "AB"}
 
 
 def test_a_gap_inside_a_file_is_counted(tmp_path: Path) -> None:
@@ -251,7 +257,7 @@ def test_trades_that_are_none_teach_no_grid(tmp_path: Path) -> None:
         TRADE.replace(b'"100.50"', b'"x"'),
         TRADE.replace(b'"p"', b'"r"'),
     ]
-    assert list(capture.trades(write(tmp_path, "trades", *broken, TRADE), "AB")) == [("100.50", "0.30")]
+    assert list(capture.trades(write(tmp_path, "trades", *broken, TRADE), ["AB"])) == [("AB", "100.50", "0.30")]
 
 
 def test_only_chosen_symbols_are_described_and_snapshots_stay_with_their_own(tmp_path: Path) -> None:
