@@ -36,7 +36,11 @@ class FeedSettings(BaseModel):
         "delivered: no limit",
     )
     hold_records: int = Field(
-        4_096, ge=64, le=8_192, description="Records of 4 levels held back per symbol until its snapshot comes"
+        4_096,
+        ge=64,
+        le=8_192,
+        description="Records of 4 levels held back per symbol until its snapshot comes; when "
+        "every event is delivered: as many as come",
     )
     backlog_limit_ms: int = Field(
         1_000,

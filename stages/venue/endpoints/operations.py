@@ -26,6 +26,16 @@ class Operations:
         self.limits = limits
         self._settings = settings
 
+    def ping(self, params: Params) -> dict[str, Any]:
+        params.finish()
+        self.limits.spend_weight(1)
+        return {}
+
+    def time(self, params: Params) -> dict[str, Any]:
+        params.finish()
+        self.limits.spend_weight(1)
+        return {"serverTime": now_ms()}
+
     def exchange_info(self, params: Params) -> dict[str, Any]:
         self.limits.spend_weight(20)
         symbol, listed = params.text("symbol"), params.text("symbols")

@@ -17,7 +17,6 @@ from stages.venue.endpoints.operations import Operations
 from stages.venue.endpoints.params import Params
 from stages.venue.endpoints.signing import rest_payload
 from stages.venue.endpoints.wire import to_json
-from stages.venue.exchange import now_ms
 
 log = logging.getLogger("venue.rest")
 Handler = Callable[[Params], Any]
@@ -31,8 +30,8 @@ class RestApi:
     def add_routes(self, router: web.UrlDispatcher) -> None:
         do = self._operations
         public: list[tuple[str, str, Handler]] = [
-            ("GET", "ping", self._ping),
-            ("GET", "time", self._time),
+            ("GET", "ping", do.ping),
+            ("GET", "time", do.time),
             ("GET", "exchangeInfo", do.exchange_info),
             ("GET", "depth", do.depth),
         ]
@@ -51,16 +50,6 @@ class RestApi:
             router.add_route(method, f"/api/v3/{path}", self._endpoint(handler, signed=False))
         for method, path, handler in signed:
             router.add_route(method, f"/api/v3/{path}", self._endpoint(handler, signed=True))
-
-    def _ping(self, params: Params) -> dict[str, Any]:
-        params.finish()
-        self._operations.limits.spend_weight(1)
-        return {}
-
-    def _time(self, params: Params) -> dict[str, Any]:
-        params.finish()
-        self._operations.limits.spend_weight(1)
-        return {"serverTime": now_ms()}
 
     def _endpoint(self, handler: Handler, *, signed: bool) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def endpoint(request: web.Request) -> web.StreamResponse:

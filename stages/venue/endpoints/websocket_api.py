@@ -69,8 +69,8 @@ class WebSocketApi:
         self.connections: dict[Connection, None] = {}
         do = operations
         self._public: dict[str, Method] = {
-            "ping": self._ping,
-            "time": self._time,
+            "ping": do.ping,
+            "time": do.time,
             "exchangeInfo": do.exchange_info,
             "depth": do.depth,
         }
@@ -180,16 +180,6 @@ class WebSocketApi:
         return self._authenticator.check_signature(websocket_payload(values), params.required("signature"))
 
     # ---- methods
-
-    def _ping(self, params: Params) -> dict[str, Any]:
-        params.finish()
-        self._operations.limits.spend_weight(1)
-        return {}
-
-    def _time(self, params: Params) -> dict[str, Any]:
-        params.finish()
-        self._operations.limits.spend_weight(1)
-        return {"serverTime": now_ms()}
 
     def _logon(self, session: Session, values: dict[str, str]) -> dict[str, Any]:
         params = Params(values)

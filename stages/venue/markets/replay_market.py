@@ -129,6 +129,19 @@ class ReplayMarket(QueuedMarket):
         if self.is_synchronised:
             self._spare = snapshot
             return []
+        return await self._offer(snapshot)
+
+    async def hold_at_gap(self) -> list[tuple[Fill, int]]:
+        """Right behind a gap: wait until a snapshot has been asked for, and hand it out, or else the book."""
+        if self._spare is not None:
+            spare, self._spare = self._spare, None
+            return await self._offer(spare)
+        await self._hand_out(None, GAP_PATIENCE_S)
+        self.is_synchronised = True
+        return []
+
+    async def _offer(self, snapshot: Record) -> list[tuple[Fill, int]]:
+        """Begin anew from a snapshot, and hand it out if it is of use for the diffs that a reader holds back."""
         is_first = not self._last_update_id
         seeded = self._seed(snapshot)
         joined = 0 if seeded is None else self._count_joined(snapshot.last_id)
@@ -145,16 +158,6 @@ class ReplayMarket(QueuedMarket):
         await self._hand_out(snapshot, None if is_first else GAP_PATIENCE_S)
         self.is_synchronised = not has_gap
         return self._number(fills)
-
-    async def hold_at_gap(self) -> list[tuple[Fill, int]]:
-        """Right behind a gap: wait until a snapshot has been asked for, and hand it out, or else the book."""
-        if self._spare is not None:
-            spare, self._spare = self._spare, None
-            self._snapshots_ahead += 1
-            return await self.hold_at(spare)
-        await self._hand_out(None, GAP_PATIENCE_S)
-        self.is_synchronised = True
-        return []
 
     async def _hand_out(self, snapshot: Record | None, patience_s: float | None) -> None:
         """Answer the depth requests that wait, at least one, with the snapshot or the replayed book."""
